@@ -1,0 +1,54 @@
+// Package kv is the joint to an ordered key-value database on this device: the
+// index, what is known of heads, the engine's memory. It is not a place for
+// anything that cannot be rebuilt from a Bucket, but for the device's own
+// high-water marks.
+package kv
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// ErrClosed is returned by every method of a DB that was closed.
+var ErrClosed = errors.New("key-value database is closed")
+
+// A Pair is one key and its value. Both belong to the caller that receives them.
+type Pair struct {
+	Key, Value []byte
+}
+
+// A DB is an ordered map of bytes. What it holds can be lost and rebuilt, but
+// for the device's own heads. Keys are 1 to 1,024 bytes long, values at most 1
+// MiB. All methods are safe for concurrent use. Every implementation must pass
+// kvtest.Run.
+type DB interface {
+	// Get returns the value of key, or an error that wraps [io/fs.ErrNotExist].
+	// The slice belongs to the caller.
+	Get(ctx context.Context, key []byte) ([]byte, error)
+
+	// Scan yields the pairs with from <= key < to, in the byte order of their
+	// keys, as they were when it began. A nil to means no upper bound. The
+	// sequence ends at the first error, which it yields with a zero Pair.
+	Scan(ctx context.Context, from, to []byte) iter.Seq2[Pair, error]
+
+	// Update runs fn once; all that it writes is stored when Update returns nil,
+	// and none of it otherwise. Updates run one after the other. It may hold as
+	// many writes as memory allows: an implementation whose transactions are limited
+	// must still be all or nothing, also over a crash.
+	Update(ctx context.Context, fn func(Tx) error) error
+
+	// Sync returns when every Update that returned before is durable.
+	Sync(ctx context.Context) error
+
+	// Close gives the database back, durably.
+	Close() error
+}
+
+// A Tx is one Update in progress. It sees its own writes. It must not be used
+// after fn has returned, nor by several goroutines.
+type Tx interface {
+	Get(key []byte) ([]byte, error)
+	Put(key, value []byte) error
+	Delete(key []byte) error
+}
