@@ -6,8 +6,10 @@ package vfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -155,7 +157,13 @@ type Change struct {
 // read-only FS returns [ErrReadOnly] from all that would change it.
 //
 // A method whose context is done may return its error, but not once it has begun
-// to change the tree: a change is made whole or not at all.
+// to change the tree: a change is made whole or not at all. If several errors
+// apply to one call, any of them may be returned.
+//
+// Times are those of POSIX, but that reading changes none: what is made has all four
+// times of that moment; a change of a file's bytes or size, or of a directory's names, sets
+// its MTime and CTime; a change of attributes, extended attributes or names of a node
+// sets its CTime. A write of no bytes, and a SetAttr of nothing, change no time.
 type FS interface {
 	// Root returns the root directory.
 	Root(ctx context.Context) (Dir, error)
@@ -179,9 +187,13 @@ type Node interface {
 	Attr(ctx context.Context) (Attr, error)
 	// SetAttr changes the attributes that are set in c, all or none, and returns
 	// the new ones. SetSize on anything but a file is ErrIsDir or fs.ErrInvalid.
+	// Setuid and setgid bits are cleared by nothing but SetMode: to drop them when
+	// a file is written or given away is the door's.
 	SetAttr(ctx context.Context, c AttrChange) (Attr, error)
 	// Xattr, SetXattr, ListXattr, RemoveXattr are as in xattr(7). The slices that go
-	// in and out belong to the caller; names are sorted.
+	// in and out belong to the caller; names are sorted. Every kind of node takes
+	// every name that CheckXattrName lets pass. A value longer than MaxXattrValue is ErrRange,
+	// and what would exceed MaxXattrTotal is ErrNoSpace.
 	Xattr(ctx context.Context, name string) ([]byte, error)
 	SetXattr(ctx context.Context, name string, value []byte, flag XattrFlag) error
 	ListXattr(ctx context.Context) ([]string, error)
@@ -191,7 +203,9 @@ type Node interface {
 	Sync(ctx context.Context) error
 }
 
-// New says what a new node is to be.
+// New says what a new node is to be. In a directory that has the setgid bit, the
+// new node gets the GID of the directory, and a new directory the bit too; UID, GID
+// and Mode are otherwise taken as they are (the umask is the door's).
 type New struct {
 	Kind   Kind
 	Mode   Mode
@@ -228,9 +242,10 @@ type Dir interface {
 	Remove(ctx context.Context, name string, dir bool) error
 	// Rename moves the child to newName in newDir, which is of the same FS, and
 	// replaces what bore that name unless flag forbids it: a directory only an empty
-	// directory, anything else only what is no directory. Moving a
-	// directory below itself is fs.ErrInvalid. If both names are of one node,
-	// nothing is done. The step is atomic, also over a crash.
+	// directory (else ErrNotDir or ErrNotEmpty), anything else only what is no
+	// directory (else ErrIsDir). Moving a directory below itself is fs.ErrInvalid. If both
+	// names are of one node, nothing is done, but RenameNoReplace fails as always.
+	// The step is atomic, also over a crash.
 	Rename(ctx context.Context, name string, newDir Dir, newName string, flag RenameFlag) error
 }
 
@@ -238,7 +253,10 @@ type Dir interface {
 type OpenFlag uint8
 
 // The bits of OpenFlag. A Handle does what it was opened for and returns
-// fs.ErrPermission for the rest. A door keeps O_APPEND itself.
+// fs.ErrPermission for the rest: ReadAt and the source of CopyTo need OpenRead;
+// WriteAt, Truncate, Allocate and the target of CopyTo need OpenWrite; Seek and Sync
+// need neither. OpenTrunc empties the file with or without OpenWrite. A door keeps O_APPEND
+// itself.
 const (
 	OpenRead  OpenFlag = 1
 	OpenWrite OpenFlag = 2
@@ -282,7 +300,9 @@ const (
 )
 
 // A Handle is an open file. Reads and writes carry their own offset, so a Handle is
-// safe for concurrent use and has no cursor. After Close all is fs.ErrClosed.
+// safe for concurrent use and has no cursor. After Close all is fs.ErrClosed. A
+// negative offset, size or count is fs.ErrInvalid, and what would end beyond MaxSize
+// ErrTooBig. What one call writes is seen whole or not at all by one call that reads.
 type Handle interface {
 	// ReadAt is like [io.ReaderAt] with a context: it fills p or returns why not,
 	// io.EOF at the end of the file. A hole reads as zeros.
@@ -293,16 +313,17 @@ type Handle interface {
 	WriteAt(ctx context.Context, p []byte, off int64) (int, error)
 	// Truncate makes the file size bytes long; what is added is a hole.
 	Truncate(ctx context.Context, size int64) error
-	// Allocate changes n > 0 bytes from off as mode says.
+	// Allocate changes n > 0 bytes from off as mode says; n = 0 is fs.ErrInvalid.
 	Allocate(ctx context.Context, mode AllocMode, off, n int64) error
 	// Seek returns the offset of the next data or hole, or ErrNoData if off is at or
 	// beyond the end, or no data follows. It may take a hole for data, never data for
 	// a hole.
 	Seek(ctx context.Context, off int64, whence Whence) (int64, error)
 	// CopyTo copies n bytes from off of this file to dst, which is of the same FS
-	// (else ErrCrossTree) and may be of the same file if the ranges do not
-	// overlap, at dstOff. It shares stored chunks where it can, stops at this
-	// file's end, and returns how many bytes it copied.
+	// (else ErrCrossTree) and may be of the same file, at dstOff. It stops at this
+	// file's end; if what is left of the ranges then overlaps in one file it is
+	// fs.ErrInvalid. It shares stored chunks where it can, and returns how many bytes
+	// it copied.
 	CopyTo(ctx context.Context, off int64, dst Handle, dstOff, n int64) (int64, error)
 	// Sync returns when the writes of this file are durable on this machine.
 	Sync(ctx context.Context) error
@@ -323,6 +344,37 @@ func CheckName(name string) error {
 		if name[i] == 0 || name[i] == '/' {
 			return &fs.PathError{Op: "name", Path: name, Err: ErrName}
 		}
+	}
+	return nil
+}
+
+// CheckNew returns an error that wraps fs.ErrInvalid or ErrNameLen if nothing like
+// what can be made: its Kind is none, or it is a link whose Target is empty, has
+// a NUL or is longer than MaxTarget.
+func CheckNew(what New) error {
+	if what.Kind < KindFile || what.Kind > KindBlock {
+		return fmt.Errorf("make node of kind %d: %w", what.Kind, fs.ErrInvalid)
+	}
+	if what.Kind != KindLink {
+		return nil
+	}
+	if len(what.Target) > MaxTarget {
+		return fmt.Errorf("target of %d bytes: %w", len(what.Target), ErrNameLen)
+	}
+	if what.Target == "" || strings.IndexByte(what.Target, 0) >= 0 {
+		return fmt.Errorf("target %q: %w", what.Target, fs.ErrInvalid)
+	}
+	return nil
+}
+
+// CheckXattrName returns an error that wraps fs.ErrInvalid or ErrRange if name is no
+// legal name of an extended attribute: it must have 1 to MaxXattrName bytes and no NUL.
+func CheckXattrName(name string) error {
+	if len(name) > MaxXattrName {
+		return fmt.Errorf("name of extended attribute of %d bytes: %w", len(name), ErrRange)
+	}
+	if name == "" || strings.IndexByte(name, 0) >= 0 {
+		return fmt.Errorf("name of extended attribute %q: %w", name, fs.ErrInvalid)
 	}
 	return nil
 }
