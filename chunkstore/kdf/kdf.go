@@ -19,9 +19,11 @@ const (
 	Head       Context = "head"    // heads
 	HeadName   Context = "head-name"
 	Members    Context = "members"
-	Journal    Context = "journal" // the journal of a device
-	Local      Context = "local"   // the key-value database of a device
-	Chunker    Context = "chunker" // the seed of the chunker
+	Journal    Context = "journal"     // the journal of a device
+	Local      Context = "local"       // the key-value database of a device
+	Chunker    Context = "chunker"     // the seed of the chunker
+	PastSecret Context = "past-secret" // boxes the secret of the epoch before
+	Marks      Context = "marks"       // what a device remembers of chains it has seen
 )
 
 // Contexts of keys derived from other secrets.
@@ -34,15 +36,18 @@ const (
 	RootOwner    Context = "root-owner"  // the owner's signing key
 	RootRecord   Context = "root-record" // seals the drive record
 	RootDevice   Context = "root-device" // seals a device's private keys on its own disk
+	RootSlots    Context = "root-slots"  // marks slot records, so that damage is found without their secret
 	DeviceWrap   Context = "device-wrap" // info of HPKE wraps to devices
 	Signature    Context = "signature"   // prefix of what device and owner keys sign
+	DeviceText   Context = "device-text" // check characters of a device ID as people read it
 )
 
 // All returns every Context.
 func All() []Context {
 	return []Context{
-		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker,
-		ChunkSplit, SlotRecovery, SlotPass, SlotDevice, RootDrive, RootOwner, RootRecord, RootDevice, DeviceWrap, Signature,
+		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, Marks,
+		ChunkSplit, SlotRecovery, SlotPass, SlotDevice, RootDrive, RootOwner, RootRecord, RootDevice, RootSlots,
+		DeviceWrap, Signature, DeviceText,
 	}
 }
 
