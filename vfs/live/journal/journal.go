@@ -1,0 +1,412 @@
+// Package journal is the save path of a writable tree: an append-only log of
+// records in segment files, each record encrypted and authenticated, made durable
+// for many callers by one sync. It knows nothing of what a record means.
+//
+// A record is durable when Sync has returned nil for its LSN. After a crash Open
+// replays all records up to the first that is not whole. A record that was durable
+// and is not whole any more is damage, not a crash: Open tells the two apart by the sync
+// marks that lie behind durable records, and returns ErrDamaged.
+//
+// The bytes of a segment are described in docs/FORMAT.md, "Journal".
+package journal
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// The errors of a Journal.
+var (
+	ErrDamaged = errors.New("journal is damaged")
+	ErrFailed  = errors.New("journal failed to write")
+	ErrClosed  = errors.New("journal is closed")
+)
+
+// LSN numbers records, from 1, without gaps, for the life of a device's journal.
+type LSN = uint64
+
+// MaxData is the most bytes of data that one record may carry. Larger data goes
+// into several records, so that reading a part of it back costs little.
+const MaxData = 128 << 10
+
+// maxSealed bounds the sealed bytes of one record: type, meta and data.
+const maxSealed = 1 + 4 + 192<<10 + MaxData + chacha20poly1305.Overhead
+
+// MaxMeta is the most bytes of meta that one record may carry.
+const MaxMeta = 192 << 10
+
+// Type says what a record is. The Journal hands it through; 0 is its own.
+type Type uint8
+
+const typeMark Type = 0
+
+// A Record is what goes in: a type above 0, a short description, and data.
+type Record struct {
+	Type Type
+	Meta []byte
+	Data []byte
+}
+
+// A Pos says where the data of a record lies, for ReadData. The zero Pos is nowhere.
+type Pos struct {
+	seg  *segment
+	off  int64  // of the record's header
+	size uint32 // sealed bytes
+	skip uint32 // type and meta before the data
+	n    uint32 // data
+}
+
+// Len returns the bytes of data at p.
+func (p Pos) Len() int { return int(p.n) }
+
+// A Replayed record is one that Open found. Meta and Data are only valid during the call.
+type Replayed struct {
+	LSN LSN
+	Record
+	Pos Pos
+}
+
+// Options say where a journal lies. All but SegmentSize are needed.
+type Options struct {
+	Dir     Dir
+	Key     [32]byte  // of the device's drive; each segment has a key of its own derived from it
+	Entropy io.Reader // crypto/rand.Reader
+	// SegmentSize is about how large a segment grows before the next is begun; 0 means 64 MiB.
+	SegmentSize int64
+}
+
+// A Journal is an open journal. It is safe for concurrent use.
+type Journal struct {
+	o Options
+
+	mu       sync.Mutex
+	turn     *sync.Cond // a sync ended
+	segs     []*segment // oldest first; the last one is written
+	next     LSN
+	synced   LSN // all up to here are durable
+	syncing  bool
+	err      error // sticky: a sync failed, or closed
+	bytes    int64 // of all segments
+	sealPool sync.Pool
+}
+
+// Open opens the journal in o.Dir, hands every record after the LSN from to
+// replay, in order, and is then ready to take more. What lies at or before from is ignored.
+func Open(ctx context.Context, o Options, from LSN, replay func(Replayed) error) (*Journal, error) {
+	if o.SegmentSize <= 0 {
+		o.SegmentSize = 64 << 20
+	}
+	j := &Journal{o: o, next: from + 1}
+	j.turn = sync.NewCond(&j.mu)
+	if err := j.recover(ctx, from, replay); err != nil {
+		j.closeSegments()
+		return nil, err
+	}
+	// What survived the death of a process may still be in the system's memory only.
+	for _, s := range j.segs {
+		if err := s.f.Sync(); err != nil {
+			j.closeSegments()
+			return nil, fmt.Errorf("sync journal: %w", err)
+		}
+	}
+	j.synced = j.next - 1
+	if err := j.begin(); err != nil {
+		j.closeSegments()
+		return nil, err
+	}
+	return j, nil
+}
+
+// Append adds the records, next to each other and all or none, and returns the
+// LSN of the last one and, in pos (which must be as long as recs, or nil), where their data lies. When it returns,
+// the records survive the death of this process, but not yet that of the machine: see Sync.
+func (j *Journal) Append(recs []Record, pos []Pos) (LSN, error) {
+	b, _ := j.sealPool.Get().(*sealed)
+	if b == nil {
+		b = &sealed{}
+	}
+	defer j.sealPool.Put(b)
+
+	j.mu.Lock()
+	seg, err := j.tail()
+	j.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	for {
+		if err := b.seal(seg, recs, j.o.Entropy); err != nil {
+			return 0, err
+		}
+		j.mu.Lock()
+		now, err := j.tail()
+		if err != nil {
+			j.mu.Unlock()
+			return 0, err
+		}
+		if now == seg {
+			break
+		}
+		j.mu.Unlock()
+		seg = now // the segment was changed meanwhile, and with it the key
+	}
+	defer j.mu.Unlock()
+	last, err := j.write(seg, b, pos)
+	if err != nil {
+		return 0, err
+	}
+	if seg.size >= j.o.SegmentSize {
+		// What was written is written: a failure to begin the next segment shows
+		// at the next Append, which tries again.
+		_ = j.begin()
+	}
+	return last, nil
+}
+
+// write puts the sealed records at the end of seg. j.mu is held.
+func (j *Journal) write(seg *segment, b *sealed, pos []Pos) (LSN, error) {
+	at := seg.size
+	for i := range b.parts {
+		p := &b.parts[i]
+		seg.finishHeader(b.buf[p.off:], j.next+uint64(i), j.synced)
+		if pos != nil {
+			pos[i] = Pos{seg: seg, off: at + int64(p.off), size: uint32(p.size), skip: uint32(p.skip), n: uint32(p.n)}
+		}
+	}
+	if _, err := seg.f.WriteAt(b.buf, at); err != nil {
+		// The end of the file may hold a part of the records. The next Append writes
+		// over it, and a crash before that leaves a torn tail, which Open drops.
+		return 0, fmt.Errorf("write journal: %w", err)
+	}
+	seg.size += int64(len(b.buf))
+	j.bytes += int64(len(b.buf))
+	j.next += uint64(len(b.parts))
+	seg.last = j.next - 1
+	return seg.last, nil
+}
+
+// tail returns the segment that is written. j.mu is held.
+func (j *Journal) tail() (*segment, error) {
+	if j.err != nil {
+		return nil, j.err
+	}
+	seg := j.segs[len(j.segs)-1]
+	if seg.size >= j.o.SegmentSize {
+		if err := j.begin(); err != nil {
+			return nil, err
+		}
+		seg = j.segs[len(j.segs)-1]
+	}
+	return seg, nil
+}
+
+// Last returns the LSN of the last record.
+func (j *Journal) Last() LSN {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.next - 1
+}
+
+// Size returns the bytes that the journal takes.
+func (j *Journal) Size() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.bytes
+}
+
+// Sync returns nil when all records up to the LSN upto are durable. One sync of the disk
+// serves all who wait for it. After a failed one the kernel may have dropped the bytes while it calls
+// the pages clean, so nothing later can be believed: the journal stays failed.
+func (j *Journal) Sync(upto LSN) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.synced < upto {
+		if j.err != nil {
+			return j.err
+		}
+		if j.syncing {
+			j.turn.Wait()
+			continue
+		}
+		j.syncOnce()
+	}
+	return nil
+}
+
+// syncOnce makes all that is written durable. j.mu is held, and given back meanwhile.
+func (j *Journal) syncOnce() {
+	target := j.next - 1
+	var dirty []*segment
+	for _, s := range j.segs {
+		if s.syncedSize < s.size {
+			dirty = append(dirty, s)
+			s.busy++
+		}
+	}
+	sizes := make([]int64, len(dirty))
+	for i, s := range dirty {
+		sizes[i] = s.size
+	}
+	j.syncing = true
+	j.mu.Unlock()
+	var err error
+	for _, s := range dirty {
+		if err = s.f.Sync(); err != nil {
+			break
+		}
+	}
+	j.mu.Lock()
+	j.syncing = false
+	for i, s := range dirty {
+		s.release()
+		if err == nil {
+			s.syncedSize = max(s.syncedSize, sizes[i])
+		}
+	}
+	if err != nil {
+		j.err = fmt.Errorf("%w: %w", ErrFailed, err)
+	} else {
+		j.synced = max(j.synced, target)
+		j.mark()
+	}
+	j.turn.Broadcast()
+}
+
+// mark notes behind the durable records that they are. It needs no sync of its
+// own: it serves to tell damage from a torn end. j.mu is held.
+func (j *Journal) mark() {
+	seg := j.segs[len(j.segs)-1]
+	if seg.size == headerSize || seg.last <= seg.marked {
+		return
+	}
+	var b sealed
+	if err := b.seal(seg, []Record{{Type: typeMark}}, j.o.Entropy); err != nil {
+		return
+	}
+	if _, err := j.write(seg, &b, nil); err == nil {
+		seg.marked = seg.last
+	}
+}
+
+// Rotate begins a new segment and returns the LSN of the last record before it.
+func (j *Journal) Rotate() (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return 0, j.err
+	}
+	if j.segs[len(j.segs)-1].size > headerSize {
+		if err := j.begin(); err != nil {
+			return 0, err
+		}
+	}
+	return j.next - 1, nil
+}
+
+// Trim removes the segments that hold no record after upto. The caller must not
+// read a Pos in them any more.
+func (j *Journal) Trim(upto LSN) error {
+	j.mu.Lock()
+	var gone []*segment
+	for len(j.segs) > 1 && j.segs[0].last <= upto {
+		gone = append(gone, j.segs[0])
+		j.bytes -= j.segs[0].size
+		j.segs = j.segs[1:]
+	}
+	for _, s := range gone {
+		s.retired = true
+		if s.busy == 0 {
+			_ = s.f.Close()
+		}
+	}
+	j.mu.Unlock()
+	for _, s := range gone {
+		if err := j.o.Dir.Remove(s.name); err != nil {
+			return fmt.Errorf("trim journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// ReadData fills dst with the data of the record at p from byte off on. It fails
+// with ErrDamaged if the record is not what was written.
+func (j *Journal) ReadData(p Pos, dst []byte, off int) error {
+	if p.seg == nil || off < 0 || off+len(dst) > int(p.n) {
+		return fmt.Errorf("read journal: %d bytes at %d of a record of %d", len(dst), off, p.n)
+	}
+	b, _ := j.sealPool.Get().(*sealed)
+	if b == nil {
+		b = &sealed{}
+	}
+	defer j.sealPool.Put(b)
+	plain, err := p.seg.open(b, p.off, int(p.size))
+	if err != nil {
+		return err
+	}
+	copy(dst, plain[int(p.skip)+off:])
+	return nil
+}
+
+// Close makes all durable and gives the journal back.
+func (j *Journal) Close() error {
+	err := j.Sync(j.Last())
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.syncing {
+		j.turn.Wait()
+	}
+	if j.err == nil || !errors.Is(j.err, ErrClosed) {
+		j.err = ErrClosed
+		j.closeSegments()
+	}
+	return err
+}
+
+func (j *Journal) closeSegments() {
+	for _, s := range j.segs {
+		_ = s.f.Close()
+	}
+	j.segs = nil
+}
+
+// begin makes the next segment. j.mu is held, or the Journal is not shared yet.
+func (j *Journal) begin() error {
+	number := uint64(1)
+	if n := len(j.segs); n > 0 {
+		number = j.segs[n-1].number + 1
+	}
+	seg, err := create(j.o, number, j.next)
+	if err != nil {
+		return fmt.Errorf("begin journal segment: %w", err)
+	}
+	j.segs = append(j.segs, seg)
+	j.bytes += seg.size
+	return nil
+}
+
+type segment struct {
+	name       string
+	number     uint64
+	first      LSN
+	last       LSN // first-1 while empty
+	marked     LSN // of the last mark
+	size       int64
+	syncedSize int64
+	f          File
+	aead       cipher.AEAD
+	macKey     [32]byte
+	busy       int // syncs under way
+	retired    bool
+}
+
+func (s *segment) release() {
+	s.busy--
+	if s.retired && s.busy == 0 {
+		_ = s.f.Close()
+	}
+}
