@@ -14,15 +14,20 @@ import (
 )
 
 // Name is the name of a blob: one to eight elements of [a-z0-9._-], joined by
-// single slashes, at most 200 bytes in all; no element begins with a dot. So
-// a name is legal on every provider and file system, also where case is folded.
+// single slashes, at most 200 bytes in all; no element begins or ends with a
+// dot, or is a device of Windows ("con", "nul.x"). So a name is legal on every
+// provider and file system, also where case is folded.
 type Name string
 
 // MaxName is the longest Name in bytes.
 const MaxName = 200
 
-// ErrName is wrapped by the error for a Name that is not legal.
-var ErrName = errors.New("illegal blob name")
+// The errors of a Bucket, besides those of io/fs and errors.ErrUnsupported.
+var (
+	ErrName    = errors.New("illegal blob name")
+	ErrNoSpace = errors.New("no space left for blobs")              // the place is full, or a quota is
+	ErrSize    = errors.New("body and declared size are not equal") // of Put
+)
 
 // Check returns an error that wraps ErrName if n is not a legal name.
 func (n Name) Check() error {
@@ -30,7 +35,7 @@ func (n Name) Check() error {
 		return fmt.Errorf("%w: %q", ErrName, string(n))
 	}
 	for elem := range strings.SplitSeq(string(n), "/") {
-		if elem == "" || elem[0] == '.' {
+		if elem == "" || elem[0] == '.' || elem[len(elem)-1] == '.' || isDevice(elem) {
 			return fmt.Errorf("%w: %q", ErrName, string(n))
 		}
 		for _, c := range []byte(elem) {
@@ -40,6 +45,16 @@ func (n Name) Check() error {
 		}
 	}
 	return nil
+}
+
+// isDevice reports whether Windows takes elem for a device, whatever its extension.
+func isDevice(elem string) bool {
+	stem, _, _ := strings.Cut(elem, ".")
+	switch stem {
+	case "con", "prn", "aux", "nul":
+		return true
+	}
+	return len(stem) == 4 && (stem[:3] == "com" || stem[:3] == "lpt") && stem[3] >= '0' && stem[3] <= '9'
 }
 
 // Info is what a listing says of one blob.
@@ -62,7 +77,9 @@ type Bucket interface {
 	// durable. A reader of the Bucket sees all of the blob or none of it, also
 	// after a crash or a failed Put. Putting a name that is there already replaces it;
 	// blobs named by their hash are never put twice by sheaf. If r yields
-	// fewer or more than size bytes, Put fails and nothing is stored.
+	// fewer or more than size bytes, Put fails with [ErrSize] and nothing is stored.
+	// A full place is reported as [ErrNoSpace]. No name is another one with a slash
+	// and more behind it: a Bucket made of folders refuses that with [ErrName].
 	Put(ctx context.Context, name Name, r io.Reader, size int64) error
 
 	// Get opens n bytes of the blob from offset off (off >= 0); n < 0 means to

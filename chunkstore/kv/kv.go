@@ -7,11 +7,35 @@ package kv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 )
 
-// ErrClosed is returned by every method of a DB that was closed.
-var ErrClosed = errors.New("key-value database is closed")
+// The errors of a DB, besides io/fs.ErrNotExist.
+var (
+	ErrClosed  = errors.New("key-value database is closed") // of every method after Close
+	ErrDamaged = errors.New("key-value database is damaged or its key is wrong")
+	ErrLocked  = errors.New("key-value database is open elsewhere")
+	ErrNoSpace = errors.New("no space left for the key-value database")
+	ErrSize    = errors.New("key or value has an illegal size")
+)
+
+// Limits of keys and values in bytes. A key has at least one byte.
+const (
+	MaxKey   = 1 << 10
+	MaxValue = 1 << 20
+)
+
+// Check returns an error that wraps ErrSize if key or value has an illegal size.
+func Check(key, value []byte) error {
+	if len(key) == 0 || len(key) > MaxKey {
+		return fmt.Errorf("%w: key of %d bytes", ErrSize, len(key))
+	}
+	if len(value) > MaxValue {
+		return fmt.Errorf("%w: value of %d bytes", ErrSize, len(value))
+	}
+	return nil
+}
 
 // A Pair is one key and its value. Both belong to the caller that receives them.
 type Pair struct {
@@ -20,8 +44,8 @@ type Pair struct {
 
 // A DB is an ordered map of bytes. What it holds can be lost and rebuilt, but
 // for the device's own heads. Keys are 1 to 1,024 bytes long, values at most 1
-// MiB. All methods are safe for concurrent use. Every implementation must pass
-// kvtest.Run.
+// MiB; others are refused with [ErrSize]. All methods are safe for concurrent use
+// and stop when their context is done. Every implementation must pass kvtest.Run.
 type DB interface {
 	// Get returns the value of key, or an error that wraps [io/fs.ErrNotExist].
 	// The slice belongs to the caller.
@@ -41,7 +65,8 @@ type DB interface {
 	// Sync returns when every Update that returned before is durable.
 	Sync(ctx context.Context) error
 
-	// Close gives the database back, durably.
+	// Close gives the database back, durably. It waits for what is under way, and so
+	// must not be called from within a Scan or an Update. Closing twice is no error.
 	Close() error
 }
 
