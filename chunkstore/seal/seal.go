@@ -33,7 +33,7 @@ var (
 	// ErrTampered says that bytes are not the chunk that the Ref names. It is the
 	// one error of Open, Header and OpenSegment, without a reason, so that
 	// nobody learns from it how far a forgery came.
-	ErrTampered = errors.New("chunk is damaged or was tampered with")
+	ErrTampered = errors.New("data is damaged or was tampered with")
 	// ErrSelfCheck says that a chunk, decrypted and decompressed right after it
 	// was sealed, was not what went in: broken memory or a broken encoder. The
 	// sealed bytes must not be stored.
