@@ -4,7 +4,6 @@
 package vfstest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -215,15 +214,9 @@ func (s *suite) holds(h vfs.Handle, f vfs.Node, want []byte) {
 // sameBytes says where two slices differ, not how they look.
 func (s *suite) sameBytes(what string, got, want []byte) {
 	s.Helper()
-	if bytes.Equal(got, want) {
-		return
+	if err := sameData(got, want); err != nil {
+		s.Errorf("%s: %v", what, err)
 	}
-	i := 0
-	for i < min(len(got), len(want)) && got[i] == want[i] {
-		i++
-	}
-	s.Errorf("%s: got %d bytes, want %d; they differ from byte %d on: got %.16x, want %.16x",
-		what, len(got), len(want), i, got[i:], want[i:])
 }
 
 // noise returns n bytes, none of them zero, that follow from seed.
