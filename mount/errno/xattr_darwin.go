@@ -1,0 +1,6 @@
+package errno
+
+import "syscall"
+
+// noXattr is what a missing extended attribute is called here.
+const noXattr = syscall.ENOATTR

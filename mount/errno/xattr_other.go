@@ -1,0 +1,8 @@
+//go:build !darwin
+
+package errno
+
+import "syscall"
+
+// noXattr is what a missing extended attribute is called here.
+const noXattr = syscall.ENODATA

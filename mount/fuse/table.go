@@ -1,0 +1,219 @@
+//go:build linux || darwin
+
+package fuse
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sheaf-drive/sheaf/vfs"
+)
+
+// rootID is the node number that the protocol gives the root.
+const rootID = 1
+
+// An inode is a node that the kernel knows, under one node number. A node that
+// changed behind the mount may have an old one besides, which lives as long as the
+// kernel holds it.
+type inode struct {
+	id   uint64 // the number that the kernel knows it by; never used twice
+	node vfs.Node
+	ino  uint64
+	kind vfs.Kind
+
+	writers atomic.Int32 // open handles that may write: while there are any, the kernel may hold unwritten pages
+	noCaps  absence      // of file capabilities
+	noACL   absence      // of the default ACL of a directory
+
+	// The table's lock guards what follows.
+	lookups uint64 // how often the kernel was told of it
+	at      place  // one name that the kernel may know it by
+	more    []place
+	stale   bool // the node has a newer number
+}
+
+// A place is a name in a directory.
+type place struct {
+	parent *inode
+	name   string
+}
+
+// A table holds the inodes that the kernel knows. It is safe for concurrent use.
+type table struct {
+	mu     sync.RWMutex
+	byID   map[uint64]*inode
+	byNode map[vfs.Node]*inode
+	lastID uint64
+}
+
+func newTable(root vfs.Node, ino uint64) *table {
+	n := &inode{id: rootID, node: root, ino: ino, kind: vfs.KindDir, lookups: 1}
+	return &table{
+		byID:   map[uint64]*inode{rootID: n},
+		byNode: map[vfs.Node]*inode{root: n},
+		lastID: rootID,
+	}
+}
+
+// get returns the inode of that number, or nil.
+func (t *table) get(id uint64) *inode {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byID[id]
+}
+
+// known returns the inode of the node, or nil if the kernel does not know it.
+func (t *table) known(node vfs.Node) *inode {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byNode[node]
+}
+
+// tell returns the inode of node, which the kernel is about to be told of as name in
+// parent, and counts that.
+func (t *table) tell(node vfs.Node, a *vfs.Attr, parent *inode, name string) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byNode[node]
+	if n == nil {
+		t.lastID++
+		n = &inode{id: t.lastID, node: node, ino: a.Ino, kind: a.Kind}
+		t.byID[n.id] = n
+		t.byNode[node] = n
+	}
+	n.lookups++
+	n.addPlace(place{parent, name})
+	return n
+}
+
+// forget takes back count tellings. Node numbers it does not know are ignored.
+func (t *table) forget(id, count uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byID[id]
+	if n == nil || id == rootID {
+		return
+	}
+	if n.lookups > count {
+		n.lookups -= count
+		return
+	}
+	n.lookups = 0
+	delete(t.byID, id)
+	if t.byNode[n.node] == n {
+		delete(t.byNode, n.node)
+	}
+}
+
+// unname notes that the node has not the name any more.
+func (t *table) unname(node vfs.Node, parent *inode, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.byNode[node]; n != nil {
+		n.dropPlace(place{parent, name})
+	}
+}
+
+// rename notes that the node has a new name in place of an old one.
+func (t *table) rename(node vfs.Node, oldParent *inode, oldName string, parent *inode, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.byNode[node]; n != nil {
+		n.dropPlace(place{oldParent, oldName})
+		n.addPlace(place{parent, name})
+	}
+}
+
+// parentIno returns the inode number of the directory that n lies in, its own for the
+// root, or 0 if it is not known.
+func (t *table) parentIno(n *inode) uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	switch {
+	case n.id == rootID:
+		return n.ino
+	case n.at.parent != nil:
+		return n.at.parent.ino
+	default:
+		return 0
+	}
+}
+
+// supersede makes the node get a new number when it is next looked up, and returns the
+// inode that had it until now and the names that the kernel may know it by. It returns
+// nil if the kernel does not know the node.
+func (t *table) supersede(node vfs.Node) (*inode, []place) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byNode[node]
+	if n == nil || n.id == rootID {
+		return nil, nil
+	}
+	delete(t.byNode, node)
+	n.stale = true
+	return n, n.places()
+}
+
+// isStale reports whether the node of n has a newer number.
+func (t *table) isStale(n *inode) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return n.stale
+}
+
+// nodes returns all nodes that have a current inode.
+func (t *table) nodes() []vfs.Node {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	all := make([]vfs.Node, 0, len(t.byNode))
+	for node := range t.byNode {
+		all = append(all, node)
+	}
+	return all
+}
+
+// placesOf returns the names that the kernel may know n by.
+func (t *table) placesOf(n *inode) []place {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return n.places()
+}
+
+// len returns how many inodes there are.
+func (t *table) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.byID)
+}
+
+func (n *inode) places() []place {
+	var all []place
+	if n.at.parent != nil {
+		all = append(all, n.at)
+	}
+	return append(all, n.more...)
+}
+
+func (n *inode) addPlace(p place) {
+	switch {
+	case n.at == p || slices.Contains(n.more, p):
+	case n.at.parent == nil || n.kind == vfs.KindDir:
+		n.at = p
+	default:
+		n.more = append(n.more, p)
+	}
+}
+
+func (n *inode) dropPlace(p place) {
+	if n.at == p {
+		n.at = place{}
+		if len(n.more) > 0 {
+			n.at, n.more = n.more[len(n.more)-1], n.more[:len(n.more)-1]
+		}
+		return
+	}
+	if i := slices.Index(n.more, p); i >= 0 {
+		n.more = slices.Delete(n.more, i, i+1)
+	}
+}

@@ -1,0 +1,125 @@
+//go:build linux || darwin
+
+package fuse
+
+import (
+	"context"
+	"syscall"
+
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/sheaf-drive/sheaf/vfs"
+)
+
+// The names of the access control lists.
+const (
+	aclAccess  = "system.posix_acl_access"
+	aclDefault = "system.posix_acl_default"
+)
+
+// The flags of setxattr(2).
+const (
+	xattrCreate  = 1
+	xattrReplace = 2
+)
+
+// GetXAttr returns a value, or how long it is if dest is empty.
+func (s *server) GetXAttr(cancel <-chan struct{}, in *gofuse.InHeader, name string, dest []byte) (uint32, gofuse.Status) {
+	n, st := s.node(in.NodeId)
+	if st != gofuse.OK {
+		return 0, st
+	}
+	ctx := opContext(cancel)
+	if n.kind == vfs.KindDir && name == aclDefault {
+		if _, absent := n.noACL.seen(); absent {
+			return 0, gofuse.ENODATA
+		}
+	}
+	v, err := n.node.Xattr(ctx, name)
+	if err == nil && name == aclAccess {
+		v, err = s.shownACL(ctx, n, v)
+	}
+	if err != nil {
+		return 0, s.status("getxattr", err)
+	}
+	return fit(dest, v)
+}
+
+// fit copies v to dest. Without room for it, it returns the room that v needs.
+func fit(dest, v []byte) (uint32, gofuse.Status) {
+	if len(dest) == 0 {
+		return uint32(len(v)), gofuse.OK
+	}
+	if len(v) > len(dest) {
+		return uint32(len(v)), gofuse.ERANGE
+	}
+	return uint32(copy(dest, v)), gofuse.OK
+}
+
+// ListXAttr returns the names, each ended by a NUL, or how long that is if dest is empty.
+func (s *server) ListXAttr(cancel <-chan struct{}, in *gofuse.InHeader, dest []byte) (uint32, gofuse.Status) {
+	n, st := s.node(in.NodeId)
+	if st != gofuse.OK {
+		return 0, st
+	}
+	names, err := n.node.ListXattr(opContext(cancel))
+	if err != nil {
+		return 0, s.status("listxattr", err)
+	}
+	var list []byte
+	for _, name := range names {
+		list = append(append(list, name...), 0)
+	}
+	return fit(dest, list)
+}
+
+// SetXAttr sets a value.
+func (s *server) SetXAttr(cancel <-chan struct{}, in *gofuse.SetXAttrIn, name string, value []byte) gofuse.Status {
+	n, st := s.node(in.NodeId)
+	if st != gofuse.OK {
+		return st
+	}
+	var flag vfs.XattrFlag
+	switch in.Flags {
+	case 0:
+		flag = vfs.XattrAny
+	case xattrCreate:
+		flag = vfs.XattrCreate
+	case xattrReplace:
+		flag = vfs.XattrReplace
+	default:
+		return gofuse.EINVAL
+	}
+	if len(value) > vfs.MaxXattrValue {
+		return gofuse.Status(syscall.E2BIG)
+	}
+	ctx := opContext(cancel)
+	switch name {
+	case aclAccess:
+		return s.status("setxattr", s.setACL(ctx, n, value, killsSetGID(in)))
+	case aclDefault:
+		return s.status("setxattr", s.setDefaultACL(ctx, n, value))
+	}
+	err := n.node.SetXattr(ctx, name, value, flag)
+	if name == capsXattr {
+		n.noCaps.unknown()
+	}
+	return s.status("setxattr", err)
+}
+
+// RemoveXAttr removes a value.
+func (s *server) RemoveXAttr(cancel <-chan struct{}, in *gofuse.InHeader, name string) gofuse.Status {
+	n, st := s.node(in.NodeId)
+	if st != gofuse.OK {
+		return st
+	}
+	return s.status("removexattr", s.removeXattr(opContext(cancel), n, name))
+}
+
+func (s *server) removeXattr(ctx context.Context, n *inode, name string) error {
+	err := n.node.RemoveXattr(ctx, name)
+	if isNoXattr(err) && (name == aclAccess || name == aclDefault) {
+		return nil // a list that says no more than the mode is not stored
+	}
+	return err
+}
