@@ -1,0 +1,236 @@
+package refs
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/causal"
+	"github.com/sheaf-drive/sheaf/chunkstore/cbor"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+)
+
+const (
+	headFormat = 1
+	headPairs  = 11
+	headFloor  = 4 << 10   // no head's blob is shorter
+	maxHead    = 128 << 10 // nor longer, with MaxDevices in all its lists
+	prefix     = blob.Name("heads/")
+)
+
+// A Head says where one device's state of the drive is. Heads of one device are a
+// chain, numbered from 1, each signed and naming the one before. A Head is a
+// value; its slices must not be changed.
+type Head struct {
+	Device  keys.DeviceID
+	Seq     uint64
+	Prev    [32]byte // hash of head Seq-1, zero for the first
+	Epoch   uint32
+	Root    chunk.Ref      // a manifest.Snapshot
+	Context causal.Context // what that snapshot has seen
+	Members keys.Mark      // the members log as the device knew it
+	Seen    []Seen         // the newest heads of others as the device knew them, by device
+	Time    time.Time      // information only
+
+	hash [32]byte
+}
+
+// Seen is one device's word on another one's newest head.
+type Seen struct {
+	Device keys.DeviceID
+	Mark   keys.Mark
+}
+
+// Mark returns the place of h in its chain.
+func (h Head) Mark() keys.Mark { return keys.Mark{Seq: h.Seq, Hash: h.hash} }
+
+func (h Head) encode(drive keys.DriveID) []byte {
+	b := cbor.AppendMap(nil, headPairs)
+	b = cbor.AppendUint(cbor.AppendUint(b, 1), headFormat)
+	b = cbor.AppendBytes(cbor.AppendUint(b, 2), drive[:])
+	b = cbor.AppendUint(cbor.AppendUint(b, 3), uint64(h.Epoch))
+	b = cbor.AppendBytes(cbor.AppendUint(b, 4), h.Device[:])
+	b = cbor.AppendUint(cbor.AppendUint(b, 5), h.Seq)
+	b = cbor.AppendBytes(cbor.AppendUint(b, 6), h.Prev[:])
+	b = cbor.AppendBytes(cbor.AppendUint(b, 7), h.Root.Append(nil))
+	b = cbor.AppendArray(cbor.AppendUint(b, 8), len(h.Context))
+	for _, s := range h.Context {
+		b = cbor.AppendArray(b, 2)
+		b = cbor.AppendUint(b, uint64(s.Device))
+		b = cbor.AppendUint(b, s.Counter)
+	}
+	b = keys.AppendMark(cbor.AppendUint(b, 9), h.Members)
+	b = cbor.AppendArray(cbor.AppendUint(b, 10), len(h.Seen))
+	for _, s := range h.Seen {
+		b = cbor.AppendArray(b, 2)
+		b = cbor.AppendBytes(b, s.Device[:])
+		b = keys.AppendMark(b, s.Mark)
+	}
+	var at int64
+	if !h.Time.IsZero() {
+		at = h.Time.UnixNano()
+	}
+	return cbor.AppendInt(cbor.AppendUint(b, 11), at)
+}
+
+// parseHead is the inverse of encode. It accepts nothing that encode would not have
+// written. The error wraps ErrTampered, or ErrFormat for a newer format.
+func parseHead(body []byte) (h Head, drive keys.DriveID, err error) {
+	r := cbor.NewReader(body)
+	last := int64(-1)
+	key := func(want uint64) {
+		if got := r.Key(&last); r.Err() == nil && got != want {
+			r.Fail("key %d where %d was due", got, want)
+		}
+	}
+	pairs := r.Map()
+	key(1)
+	if format := r.Uint(); r.Err() == nil && format > headFormat {
+		return Head{}, drive, fmt.Errorf("%w: head of format %d", ErrFormat, format)
+	} else if format != headFormat || pairs != headPairs {
+		r.Fail("format %d, %d pairs", format, pairs)
+	}
+	key(2)
+	r.Fixed(drive[:])
+	key(3)
+	h.Epoch = uint32(r.UintMax(1<<32 - 1))
+	key(4)
+	r.Fixed(h.Device[:])
+	key(5)
+	h.Seq = r.Uint()
+	key(6)
+	r.Fixed(h.Prev[:])
+	key(7)
+	ref := r.BytesMax(chunk.RefSize)
+	if r.Err() == nil {
+		if h.Root, err = chunk.ParseRef(ref); err != nil {
+			r.Fail("%v", err)
+		}
+	}
+	key(8)
+	h.Context = readContext(r)
+	key(9)
+	h.Members = keys.ReadMark(r)
+	key(10)
+	h.Seen = readSeen(r)
+	key(11)
+	if at := r.Int(); at != 0 {
+		h.Time = time.Unix(0, at)
+	}
+	if r.Err() == nil && (h.Seq == 0 || h.Root.Kind != chunk.Snapshot || h.Members.Seq == 0 || (h.Seq == 1) != (h.Prev == [32]byte{})) {
+		r.Fail("sequence number, root or link out of range")
+	}
+	if err := r.Close(); err != nil {
+		return Head{}, drive, fmt.Errorf("%w: %w", ErrTampered, err)
+	}
+	return h, drive, nil
+}
+
+func readContext(r *cbor.Reader) causal.Context {
+	n := r.Array()
+	if n > keys.MaxDevices {
+		r.Fail("context of %d devices", n)
+	}
+	var c causal.Context
+	for i := 0; i < n && r.Err() == nil; i++ {
+		r.ArrayOf(2)
+		c = append(c, causal.Seen{Device: causal.Device(r.Uint()), Counter: r.Uint()})
+	}
+	if r.Err() == nil && !c.Valid() {
+		r.Fail("context out of order")
+	}
+	return c
+}
+
+func readSeen(r *cbor.Reader) []Seen {
+	n := r.Array()
+	if n > keys.MaxDevices {
+		r.Fail("%d heads seen", n)
+	}
+	var seen []Seen
+	for i := 0; i < n && r.Err() == nil; i++ {
+		var s Seen
+		r.ArrayOf(2)
+		r.Fixed(s.Device[:])
+		s.Mark = keys.ReadMark(r)
+		if s.Mark.Seq == 0 || i > 0 && string(seen[i-1].Device[:]) >= string(s.Device[:]) {
+			r.Fail("heads seen out of order")
+		}
+		seen = append(seen, s)
+	}
+	return seen
+}
+
+// folder returns where the heads of a device lie. It is a pseudonym: a keyed hash of the
+// device ID under a key of the first epoch, which every member has, so it never changes.
+func folder(ring *keys.Ring, id keys.DeviceID) blob.Name {
+	key, _ := ring.DeriveEpoch(kdf.HeadName, 1)
+	sum := kdf.Keyed(&key, id[:])
+	return prefix + blob.Name(fmt.Sprintf("%x/", sum[:16]))
+}
+
+func headName(dir blob.Name, seq uint64) blob.Name {
+	return dir + blob.Name(fmt.Sprintf("%016x", seq))
+}
+
+// splitName is the inverse of headName. It is strict: one head has one name.
+func splitName(name blob.Name) (dir blob.Name, seq uint64, ok bool) {
+	i := strings.LastIndexByte(string(name), '/') + 1
+	dir = name[:i]
+	seq, err := strconv.ParseUint(string(name[i:]), 16, 64)
+	if err != nil || len(dir) != len(prefix)+33 || seq == 0 || headName(dir, seq) != name {
+		return "", 0, false
+	}
+	return dir, seq, true
+}
+
+// seal signs and seals h as this device's, and fills in its hash.
+func seal(o *Options, h Head) (Head, []byte, error) {
+	s := o.Device.Sign(keys.SignHead, h.encode(o.Ring.Drive()))
+	h.hash = s.Hash()
+	key, ok := o.Ring.DeriveEpoch(kdf.Head, h.Epoch)
+	if !ok {
+		return Head{}, nil, fmt.Errorf("seal head: no epoch %d", h.Epoch)
+	}
+	name := headName(folder(o.Ring, h.Device), h.Seq)
+	b, err := keys.SealBlob(&key, kdf.Head, h.Epoch, name, s.Encode(), headFloor, o.Entropy)
+	return h, b, err
+}
+
+// open opens a head's blob and checks everything about it that does not depend on other
+// heads or on the state of the members log: that it is sealed with a key of this
+// drive, lies under its own name, and is signed by pub. The error wraps ErrTampered.
+func open(ring *keys.Ring, id keys.DeviceID, pub [32]byte, name blob.Name, b []byte) (Head, error) {
+	epoch, err := keys.BlobEpoch(b)
+	if err != nil {
+		return Head{}, fmt.Errorf("open head %s: %w", name, err)
+	}
+	key, ok := ring.DeriveEpoch(kdf.Head, epoch)
+	if !ok {
+		return Head{}, fmt.Errorf("open head %s: %w: epoch %d", name, ErrTampered, epoch)
+	}
+	plain, err := keys.OpenBlob(&key, kdf.Head, name, b)
+	if err != nil {
+		return Head{}, fmt.Errorf("open head: %w", err)
+	}
+	s, err := keys.ParseSigned(plain)
+	if err != nil {
+		return Head{}, fmt.Errorf("open head %s: %w", name, err)
+	}
+	if err := s.Check(pub, keys.SignHead); err != nil {
+		return Head{}, fmt.Errorf("open head %s: %w", name, err)
+	}
+	h, drive, err := parseHead(s.Body)
+	if err != nil {
+		return Head{}, fmt.Errorf("open head %s: %w", name, err)
+	}
+	if drive != ring.Drive() || h.Device != id || h.Epoch != epoch || headName(folder(ring, id), h.Seq) != name {
+		return Head{}, fmt.Errorf("open head %s: %w: it is another head", name, ErrTampered)
+	}
+	h.hash = s.Hash()
+	return h, nil
+}

@@ -1,0 +1,207 @@
+package refs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/cbor"
+	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+)
+
+// What a device remembers, in its KV. Heads are kept as they lie in the Bucket, sealed
+// and signed, so that the memory of a head is evidence and shows nothing to whoever reads the disk.
+//
+//	refs/head/<device ID>   the newest verified head of a device
+//	refs/next               this device's head that is about to be put, if its sequence number is one more
+//	refs/mark/members       the newest entry of the members log, sealed with K(marks)
+//	refs/mark/record        the newest drive record, likewise
+const (
+	keyHead    = "refs/head/"
+	keyHeadEnd = "refs/head0"
+	keyNext    = "refs/next"
+
+	markMembers = blob.Name("refs/mark/members")
+	markRecord  = blob.Name("refs/mark/record")
+)
+
+func headKey(id keys.DeviceID) []byte { return append([]byte(keyHead), id[:]...) }
+
+// remember loads the memory and holds the members log and the drive record against it.
+func (r *Refs) remember(ctx context.Context) error {
+	if r.o.Record.Seq == 0 {
+		return r.rememberRest(ctx)
+	}
+	err := r.follow(ctx, markRecord, r.o.Record, func(seen keys.Mark) error {
+		switch {
+		case r.o.Record.Seq < seen.Seq:
+			return fmt.Errorf("%w: the drive record is version %d, and %d was seen", ErrRollback, r.o.Record.Seq, seen.Seq)
+		case r.o.Record.Seq == seen.Seq && r.o.Record.Hash != seen.Hash:
+			return fmt.Errorf("%w: the drive record is another one now", ErrFork)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.rememberRest(ctx)
+}
+
+// rememberRest is remember without the drive record.
+func (r *Refs) rememberRest(ctx context.Context) error {
+	if err := r.follow(ctx, markMembers, r.o.Members.Mark(), r.o.Members.Follows); err != nil {
+		return err
+	}
+	for pair, err := range r.o.KV.Scan(ctx, []byte(keyHead), []byte(keyHeadEnd)) {
+		if err != nil {
+			return fmt.Errorf("load heads: %w", err)
+		}
+		if len(pair.Key) != len(keyHead)+len(keys.DeviceID{}) {
+			return fmt.Errorf("load heads: %w: strange key", ErrTampered)
+		}
+		id := keys.DeviceID(pair.Key[len(keyHead):])
+		k, err := r.openKept(id, pair.Value)
+		if err != nil {
+			return fmt.Errorf("load heads: %w", err)
+		}
+		r.known[id] = k
+	}
+	b, err := r.o.KV.Get(ctx, []byte(keyNext))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("load heads: %w", err)
+	}
+	next, err := r.openKept(r.id, b)
+	if err != nil {
+		return fmt.Errorf("load heads: %w", err)
+	}
+	if next.Seq == r.known[r.id].Seq+1 {
+		r.next = &next
+	}
+	return nil
+}
+
+// openKept opens a head from the memory. Its own name is part of its seal and is not kept
+// beside it, so it is told by the value's first eight bytes, the sequence number.
+func (r *Refs) openKept(id keys.DeviceID, v []byte) (known, error) {
+	m, ok := r.members.Member(id)
+	if !ok || len(v) < 8 {
+		return known{}, fmt.Errorf("%w: memory of the heads of %s", ErrTampered, id)
+	}
+	var seq uint64
+	for _, c := range v[:8] {
+		seq = seq<<8 | uint64(c)
+	}
+	h, err := open(r.o.Ring, id, m.Public.Sign, headName(folder(r.o.Ring, id), seq), v[8:])
+	if err != nil {
+		return known{}, fmt.Errorf("memory of the heads of %s: %w", id, err)
+	}
+	return known{h, v[8:]}, nil
+}
+
+func keep(k known) []byte {
+	b := make([]byte, 0, 8+len(k.blob))
+	for shift := 56; shift >= 0; shift -= 8 {
+		b = append(b, byte(k.Seq>>shift))
+	}
+	return append(b, k.blob...)
+}
+
+// saveNext keeps the head that is about to be put, durably.
+func (r *Refs) saveNext(ctx context.Context, k known) error {
+	return r.update(ctx, func(tx kv.Tx) error { return tx.Put([]byte(keyNext), keep(k)) })
+}
+
+// saveOwn keeps this device's newest head, durably. It is in the Bucket already.
+func (r *Refs) saveOwn(ctx context.Context, k known) error {
+	return r.update(ctx, func(tx kv.Tx) error {
+		return errors.Join(tx.Put(headKey(r.id), keep(k)), tx.Delete([]byte(keyNext)))
+	})
+}
+
+// saveOthers keeps the newest heads of other devices, durably.
+func (r *Refs) saveOthers(ctx context.Context, heads map[keys.DeviceID]known) error {
+	if len(heads) == 0 {
+		return nil
+	}
+	return r.update(ctx, func(tx kv.Tx) error {
+		for id, k := range heads {
+			var err error
+			if k.Seq == 0 { // its heads are void
+				err = tx.Delete(headKey(id))
+			} else {
+				err = tx.Put(headKey(id), keep(k))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (r *Refs) update(ctx context.Context, fn func(kv.Tx) error) error {
+	if err := r.o.KV.Update(ctx, fn); err != nil {
+		return fmt.Errorf("remember heads: %w", err)
+	}
+	if err := r.o.KV.Sync(ctx); err != nil {
+		return fmt.Errorf("remember heads: %w", err)
+	}
+	return nil
+}
+
+// follow loads the mark of a chain, holds it against the chain by check, and then remembers
+// now, the newest place of the chain.
+func (r *Refs) follow(ctx context.Context, name blob.Name, now keys.Mark, check func(seen keys.Mark) error) error {
+	seen, err := r.loadMark(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := check(seen); err != nil {
+		return err
+	}
+	if seen == now {
+		return nil
+	}
+	key := r.o.Ring.Derive(kdf.Marks)
+	b, err := keys.SealBlob(&key, kdf.Marks, r.o.Ring.Epoch(), name, keys.AppendMark(nil, now), 0, r.o.Entropy)
+	if err != nil {
+		return err
+	}
+	return r.update(ctx, func(tx kv.Tx) error { return tx.Put([]byte(name), b) })
+}
+
+func (r *Refs) loadMark(ctx context.Context, name blob.Name) (keys.Mark, error) {
+	b, err := r.o.KV.Get(ctx, []byte(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return keys.Mark{}, nil
+	}
+	if err != nil {
+		return keys.Mark{}, fmt.Errorf("load mark: %w", err)
+	}
+	epoch, err := keys.BlobEpoch(b)
+	if err != nil {
+		return keys.Mark{}, fmt.Errorf("load mark: %w", err)
+	}
+	key, ok := r.o.Ring.DeriveEpoch(kdf.Marks, epoch)
+	if !ok {
+		// The epoch was seen, for the mark was sealed in it; and now the drive record has not got it.
+		return keys.Mark{}, fmt.Errorf("load mark: %w: epoch %d is gone", ErrRollback, epoch)
+	}
+	plain, err := keys.OpenBlob(&key, kdf.Marks, name, b)
+	if err != nil {
+		return keys.Mark{}, fmt.Errorf("load mark: %w", err)
+	}
+	cr := cbor.NewReader(plain)
+	m := keys.ReadMark(cr)
+	if err := cr.Close(); err != nil {
+		return keys.Mark{}, fmt.Errorf("load mark: %w: %w", ErrTampered, err)
+	}
+	return m, nil
+}
