@@ -1,0 +1,8 @@
+// Package mounttest is what every mounted folder has to pass: Run uses it as programs
+// do, through the kernel, and knows nothing of what is mounted. It does not mount.
+//
+// It runs on Linux only, and it passes on ext4, which is the control that keeps it
+// honest. What needs root is skipped for others. Locks and working directories are a
+// matter between processes, so the test binary is started again as a child: the
+// TestMain of whoever calls Run must call Child first.
+package mounttest
