@@ -1,0 +1,280 @@
+package chunkstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/gc"
+	"github.com/sheaf-drive/sheaf/chunkstore/index"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+)
+
+// sweepStep is how many chunks are condemned, pardoned or removed in one step.
+const sweepStep = 2048
+
+// A GC is one cycle of garbage collection. The Store is in full use meanwhile.
+// Its caller marks all that is reachable, then calls Sweep, or Abort, once.
+type GC struct {
+	s     *Store
+	cycle uint64
+	marks gc.Marks
+}
+
+// BeginGC begins a cycle: every chunk that is put from now on is live in it, be it
+// new or there already. One cycle can be under way at a time: ErrCollecting.
+//
+// The caller must begin to look for what is reachable after BeginGC has
+// returned: the heads, the kept snapshots, and all that is still needed though no
+// head names it, such as the base of a tree that is being written.
+func (s *Store) BeginGC(ctx context.Context) (*GC, error) {
+	cycle, err := s.x.NextCycle(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin garbage collection: %w", err)
+	}
+	g := &GC{s: s, cycle: cycle}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if s.cycle != nil {
+		return nil, ErrCollecting
+	}
+	s.cycle = g
+	// What is not durable yet was put just now, and so was what waits for its pardon.
+	for id := range s.pending {
+		g.marks.Add(id)
+	}
+	for id := range s.revived {
+		g.marks.Add(id)
+	}
+	return g, nil
+}
+
+// Mark says that the chunk is reachable. It is safe for concurrent use.
+func (g *GC) Mark(id chunk.ID) { g.marks.Add(id) }
+
+// Marked returns how many chunks are marked, about.
+func (g *GC) Marked() int { return g.marks.Len() }
+
+// Abort ends the cycle without a sweep. After Sweep it does nothing.
+func (g *GC) Abort() {
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	if g.s.cycle == g {
+		g.s.cycle = nil
+	}
+}
+
+// Sweep condemns what is not live and removes what an earlier cycle condemned,
+// as package gc tells. It ends the cycle, also if it fails; then what was done is done,
+// and another cycle can be run.
+func (g *GC) Sweep(ctx context.Context, o gc.Options) (gc.Report, error) {
+	s := g.s
+	defer g.Abort()
+	r := gc.Report{Cycle: g.cycle}
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	if err := s.lockMaintenance(ctx); err != nil {
+		return r, fmt.Errorf("sweep store: %w", err)
+	}
+	defer s.unlockMaintenance()
+	s.mu.Lock()
+	mine := s.cycle == g
+	s.mu.Unlock()
+	if !mine {
+		return r, errors.New("sweep store: the cycle has ended already")
+	}
+	w := sweep{g: g, s: s, o: o, r: &r}
+	if err := w.chunks(ctx); err != nil {
+		return r, fmt.Errorf("sweep store: %w", err)
+	}
+	if err := w.packs(ctx); err != nil {
+		return r, fmt.Errorf("sweep store: %w", err)
+	}
+	return r, nil
+}
+
+// sweep is one Sweep at work, with the batches that it gathers.
+type sweep struct {
+	g *GC
+	s *Store
+	o gc.Options
+	r *gc.Report
+
+	condemn, pardon, orphans []chunk.ID
+	dead                     []index.Dead
+}
+
+// chunks walks all chunks and all condemnations once, side by side, in the order of IDs.
+func (w *sweep) chunks(ctx context.Context) error {
+	condemned, stop := iter.Pull2(w.s.x.Condemned(ctx))
+	defer stop()
+	c, err, more := condemned()
+	for it, ierr := range w.s.x.All(ctx) {
+		if ierr != nil {
+			return ierr
+		}
+		for more && err == nil && bytes.Compare(c.ID[:], it.ID[:]) < 0 {
+			w.pardon = append(w.pardon, c.ID) // of a chunk that is not there any more
+			c, err, more = condemned()
+		}
+		if more && err != nil {
+			return err
+		}
+		is := more && c.ID == it.ID
+		if err := w.chunk(it, is, c); err != nil {
+			return err
+		}
+		if err := w.flush(ctx, sweepStep); err != nil {
+			return err
+		}
+	}
+	return w.flush(ctx, 1)
+}
+
+// chunk decides what becomes of one chunk.
+func (w *sweep) chunk(it index.Item, condemned bool, c index.Condemned) error {
+	switch {
+	case it.Orphan:
+		w.orphans = append(w.orphans, it.ID)
+	case w.g.marks.Has(it.ID):
+		w.r.LiveChunks++
+		w.r.LiveBytes += int64(it.Len)
+		if condemned {
+			w.pardon = append(w.pardon, it.ID)
+			w.r.Pardoned++
+		}
+	case !condemned:
+		w.condemn = append(w.condemn, it.ID)
+		w.r.Waiting++
+		w.r.WaitingBytes += int64(it.Len)
+	case w.o.Ripe(c, w.g.cycle):
+		w.dead = append(w.dead, index.Dead{ID: it.ID, Pack: it.Pack})
+	default:
+		w.r.Waiting++
+		w.r.WaitingBytes += int64(it.Len)
+	}
+	return nil
+}
+
+// flush carries out the batches that have at least n chunks.
+func (w *sweep) flush(ctx context.Context, n int) error {
+	x := w.s.x
+	if len(w.condemn) >= n {
+		if err := x.Condemn(ctx, w.g.cycle, w.o.Now, w.condemn); err != nil {
+			return spaceError(err)
+		}
+		w.r.Condemned += int64(len(w.condemn))
+		// Whoever put one of them meanwhile marked it first and then looked whether it
+		// is condemned. If that was too early to see it, we see the mark.
+		for _, id := range w.condemn {
+			if w.g.marks.Has(id) {
+				w.pardon = append(w.pardon, id)
+				w.r.Condemned--
+				w.r.Waiting--
+			}
+		}
+		w.condemn = w.condemn[:0]
+	}
+	if len(w.pardon) >= n {
+		if err := x.Pardon(ctx, w.pardon); err != nil {
+			return spaceError(err)
+		}
+		w.pardon = w.pardon[:0]
+	}
+	if len(w.orphans) >= n {
+		if err := x.RemoveOrphans(ctx, w.orphans); err != nil {
+			return spaceError(err)
+		}
+		w.orphans = w.orphans[:0]
+	}
+	if len(w.dead) >= n {
+		if err := w.remove(ctx); err != nil {
+			return err
+		}
+		w.dead = w.dead[:0]
+	}
+	return nil
+}
+
+// remove forgets the chunks in w.dead that nobody has put since. From the moment that
+// one is in s.dying nobody takes it for stored, so it stays dead.
+func (w *sweep) remove(ctx context.Context) error {
+	s := w.s
+	s.mu.Lock()
+	dead := w.dead[:0]
+	for _, d := range w.dead {
+		_, pending := s.pending[d.ID]
+		_, revived := s.revived[d.ID]
+		if !pending && !revived && !w.g.marks.Has(d.ID) {
+			s.dying[d.ID] = struct{}{}
+			dead = append(dead, d)
+		}
+	}
+	s.mu.Unlock()
+	err := s.x.Remove(ctx, dead)
+	s.mu.Lock()
+	for _, d := range dead {
+		delete(s.dying, d.ID)
+	}
+	s.removals++
+	s.mu.Unlock()
+	if err != nil {
+		return spaceError(err)
+	}
+	w.r.Removed += int64(len(dead))
+	return nil
+}
+
+// packs removes the packs that are dead and writes those again that are mostly so.
+func (w *sweep) packs(ctx context.Context) error {
+	s := w.s
+	packs := s.x.Packs()
+	sizes := make(map[pack.Name]int64, len(packs))
+	for _, p := range packs {
+		sizes[p.Name] = p.Size
+	}
+	freed := func(names []pack.Name) {
+		w.r.PacksRemoved += int64(len(names))
+		for _, n := range names {
+			w.r.FreedBytes += sizes[n]
+		}
+	}
+	changed := false
+	if dead := gc.Dead(packs); len(dead) > 0 {
+		if err := s.removePacks(ctx, dead); err != nil {
+			return err
+		}
+		freed(dead)
+		changed = true
+	}
+	if victims := gc.Repack(packs); len(victims) > 0 {
+		rw, err := s.rewrite(ctx, victims)
+		freed(rw.removed)
+		w.r.PacksWritten += int64(len(rw.written))
+		for _, n := range rw.written {
+			w.r.FreedBytes -= n
+		}
+		if err != nil {
+			return err
+		}
+		changed = changed || len(rw.removed) > 0
+	}
+	for _, p := range s.x.Packs() {
+		w.r.DeadBytesKept += p.Body - p.LiveBytes
+	}
+	if err := s.x.Sync(ctx); err != nil {
+		return spaceError(err)
+	}
+	if !changed {
+		return nil
+	}
+	return s.x.WriteBlobs(ctx, s.bucket, &s.keys.Index, &s.entropy)
+}

@@ -1,0 +1,226 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/gc"
+	"github.com/sheaf-drive/sheaf/chunkstore/index"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+)
+
+// Compact merges small packs into fewer when there are many, and removes packs
+// in which nothing is used any more. Chunks are copied as they are, sealed. The
+// Store does it by itself after a Flush. It is safe to crash at any point: old packs
+// are removed only when the new ones are durable and durably indexed.
+func (s *Store) Compact(ctx context.Context) error {
+	if err := s.checkOpen(); err != nil {
+		return err
+	}
+	if err := s.lockMaintenance(ctx); err != nil {
+		return fmt.Errorf("compact store: %w", err)
+	}
+	defer s.unlockMaintenance()
+	packs := s.x.Packs()
+	if dead := gc.Dead(packs); len(dead) > 0 {
+		if err := s.removePacks(ctx, dead); err != nil {
+			return fmt.Errorf("compact store: %w", err)
+		}
+	}
+	if small := gc.Merge(packs); small != nil {
+		if _, err := s.rewrite(ctx, small); err != nil {
+			return fmt.Errorf("compact store: %w", err)
+		}
+	}
+	return nil
+}
+
+// rewriting is the copying of live chunks out of victims into new packs. It needs the
+// maintenance lock.
+type rewriting struct {
+	s     *Store
+	out   *openPack // nil: none yet
+	moved []index.Moved
+	done  []pack.Name // victims of which everything is in packs that are written, or in out
+
+	sealed  []byte
+	written []int64 // sizes of new packs
+	removed []pack.Name
+}
+
+// rewrite copies what is live in the victims into new packs and removes them.
+// A victim with a chunk that is damaged stays where it is.
+func (s *Store) rewrite(ctx context.Context, victims []index.Pack) (*rewriting, error) {
+	r := &rewriting{s: s}
+	err := r.run(ctx, victims)
+	if r.out != nil { // after an error
+		s.unpin(r.out)
+	}
+	return r, err
+}
+
+func (r *rewriting) run(ctx context.Context, victims []index.Pack) error {
+	for _, v := range victims {
+		whole, err := r.copy(ctx, v)
+		if err != nil {
+			return err
+		}
+		if whole {
+			r.done = append(r.done, v.Name)
+		}
+	}
+	if r.out != nil {
+		return r.emit(ctx, false)
+	}
+	return r.retire(ctx)
+}
+
+// copy copies what is live in one victim. It reports whether that was all.
+func (r *rewriting) copy(ctx context.Context, v index.Pack) (whole bool, err error) {
+	entries, err := r.s.directory(ctx, v.Name, v.Size)
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+		r.s.log.Warn("a pack is damaged and stays as it is", "pack", v.Name, "err", err)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	whole = true
+	for _, e := range entries {
+		loc, ok, err := r.s.x.Lookup(ctx, e.ID)
+		if err != nil {
+			return false, err
+		}
+		if !ok || loc.Pack != v.Name {
+			continue
+		}
+		r.sealed = slices.Grow(r.sealed[:0], int(e.Len))[:e.Len]
+		err = r.s.readBlob(ctx, blob.Name(v.Name.BlobName()), r.sealed, int64(e.Off))
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, fs.ErrNotExist),
+			err == nil && chunk.ID(blake3.Sum256(r.sealed)) != e.ID:
+			r.s.log.Warn("a chunk is damaged, its pack stays as it is", "pack", v.Name, "chunk", e.ID)
+			whole = false
+			continue
+		case err != nil:
+			return false, err
+		}
+		if err := r.add(ctx, v.Name, e); err != nil {
+			return false, err
+		}
+	}
+	return whole, nil
+}
+
+// add appends the chunk in r.sealed to the new pack.
+func (r *rewriting) add(ctx context.Context, from pack.Name, e pack.Entry) error {
+	if r.out != nil && !r.out.w.Fits(len(r.sealed)) {
+		if err := r.emit(ctx, true); err != nil {
+			return err
+		}
+	}
+	if r.out == nil {
+		buf, err := r.s.waitForBuffer(ctx)
+		if err != nil {
+			return err
+		}
+		r.out = &openPack{buf: buf, w: pack.NewWriter(buf), pins: 1}
+	}
+	off, err := r.out.w.Add(e, r.sealed)
+	if err != nil {
+		return err
+	}
+	e.Off = off
+	r.moved = append(r.moved, index.Moved{Entry: e, From: from})
+	return nil
+}
+
+// emit makes the new pack durable, moves its chunks there in the index, and
+// removes the victims that are through.
+func (r *rewriting) emit(ctx context.Context, full bool) error {
+	s := r.s
+	file, name, err := r.out.w.Finish(&s.keys.PackDir, full, &s.entropy)
+	if err != nil {
+		return err
+	}
+	if err := s.putPack(ctx, name, file); err != nil {
+		return err
+	}
+	if err := s.x.Move(ctx, name, int64(len(file)), r.moved, nil); err != nil {
+		return spaceError(err)
+	}
+	r.written = append(r.written, int64(len(file)))
+	r.moved = r.moved[:0]
+	s.unpin(r.out)
+	r.out = nil
+	return r.retire(ctx)
+}
+
+// retire removes the victims that are through.
+func (r *rewriting) retire(ctx context.Context) error {
+	if len(r.done) == 0 {
+		return nil
+	}
+	if err := r.s.removePacks(ctx, r.done); err != nil {
+		return err
+	}
+	r.removed = append(r.removed, r.done...)
+	r.done = nil
+	return nil
+}
+
+// waitForBuffer returns memory for one pack.
+func (s *Store) waitForBuffer(ctx context.Context) ([]byte, error) {
+	for {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return nil, ErrClosed
+		}
+		buf, wait, failure := s.bufferLocked(), s.changed, len(s.failed) > 0
+		s.mu.Unlock()
+		if buf != nil {
+			return buf, nil
+		}
+		if failure {
+			return nil, errors.New("no memory for a pack while packs wait for the bucket")
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// removePacks forgets packs that nothing is located in, durably, and then removes
+// them from the bucket. It needs the maintenance lock.
+//
+// The order matters: an index that names a removed pack would take bytes for stored
+// that are gone. A pack that stays though it is forgotten is only learned again.
+func (s *Store) removePacks(ctx context.Context, names []pack.Name) error {
+	s.mu.Lock()
+	for _, name := range names {
+		s.removed[name] = struct{}{}
+	}
+	s.mu.Unlock()
+	if err := s.x.Drop(ctx, names...); err != nil {
+		return spaceError(err)
+	}
+	if err := s.x.Sync(ctx); err != nil {
+		return spaceError(err)
+	}
+	blobs := make([]blob.Name, len(names))
+	for i, name := range names {
+		blobs[i] = blob.Name(name.BlobName())
+	}
+	return s.bucket.Remove(ctx, blobs...)
+}

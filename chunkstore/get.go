@@ -1,0 +1,311 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/index"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+	"github.com/sheaf-drive/sheaf/chunkstore/seal"
+)
+
+// readAhead is how many segments ReadAt loads in one step at most: 1 MiB.
+const readAhead = 8
+
+// moves is how often a reader follows a chunk from pack to pack before it gives up.
+const moves = 64
+
+// reader is what one read at a time needs.
+type reader struct {
+	opener *seal.Opener
+	buf    []byte // sealed bytes
+}
+
+// source is where the sealed bytes of one chunk lie at the moment.
+type source struct {
+	id   chunk.ID
+	n    int64  // length of the sealed chunk
+	view []byte // of an open pack; nil: in the bucket
+	pack pack.Name
+	off  int64 // in the pack
+	s    *Store
+}
+
+// read fills p with the sealed bytes from off. Where the chunk is shorter, that is
+// damage like any other: the places that are asked for follow from the Ref.
+func (c *source) read(ctx context.Context, p []byte, off int64) error {
+	if off+int64(len(p)) > c.n {
+		return c.corrupt(seal.ErrTampered)
+	}
+	if c.view != nil {
+		copy(p, c.view[off:])
+		return nil
+	}
+	err := c.s.readBlob(ctx, blob.Name(c.pack.BlobName()), p, c.off+off)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return c.corrupt(fmt.Errorf("pack is too short: %w", seal.ErrTampered))
+	}
+	return err
+}
+
+// corrupt says where the damage lies.
+func (c *source) corrupt(err error) error {
+	if c.view != nil {
+		return fmt.Errorf("%w: chunk %s in memory: %w", ErrCorrupt, c.id, err)
+	}
+	return fmt.Errorf("%w: chunk %s in pack %s: %w", ErrCorrupt, c.id, c.pack, err)
+}
+
+// readBlob fills p from off of the blob; io.ErrUnexpectedEOF says that it ends before.
+func (s *Store) readBlob(ctx context.Context, name blob.Name, p []byte, off int64) error {
+	r, err := s.bucket.Get(ctx, name, off, int64(len(p)))
+	if err != nil {
+		return err
+	}
+	_, err = io.ReadFull(r, p)
+	if errors.Is(err, io.EOF) && len(p) > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if cerr := r.Close(); err == nil && cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("read blob %s: %w", name, err)
+	}
+	return nil
+}
+
+// locate finds the chunk in an open pack or in the index. done gives the open pack back.
+func (s *Store) locate(ctx context.Context, id chunk.ID) (src source, done func(), ok bool, err error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return source{}, nil, false, ErrClosed
+	}
+	if at, ok := s.pending[id]; ok {
+		p := at.pack
+		p.pins++
+		view := p.w.View(at.entry.Off, at.entry.Len)
+		s.mu.Unlock()
+		return source{id: id, n: int64(len(view)), view: view, s: s}, func() { s.unpin(p) }, true, nil
+	}
+	s.mu.Unlock()
+	loc, ok, err := s.x.Lookup(ctx, id)
+	return s.sourceOf(id, loc), func() {}, ok, err
+}
+
+func (s *Store) sourceOf(id chunk.ID, loc index.Location) source {
+	return source{id: id, n: int64(loc.Len), pack: loc.Pack, off: int64(loc.Off), s: s}
+}
+
+// with calls fn with the place of the chunk, and again with the new one if the pack is
+// removed under it. An error of fn that wraps fs.ErrNotExist means just that.
+func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) error {
+	refreshed := false
+	var last pack.Name
+	for range moves {
+		src, done, ok, err := s.locate(ctx, id)
+		if err != nil {
+			return err
+		}
+		vanished := false
+		if ok {
+			err = fn(src)
+			done()
+			if err == nil || !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			// Most likely the chunk was moved on: look again. Twice in the same
+			// place means that the pack was taken from us.
+			vanished = src.pack == last
+			last = src.pack
+			if !vanished {
+				continue
+			}
+		}
+		if refreshed {
+			return fmt.Errorf("%w: %s", ErrMissing, id)
+		}
+		refreshed = true
+		if err := s.refreshAfterMiss(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrMissing, id)
+}
+
+// refreshAfterMiss refreshes, unless a miss had that done just now.
+func (s *Store) refreshAfterMiss(ctx context.Context) error {
+	if err := s.lockMaintenance(ctx); err != nil {
+		return err
+	}
+	defer s.unlockMaintenance()
+	s.mu.Lock()
+	late := time.Since(s.missed) < missInterval
+	s.mu.Unlock()
+	if late {
+		return nil
+	}
+	err := s.refresh(ctx)
+	s.mu.Lock()
+	s.missed = time.Now()
+	s.mu.Unlock()
+	return err
+}
+
+// Has reports whether the Store has the chunk. It does not read it.
+func (s *Store) Has(ctx context.Context, id chunk.ID) (bool, error) {
+	err := s.with(ctx, id, func(source) error { return nil })
+	if errors.Is(err, ErrMissing) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for chunk: %w", err)
+	}
+	return true, nil
+}
+
+func checkRef(ref chunk.Ref) error {
+	if !ref.Kind.Valid() || ref.Size > chunk.MaxSize {
+		return fmt.Errorf("%w: kind %d, size %d", chunk.ErrRef, ref.Kind, ref.Size)
+	}
+	return nil
+}
+
+// Get appends the plain text of ref to dst and returns the longer slice. All of
+// the chunk is checked against ref, its ID too: the error wraps ErrCorrupt if the
+// stored bytes do not match, and ErrMissing if there are none.
+func (s *Store) Get(ctx context.Context, dst []byte, ref chunk.Ref) ([]byte, error) {
+	err := checkRef(ref)
+	if err != nil {
+		return dst, fmt.Errorf("get chunk: %w", err)
+	}
+	if ref.Size <= seal.SegmentSize {
+		p, err := s.segment(ctx, ref, 0, 0)
+		if err != nil {
+			return dst, fmt.Errorf("get %s: %w", ref, err)
+		}
+		return append(dst, p...), nil
+	}
+	out := dst
+	err = s.with(ctx, ref.ID, func(src source) error {
+		out, err = s.openChunk(ctx, dst, ref, src)
+		return err
+	})
+	if err != nil {
+		return dst, fmt.Errorf("get %s: %w", ref, err)
+	}
+	return out, nil
+}
+
+// openChunk reads the whole chunk and appends its plain bytes to dst.
+func (s *Store) openChunk(ctx context.Context, dst []byte, ref chunk.Ref, src source) ([]byte, error) {
+	r := s.readers.Get().(*reader)
+	defer s.readers.Put(r)
+	sealed := src.view
+	if sealed == nil {
+		if src.n > int64(seal.MaxSealed(ref.Size)) {
+			return dst, src.corrupt(seal.ErrTampered)
+		}
+		r.buf = slices.Grow(r.buf[:0], int(src.n))[:src.n]
+		sealed = r.buf
+		if err := src.read(ctx, sealed, 0); err != nil {
+			return dst, err
+		}
+	}
+	out, err := r.opener.Open(dst, ref, sealed)
+	if err != nil {
+		return dst, src.corrupt(err)
+	}
+	return out, nil
+}
+
+// ReadAt reads len(p) plain bytes of ref from off into p, as io.ReaderAt does: it
+// returns io.EOF with what there is if the chunk ends before. It reads only
+// the segments that it needs, and keeps them in memory for a while. Each is checked by
+// itself; the ID of a chunk of several segments is not (see seal.Opener.Header).
+func (s *Store) ReadAt(ctx context.Context, ref chunk.Ref, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read chunk at %d: %w", off, fs.ErrInvalid)
+	}
+	if err := checkRef(ref); err != nil {
+		return 0, fmt.Errorf("read chunk: %w", err)
+	}
+	end := min(off+int64(len(p)), int64(ref.Size))
+	last := int((end - 1) / seal.SegmentSize)
+	n := 0
+	for off < end {
+		no := int(off / seal.SegmentSize)
+		plain, err := s.segment(ctx, ref, no, min(last-no, readAhead-1))
+		if err != nil {
+			return n, fmt.Errorf("read %s: %w", ref, err)
+		}
+		c := copy(p[n:], plain[off-int64(no)*seal.SegmentSize:])
+		n += c
+		off += int64(c)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// segment returns the plain bytes of segment no, from the cache if it can. The
+// chunk of 0 bytes has segment 0, too, which is empty.
+func (s *Store) segment(ctx context.Context, ref chunk.Ref, no, ahead int) ([]byte, error) {
+	if err := s.checkOpen(); err != nil {
+		return nil, err
+	}
+	return s.cache.get(ctx, ref, no, ahead, func(no int, plain [][]byte) error {
+		return s.with(ctx, ref.ID, func(src source) error {
+			if ref.Size <= seal.SegmentSize {
+				p, err := s.openChunk(ctx, nil, ref, src)
+				plain[0] = p
+				return err
+			}
+			return s.load(ctx, ref, src, no, plain)
+		})
+	})
+}
+
+// load reads and opens consecutive segments.
+func (s *Store) load(ctx context.Context, ref chunk.Ref, src source, no int, plain [][]byte) error {
+	r := s.readers.Get().(*reader)
+	defer s.readers.Put(r)
+	layout, ok := s.layouts.get(ref)
+	if !ok {
+		head := slices.Grow(r.buf[:0], seal.HeaderSize(ref.Size))[:seal.HeaderSize(ref.Size)]
+		r.buf = head
+		if err := src.read(ctx, head, 0); err != nil {
+			return err
+		}
+		var err error
+		if layout, err = r.opener.Header(ref, head); err != nil {
+			return src.corrupt(err)
+		}
+		s.layouts.add(ref, layout)
+	}
+	from, _, _ := layout.Segment(no)
+	off, n, _ := layout.Segment(no + len(plain) - 1)
+	size := int(off + n - from)
+	r.buf = slices.Grow(r.buf[:0], size)[:size]
+	if err := src.read(ctx, r.buf, from); err != nil {
+		return err
+	}
+	for i := range plain {
+		off, n, size := layout.Segment(no + i)
+		p, err := r.opener.OpenSegment(make([]byte, 0, size), layout, no+i, r.buf[off-from:off-from+n])
+		if err != nil {
+			return src.corrupt(err)
+		}
+		plain[i] = p
+	}
+	return nil
+}

@@ -1,0 +1,408 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+)
+
+// shardTarget is how many bytes a shard should have at most, while there may be more shards.
+const shardTarget = 256 << 10
+
+// loaders is how many shards are fetched at once.
+const loaders = 4
+
+// Uncovered returns how many packs no index blob tells of, and how many one does.
+func (x *Index) Uncovered(ctx context.Context) (uncovered, covered int, err error) {
+	limit, err := x.meta(ctx, metaCovered)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read what index blobs cover: %w", err)
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for num, rec := range x.table {
+		switch {
+		case !rec.known:
+		case uint64(num) < limit:
+			covered++
+		default:
+			uncovered++
+		}
+	}
+	return uncovered, covered, nil
+}
+
+// WriteBlobs writes all that the index knows now into a new generation of index
+// blobs, and removes the older ones once it is durable. One shard at a time is in memory.
+func (x *Index) WriteBlobs(ctx context.Context, b blob.Bucket, key *[32]byte, entropy io.Reader) error {
+	old, newest, err := listBlobs(ctx, b)
+	if err != nil {
+		return fmt.Errorf("write index blobs: %w", err)
+	}
+	var r root
+	binary.BigEndian.PutUint64(r.gen[:8], newest+1)
+	if _, err := io.ReadFull(entropy, r.gen[8:]); err != nil {
+		return fmt.Errorf("write index blobs: %w", err)
+	}
+	numbers, limit, chunks := x.snapshot(&r)
+	for r.bits < maxBits && chunks*entrySize > shardTarget<<r.bits {
+		r.bits++
+	}
+	w := shardWriter{bucket: b, key: key, entropy: entropy, root: &r}
+	for it, err := range x.All(ctx) {
+		if err != nil {
+			return fmt.Errorf("write index blobs: %w", err)
+		}
+		no, ok := numbers[it.num]
+		if !ok {
+			continue
+		}
+		if err := w.add(ctx, it, no); err != nil {
+			return fmt.Errorf("write index blobs: %w", err)
+		}
+	}
+	if err := w.finish(ctx); err != nil {
+		return fmt.Errorf("write index blobs: %w", err)
+	}
+	x.write.Lock()
+	err = x.setMeta(ctx, metaCovered, uint64(limit))
+	x.write.Unlock()
+	if err != nil {
+		return fmt.Errorf("write index blobs: %w", err)
+	}
+	// A generation with a higher number is another writer's, complete or not.
+	old = slices.DeleteFunc(old, func(n blob.Name) bool {
+		g, _, _ := parseBlobName(n)
+		return g.number() > newest
+	})
+	if err := b.Remove(ctx, old...); err != nil {
+		return fmt.Errorf("remove old index blobs: %w", err)
+	}
+	return nil
+}
+
+// snapshot fills in the packs of r, and returns which number in r each pack
+// number has, the first pack number that r does not cover, and how many chunks
+// there are about.
+func (x *Index) snapshot(r *root) (numbers map[uint32]uint32, limit uint32, chunks int) {
+	x.write.Lock() // so that no Update is half done
+	defer x.write.Unlock()
+	numbers = make(map[uint32]uint32, len(x.table))
+	for num := range x.next {
+		if rec, ok := x.table[num]; ok {
+			numbers[num] = uint32(len(r.packs))
+			r.packs = append(r.packs, rec.Pack)
+			chunks += int(rec.Live)
+		}
+	}
+	return numbers, x.next, chunks
+}
+
+// shardWriter gets chunks in the order of their IDs and puts shard after shard, then the root.
+type shardWriter struct {
+	bucket  blob.Bucket
+	key     *[32]byte
+	entropy io.Reader
+	root    *root
+	content []byte
+}
+
+func (w *shardWriter) add(ctx context.Context, it Item, no uint32) error {
+	for len(w.root.shards) < shardOf(it.ID, w.root.bits) {
+		if err := w.put(ctx); err != nil {
+			return err
+		}
+	}
+	w.content = appendShardEntry(w.content, it.ID, no, it.Location)
+	return nil
+}
+
+// put writes the shard that is next.
+func (w *shardWriter) put(ctx context.Context) error {
+	no := len(w.root.shards)
+	file, err := sealBlob(w.key, w.root.gen, roleShard, no, w.content, w.entropy)
+	if err != nil {
+		return err
+	}
+	w.root.shards = append(w.root.shards, shardInfo{
+		count: uint32(len(w.content) / entrySize), size: int64(len(file)), hash: hashOf(file),
+	})
+	w.content = w.content[:0]
+	return w.bucket.Put(ctx, w.root.gen.shardName(no), bytes.NewReader(file), int64(len(file)))
+}
+
+func (w *shardWriter) finish(ctx context.Context) error {
+	for len(w.root.shards) < 1<<w.root.bits {
+		if err := w.put(ctx); err != nil {
+			return err
+		}
+	}
+	file, err := sealBlob(w.key, w.root.gen, roleRoot, 0, appendRoot(nil, *w.root), w.entropy)
+	if err != nil {
+		return err
+	}
+	return w.bucket.Put(ctx, w.root.gen.rootName(), bytes.NewReader(file), int64(len(file)))
+}
+
+// listBlobs returns the names of all index blobs, and the highest number of a
+// generation that has a root.
+func listBlobs(ctx context.Context, b blob.Bucket) (names []blob.Name, newest uint64, err error) {
+	for info, err := range b.List(ctx, "index/") {
+		if err != nil {
+			return nil, 0, fmt.Errorf("list index blobs: %w", err)
+		}
+		g, shard, ok := parseBlobName(info.Name)
+		if !ok {
+			continue
+		}
+		names = append(names, info.Name)
+		// The last number is not one that a writer gets to; who puts it there
+		// wants the next to overflow.
+		if shard < 0 && g.number() < 1<<63 {
+			newest = max(newest, g.number())
+		}
+	}
+	return names, newest, nil
+}
+
+// Load learns packs from the newest generation of index blobs that opens: those
+// of them that are present, with their sizes, and not known yet. Packs with
+// Doubles are left out, for a shard names only one place of a chunk, and that may
+// be gone: their directories must be read. All shards must be sound, or no pack
+// becomes known and the error wraps ErrBlob.
+func (x *Index) Load(ctx context.Context, b blob.Bucket, key *[32]byte, present map[pack.Name]int64) error {
+	r, err := newestRoot(ctx, b, key)
+	if err != nil {
+		return fmt.Errorf("load index blobs: %w", err)
+	}
+	l := loader{x: x, bucket: b, key: key, root: r, learned: make([]*Pack, len(r.packs))}
+	if err := l.reserve(ctx, present); err != nil {
+		return fmt.Errorf("load index blobs: %w", err)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(loaders)
+	for no := range r.shards {
+		g.Go(func() error { return l.shard(gctx, no) })
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("load index blobs: %w", err)
+	}
+	if err := l.finish(ctx); err != nil {
+		return fmt.Errorf("load index blobs: %w", err)
+	}
+	return nil
+}
+
+// newestRoot returns the root of the highest number that opens.
+func newestRoot(ctx context.Context, b blob.Bucket, key *[32]byte) (root, error) {
+	names, _, err := listBlobs(ctx, b)
+	if err != nil {
+		return root{}, err
+	}
+	slices.Reverse(names) // so the highest numbers come first
+	for _, name := range names {
+		g, shard, _ := parseBlobName(name)
+		if shard >= 0 {
+			continue
+		}
+		if r, err := readRoot(ctx, b, key, g); err == nil {
+			return r, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return root{}, err
+		}
+	}
+	return root{}, fmt.Errorf("%w: no generation opens", ErrBlob)
+}
+
+func readRoot(ctx context.Context, b blob.Bucket, key *[32]byte, g generation) (root, error) {
+	file, err := blob.ReadAll(ctx, b, g.rootName(), blobMax)
+	if err != nil {
+		return root{}, err
+	}
+	content, err := openBlob(key, g, roleRoot, 0, file)
+	if err != nil {
+		return root{}, err
+	}
+	r, err := parseRoot(content)
+	if err == nil && r.gen != g {
+		err = ErrBlob
+	}
+	return r, err
+}
+
+func readShard(ctx context.Context, b blob.Bucket, key *[32]byte, r root, no int) ([]shardEntry, error) {
+	file, err := blob.ReadAll(ctx, b, r.gen.shardName(no), r.shards[no].size)
+	if err != nil {
+		return nil, err
+	}
+	if hashOf(file) != r.shards[no].hash {
+		return nil, fmt.Errorf("%w: not the shard that the root names", ErrBlob)
+	}
+	content, err := openBlob(key, r.gen, roleShard, no, file)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := parseShard(r, no, content)
+	if err == nil && len(entries) != int(r.shards[no].count) {
+		err = fmt.Errorf("%w: %d entries where %d were due", ErrBlob, len(entries), r.shards[no].count)
+	}
+	return entries, err
+}
+
+// loader brings one generation into the index. The packs it learns have numbers
+// from the start, but get their records, and so become known, only at the end:
+// what it leaves behind when it fails are orphans.
+type loader struct {
+	x       *Index
+	bucket  blob.Bucket
+	key     *[32]byte
+	root    root
+	first   uint32
+	learned []*Pack // by number in the root; nil: known before, or not present. Guarded by x.write
+}
+
+func (l *loader) reserve(ctx context.Context, present map[pack.Name]int64) error {
+	x := l.x
+	x.write.Lock()
+	defer x.write.Unlock()
+	if uint64(x.next)+uint64(len(l.root.packs)) > 1<<32-2 {
+		return fmt.Errorf("%w: too many packs", ErrBlob)
+	}
+	seen := map[pack.Name]bool{}
+	for i, p := range l.root.packs {
+		size, there := present[p.Name]
+		_, known := x.byName[p.Name]
+		if there && size == p.Size && !known && !p.Doubles && !seen[p.Name] {
+			seen[p.Name] = true
+			l.learned[i] = &Pack{Name: p.Name, Size: p.Size, Body: p.Body, Count: p.Count}
+		}
+	}
+	l.first = x.next
+	if err := x.setMeta(ctx, metaNext, uint64(x.next)+uint64(len(l.root.packs))); err != nil {
+		return err
+	}
+	x.next += uint32(len(l.root.packs))
+	return nil
+}
+
+func (l *loader) shard(ctx context.Context, no int) error {
+	entries, err := readShard(ctx, l.bucket, l.key, l.root, no)
+	if err != nil {
+		return err
+	}
+	const step = 4096 // entries in one Update
+	for part := range slices.Chunk(entries, step) {
+		if err := l.store(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loader) store(ctx context.Context, entries []shardEntry) error {
+	x := l.x
+	x.write.Lock()
+	defer x.write.Unlock()
+	counted := make(map[uint32]Pack, 8)
+	err := x.db.Update(ctx, func(tx kv.Tx) error {
+		clear(counted)
+		b := &batch{x: x, tx: tx}
+		for _, e := range entries {
+			p := l.learned[e.pack]
+			if p == nil {
+				continue
+			}
+			c := counted[e.pack]
+			if _, was, err := b.location(e.entry.ID); err != nil {
+				return err
+			} else if was {
+				c.Doubles = true
+				counted[e.pack] = c
+				continue
+			}
+			c.Live++
+			c.LiveBytes += int64(e.entry.Len)
+			counted[e.pack] = c
+			x.filter.add(e.entry.CID)
+			loc := entryLocation(p.Name, e.entry)
+			if err := tx.Put(locationKey(e.entry.ID), encodeLocation(l.first+e.pack, loc)); err != nil {
+				return err
+			}
+			if err := tx.Put(cidKey(e.entry.CID), append([]byte(nil), e.entry.ID[:]...)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for no, c := range counted {
+		p := l.learned[no]
+		p.Live += c.Live
+		p.LiveBytes += c.LiveBytes
+		p.Doubles = p.Doubles || c.Doubles
+	}
+	return nil
+}
+
+// finish makes the packs known, and says what is covered.
+func (l *loader) finish(ctx context.Context) error {
+	x := l.x
+	return x.change(ctx, func(b *batch) error {
+		for i, p := range l.learned {
+			if p == nil {
+				continue
+			}
+			if _, known := x.byName[p.Name]; known {
+				continue // made known meanwhile, by another way
+			}
+			b.packs[l.first+uint32(i)] = p
+		}
+		if l.first != 1 {
+			return nil // packs with lower numbers may not be covered
+		}
+		return b.tx.Put([]byte(metaCovered), binary.BigEndian.AppendUint64(nil, uint64(l.first)+uint64(len(l.learned))))
+	})
+}
+
+// CheckBlobs reads and checks every index blob, and yields what is wrong with
+// each that is damaged, forged, or of no generation that opens.
+func CheckBlobs(ctx context.Context, b blob.Bucket, key *[32]byte, bad func(blob.Name, error)) error {
+	names, newest, err := listBlobs(ctx, b)
+	if err != nil {
+		return err
+	}
+	roots := map[generation]root{}
+	for _, name := range names {
+		g, shard, _ := parseBlobName(name)
+		if shard >= 0 || g.number() != newest {
+			continue
+		}
+		r, err := readRoot(ctx, b, key, g)
+		if err != nil {
+			bad(name, err)
+			continue
+		}
+		roots[g] = r
+		for no := range r.shards {
+			if _, err := readShard(ctx, b, key, r, no); err != nil {
+				bad(g.shardName(no), err)
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// BlobOf reports whether n is a name that an index blob may have.
+func BlobOf(n blob.Name) bool { _, _, ok := parseBlobName(n); return ok }
