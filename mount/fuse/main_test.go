@@ -141,7 +141,8 @@ func mountHere(t testing.TB, fsys vfs.FS, o mount.Options) *Mounted {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx := context.Background()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
 		err := m.Unmount(ctx)
 		if err != nil {
 			t.Errorf("unmount at the end: %v", err)

@@ -242,12 +242,13 @@ func (m *Mounted) Abort(ctx context.Context) error {
 	if m.over() {
 		return nil
 	}
-	// The folder goes first, so that nobody new comes in; then what is open.
 	if err := m.unmount(m.dir, true); err != nil && !m.over() {
 		return fmt.Errorf("unmount %s: %w", m.dir, err)
 	}
-	if err := abortConnection(m.info.dev); err != nil && !m.over() {
-		m.log.Warn("files that are open in the mount keep it alive", "dir", m.dir, "error", err)
+	if !m.direct { // else the kernel has ended the connection with the mount
+		if err := abortConnection(m.info.dev); err != nil && !m.over() {
+			m.log.Warn("what is open in the mount keeps it alive: this system has no /sys/fs/fuse/connections", "dir", m.dir, "error", err)
+		}
 	}
 	return m.wait(ctx)
 }
@@ -277,10 +278,10 @@ func (m *Mounted) over() bool {
 	}
 }
 
-// unmount takes the folder away: with lazy also if it is in use.
-func (m *Mounted) unmount(path string, lazy bool) error {
+// unmount takes the folder away: with force also if it is in use.
+func (m *Mounted) unmount(path string, force bool) error {
 	if m.direct {
-		err := directUnmount(path, lazy)
+		err := directUnmount(path, force)
 		if errors.Is(err, syscall.EBUSY) {
 			return mount.ErrBusy
 		}
@@ -291,7 +292,7 @@ func (m *Mounted) unmount(path string, lazy bool) error {
 		return err
 	}
 	args := []string{"-u"}
-	if lazy {
+	if force {
 		args = append(args, "-z")
 	}
 	var said bytes.Buffer
@@ -299,7 +300,7 @@ func (m *Mounted) unmount(path string, lazy bool) error {
 	cmd.Stderr = &said
 	if err := cmd.Run(); err != nil {
 		err = fmt.Errorf("%s: %w: %s", filepath.Base(bin), err, strings.TrimSpace(said.String()))
-		if _, there, _ := mountAt(path); there && !lazy {
+		if _, there, _ := mountAt(path); there && !force {
 			return fmt.Errorf("%w: %w", mount.ErrBusy, err) // all else it checks was so when it mounted
 		}
 		return err

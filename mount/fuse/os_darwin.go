@@ -54,9 +54,9 @@ func mountAt(dir string) (mountInfo, bool, error) {
 	return mountInfo{}, false, nil
 }
 
-func directUnmount(dir string, lazy bool) error {
+func directUnmount(dir string, force bool) error {
 	flags := 0
-	if lazy {
+	if force {
 		flags = unix.MNT_FORCE
 	}
 	return unix.Unmount(dir, flags)

@@ -118,11 +118,12 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// directUnmount is umount2(2).
-func directUnmount(dir string, lazy bool) error {
+// directUnmount is umount2(2). With force, what waits for the mount fails, and it is
+// unmounted though it is in use.
+func directUnmount(dir string, force bool) error {
 	flags := unix.UMOUNT_NOFOLLOW
-	if lazy {
-		flags |= unix.MNT_DETACH
+	if force {
+		flags |= unix.MNT_DETACH | unix.MNT_FORCE
 	}
 	return unix.Unmount(dir, flags)
 }
