@@ -73,8 +73,8 @@ func run(kinds []string, out io.Writer) error {
 	return nil
 }
 
-// candidates returns the chunkers of package cdc in three sizes, and FastCDC with
-// the normalisation that package cdc leaves out, by the library's own reader.
+// candidates returns the chunkers of package cdc in three sizes, and FastCDC as
+// the library's own reader runs it, without our rule for runs of zeros.
 func candidates() ([]candidate, error) {
 	var list []candidate
 	for _, avg := range []uint32{256 << 10, 512 << 10, 1 << 20} {
@@ -97,7 +97,7 @@ func candidates() ([]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, candidate{fmt.Sprintf("fastcdc normalised %d KiB", avg>>10), func(b []byte) int {
+		list = append(list, candidate{fmt.Sprintf("go-cdc-chunkers %d KiB", avg>>10), func(b []byte) int {
 			c.Reset(bytes.NewReader(b[:min(len(b), opts.MaxSize)]))
 			piece, err := c.Next()
 			if err != nil && !errors.Is(err, io.EOF) {

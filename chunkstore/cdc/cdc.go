@@ -24,9 +24,12 @@ import (
 // for another would find none of the chunks that are there.
 const (
 	Rabin   = "rabin"   // Rabin fingerprints as restic's chunker has them
-	FastCDC = "fastcdc" // a keyed Gear hash as go-cdc-chunkers has it
+	FastCDC = "fastcdc" // FastCDC over the keyed Gear table of go-cdc-chunkers
 	Fixed   = "fixed"   // pieces of one size, where bytes never shift
 )
+
+// Default is the algorithm of a new drive. ADR 0003 has the measurements.
+const Default = FastCDC
 
 // Sizes of chunks in bytes that NewParams gives.
 const (

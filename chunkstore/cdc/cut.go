@@ -15,8 +15,9 @@ type Chunker struct {
 	p     Params
 	rabin chunker.BaseChunker // as it stands at the beginning of a chunk
 	work  chunker.BaseChunker
-	gear  fastcdc.FastCDC
-	opts  chunkers.ChunkerOpts
+	gear  [256]uint64 // FastCDC's table
+	// The fingerprint below which FastCDC cuts, before and after Avg.
+	strict, loose uint64
 }
 
 // New returns a Chunker, or ErrParams.
@@ -30,12 +31,17 @@ func New(p Params) (*Chunker, error) {
 		c.rabin = *chunker.NewBase(chunker.Pol(p.Poly), chunker.WithBaseBoundaries(uint(p.Min), uint(p.Max)),
 			chunker.WithBaseAverageBits(bits.TrailingZeros32(p.Avg)))
 	case FastCDC:
-		c.opts = chunkers.ChunkerOpts{
+		var lib fastcdc.FastCDC
+		opts := chunkers.ChunkerOpts{
 			MinSize: int(p.Min), NormalSize: int(p.Avg), MaxSize: int(p.Max), Key: p.Seed[:],
 		}
-		if err := c.gear.Setup(&c.opts); err != nil {
+		if err := lib.Setup(&opts); err != nil {
 			return nil, fmt.Errorf("make chunker: %w: %w", ErrParams, err)
 		}
+		c.gear = *lib.G
+		c.gear[0] = 0
+		b := bits.TrailingZeros32(p.Avg)
+		c.strict, c.loose = 1<<(64-b-normalisation), 1<<(64-b+normalisation)
 	}
 	return c, nil
 }
@@ -64,12 +70,39 @@ func (c *Chunker) Cut(buf []byte, final bool) int {
 			return at
 		}
 	case FastCDC:
-		if at := c.gear.Algorithm(&c.opts, buf, n); at < n {
+		if at := c.gearCut(buf); at > 0 {
 			return at
 		}
 	}
 	if whole || final {
 		return n
+	}
+	return 0
+}
+
+// normalisation is how many bits more than log2(Avg) of the fingerprint must be
+// zero for a cut before Avg, and how many less after it: level 2 of the paper.
+const normalisation = 2
+
+// gearCut finds the cut of FastCDC in buf, which is at most Max long, or returns 0.
+// The algorithm is that of Xia et al., "FastCDC: a Fast and Efficient
+// Content-Defined Chunking Approach for Data Deduplication", 2016, with the keyed
+// table of go-cdc-chunkers, and with two choices of ours. The bits that must be
+// zero are the highest, each of which has seen at least 40 bytes. And byte 0
+// counts nothing, so that the fingerprint of 64 zero bytes is 0 and a run of zeros
+// is a cut: such runs end files in archives, records in pages and blocks in images.
+func (c *Chunker) gearCut(buf []byte) int {
+	low, mid := min(int(c.p.Min), len(buf)), min(int(c.p.Avg), len(buf))
+	fp := uint64(0)
+	for i, b := range buf[low:mid] {
+		if fp = fp<<1 + c.gear[b]; fp < c.strict {
+			return low + i
+		}
+	}
+	for i, b := range buf[mid:] {
+		if fp = fp<<1 + c.gear[b]; fp < c.loose {
+			return mid + i
+		}
 	}
 	return 0
 }
