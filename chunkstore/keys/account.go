@@ -33,10 +33,10 @@ type Account struct {
 }
 
 // Format prints "[key]" for every verb.
-func (*Account) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }
+func (Account) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }
 
 // LogValue logs "[key]".
-func (*Account) LogValue() slog.Value { return slog.StringValue("[key]") }
+func (Account) LogValue() slog.Value { return slog.StringValue("[key]") }
 
 // CreateOptions say what Create makes.
 type CreateOptions struct {

@@ -163,7 +163,7 @@ func (d *Device) ID() DeviceID { return d.print.ID() }
 func (d *Device) Sign(p Purpose, body []byte) Signed { return sign(d.sign, p, body) }
 
 // Format prints "[key]" for every verb.
-func (*Device) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }
+func (Device) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }
 
 // wrapInfo is what an HPKE wrap of an epoch's secret is bound to: drive, epoch, who it is for
 // and who wrapped it (the zero ID is the owner).

@@ -69,10 +69,10 @@ func deriveFrom(c kdf.Context, ds *secret, drive DriveID, epoch uint32) [32]byte
 }
 
 // Format prints "[key]" for every verb.
-func (*Ring) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }
+func (Ring) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }
 
 // LogValue logs "[key]".
-func (*Ring) LogValue() slog.Value { return slog.StringValue("[key]") }
+func (Ring) LogValue() slog.Value { return slog.StringValue("[key]") }
 
 // MarshalText returns "[key]".
-func (*Ring) MarshalText() ([]byte, error) { return []byte("[key]"), nil }
+func (Ring) MarshalText() ([]byte, error) { return []byte("[key]"), nil }
