@@ -245,7 +245,6 @@ func (j *Journal) syncOnce() {
 	for _, s := range j.segs {
 		if s.syncedSize < s.size {
 			dirty = append(dirty, s)
-			s.busy++
 		}
 	}
 	sizes := make([]int64, len(dirty))
@@ -263,7 +262,6 @@ func (j *Journal) syncOnce() {
 	j.mu.Lock()
 	j.syncing = false
 	for i, s := range dirty {
-		s.release()
 		if err == nil {
 			s.syncedSize = max(s.syncedSize, sizes[i])
 		}
@@ -308,8 +306,9 @@ func (j *Journal) Rotate() (LSN, error) {
 	return j.next - 1, nil
 }
 
-// Trim removes the segments that hold no record after upto. The caller must not
-// read a Pos in them any more.
+// Trim removes the segments that hold no record after upto. A Pos in them can still be read:
+// their files lose their names, and are closed when nothing points to them any more. So a
+// file that was removed while it is open keeps its bytes.
 func (j *Journal) Trim(upto LSN) error {
 	j.mu.Lock()
 	var gone []*segment
@@ -317,12 +316,6 @@ func (j *Journal) Trim(upto LSN) error {
 		gone = append(gone, j.segs[0])
 		j.bytes -= j.segs[0].size
 		j.segs = j.segs[1:]
-	}
-	for _, s := range gone {
-		s.retired = true
-		if s.busy == 0 {
-			_ = s.f.Close()
-		}
 	}
 	j.mu.Unlock()
 	for _, s := range gone {
@@ -400,13 +393,5 @@ type segment struct {
 	f          File
 	aead       cipher.AEAD
 	macKey     [32]byte
-	busy       int // syncs under way
-	retired    bool
-}
-
-func (s *segment) release() {
-	s.busy--
-	if s.retired && s.busy == 0 {
-		_ = s.f.Close()
-	}
+	retired    bool // dropped by Open
 }

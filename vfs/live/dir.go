@@ -1,0 +1,261 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
+)
+
+// load brings the listing of the directory n into memory. No lock is held.
+func (f *FS) load(ctx context.Context, n *node) error {
+	for {
+		f.mu.RLock()
+		ref, have := n.dir.ref, n.dir.list != nil
+		f.mu.RUnlock()
+		if have {
+			return nil
+		}
+		l := emptyListing
+		if !ref.IsZero() {
+			l = &listing{ref: ref}
+			for e, err := range manifest.Entries(ctx, f.o.Store, ref, "") {
+				if err != nil {
+					return fmt.Errorf("load directory: %w", translate(err))
+				}
+				l.entries = append(l.entries, e)
+			}
+		}
+		f.mu.Lock()
+		if n.dir.ref == ref && n.dir.list == nil {
+			n.dir.list = l
+			f.recent.add(n)
+		}
+		f.mu.Unlock()
+	}
+}
+
+// rlock takes f.mu for reading, with the listing of n loaded.
+func (f *FS) rlock(ctx context.Context, n *node) error {
+	for {
+		f.mu.RLock()
+		if n.dir.list != nil {
+			return nil
+		}
+		f.mu.RUnlock()
+		if err := f.load(ctx, n); err != nil {
+			return err
+		}
+	}
+}
+
+// lock takes f.mu for writing, with the listings of all dirs loaded. A nil is passed over.
+func (f *FS) lock(ctx context.Context, dirs ...*node) error {
+	for {
+		f.mu.Lock()
+		missing := (*node)(nil)
+		for _, d := range dirs {
+			if d != nil && d.dir.list == nil {
+				missing = d
+			}
+		}
+		if missing == nil {
+			return nil
+		}
+		f.mu.Unlock()
+		if err := f.load(ctx, missing); err != nil {
+			return err
+		}
+	}
+}
+
+// child returns the node under as, or nil. f.mu is held and d's listing loaded.
+func (f *FS) child(d *node, as string) *node {
+	if nm, ok := d.dir.over[as]; ok {
+		if nm == nil {
+			return nil
+		}
+		return nm.bears
+	}
+	if i, ok := d.dir.list.find(as); ok {
+		return f.intern(d, &d.dir.list.entries[i])
+	}
+	return nil
+}
+
+// childName returns the child and its name as an object. f.mu is held and d's listing loaded.
+func (f *FS) childName(d *node, as string) (*node, *name) {
+	n := f.child(d, as)
+	if n == nil {
+		return nil, nil
+	}
+	for _, nm := range n.names {
+		if nm.parent == d && nm.name == as {
+			return n, nm
+		}
+	}
+	panic("live: a child that does not know its name")
+}
+
+// empty reports whether d has no children. f.mu is held and d's listing loaded.
+func (d *node) empty() bool {
+	for _, nm := range d.dir.over {
+		if nm != nil {
+			return false
+		}
+	}
+	for i := range d.dir.list.entries {
+		if _, ok := d.dir.over[d.dir.list.entries[i].Name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// set gives the name as in d to nm; nil says that nobody has it. f.mu is held for writing.
+func (d *node) set(as string, nm *name) {
+	if d.dir.over == nil {
+		d.dir.over = map[string]*name{}
+	}
+	if _, ok := d.dir.over[as]; !ok {
+		d.dir.overSorted = nil
+	}
+	d.dir.over[as] = nm
+}
+
+func (f *FS) lookup(ctx context.Context, d *node, as string) (*node, error) {
+	if err := vfs.CheckName(as); err != nil {
+		return nil, err
+	}
+	if err := f.rlock(ctx, d); err != nil {
+		return nil, err
+	}
+	defer f.mu.RUnlock()
+	if n := f.child(d, as); n != nil {
+		return n, nil
+	}
+	return nil, missing("lookup", as)
+}
+
+func missing(op, as string) error { return &fs.PathError{Op: op, Path: as, Err: fs.ErrNotExist} }
+func exists(op, as string) error  { return &fs.PathError{Op: op, Path: as, Err: fs.ErrExist} }
+
+// page is how many children one look under the lock takes.
+const page = 256
+
+func (f *FS) list(ctx context.Context, d *node, after string) iter.Seq2[vfs.Entry, error] {
+	return func(yield func(vfs.Entry, error) bool) {
+		entries := make([]vfs.Entry, 0, page)
+		for {
+			if err := ctx.Err(); err != nil {
+				yield(vfs.Entry{}, err)
+				return
+			}
+			if err := f.rlock(ctx, d); err != nil {
+				yield(vfs.Entry{}, err)
+				return
+			}
+			entries = d.some(entries[:0], after)
+			f.mu.RUnlock()
+			for _, e := range entries {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(entries) < page {
+				return
+			}
+			after = entries[len(entries)-1].Name
+		}
+	}
+}
+
+// some appends the next children after a name, up to a page of them. f.mu is held and the
+// listing loaded.
+func (d *node) some(dst []vfs.Entry, after string) []vfs.Entry {
+	base := d.dir.list.entries
+	i, ok := d.dir.list.find(after)
+	if ok {
+		i++
+	}
+	var over []string
+	if len(d.dir.over) > 0 {
+		over = d.dir.sortedOver()
+		j, ok := slices.BinarySearch(over, after)
+		if ok {
+			j++
+		}
+		over = over[j:]
+	}
+	for len(dst) < page && (i < len(base) || len(over) > 0) {
+		if len(over) > 0 && (i >= len(base) || over[0] <= base[i].Name) {
+			if i < len(base) && base[i].Name == over[0] {
+				i++
+			}
+			if nm := d.dir.over[over[0]]; nm != nil {
+				dst = append(dst, vfs.Entry{Name: nm.name, Ino: nm.bears.ino, Kind: nm.bears.kind})
+			}
+			over = over[1:]
+			continue
+		}
+		e := &base[i]
+		dst = append(dst, vfs.Entry{Name: e.Name, Ino: inode(identity(e)), Kind: e.Kind})
+		i++
+	}
+	return dst
+}
+
+// sortedOver returns the names in over, in order. It is kept until over changes its names.
+func (s *dirState) sortedOver() []string {
+	s.overMu.Lock()
+	defer s.overMu.Unlock()
+	if s.overSorted == nil {
+		s.overSorted = slices.Sorted(maps.Keys(s.over))
+	}
+	return s.overSorted
+}
+
+// loadLinks finds all files with several names, so that each name knows of the others. It
+// costs the number of directories that hold such names.
+func (f *FS) loadLinks(ctx context.Context) error {
+	var down func(d *node) error
+	down = func(d *node) error {
+		if err := f.load(ctx, d); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		l := d.dir.list
+		if l == nil {
+			return errors.New("listing left the memory while it was read")
+		}
+		for i := range l.entries {
+			e := &l.entries[i]
+			switch {
+			case e.Kind == vfs.KindDir && e.Below&manifest.BelowLink != 0:
+				sub := f.intern(d, e)
+				f.mu.Unlock()
+				err := down(sub)
+				f.mu.Lock()
+				if err != nil {
+					return err
+				}
+			case e.Kind != vfs.KindDir && e.Link != (manifest.NodeID{}):
+				id := identity(e)
+				if n := f.linked[id]; n != nil {
+					n.names = append(n.names, nameOf(d, n, e))
+				} else {
+					f.linked[id] = f.intern(d, e)
+				}
+			}
+		}
+		return nil
+	}
+	return down(f.root)
+}

@@ -1,0 +1,684 @@
+package live
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live/journal"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
+)
+
+// extents is the list of the chunks of a file as it was committed. It never changes.
+type extents struct {
+	ref  chunk.Ref
+	list []manifest.PlacedExtent
+}
+
+// at returns the index of the extent that holds off.
+func (x *extents) at(off int64) int {
+	return sort.Search(len(x.list), func(i int) bool { return x.list[i].Off+x.list[i].Size > off })
+}
+
+// extentsOf returns the extents of a file whose committed content is base, of the given length. No lock is held,
+// or only FS.mu for reading.
+func (f *FS) extentsOf(ctx context.Context, n *node, base chunk.Ref, length int64) (*extents, error) {
+	if base.Kind == chunk.Data {
+		x := &extents{ref: base, list: []manifest.PlacedExtent{{Extent: manifest.Extent{Ref: base, Size: int64(base.Size)}}}}
+		if tail := length - int64(base.Size); tail > 0 {
+			x.list = append(x.list, manifest.PlacedExtent{Off: int64(base.Size), Extent: manifest.Extent{Size: tail}})
+		}
+		return x, nil
+	}
+	if base.IsZero() {
+		x := &extents{}
+		if length > 0 {
+			x.list = []manifest.PlacedExtent{{Extent: manifest.Extent{Size: length}}}
+		}
+		return x, nil
+	}
+	n.mu.RLock()
+	x := n.file.extents
+	n.mu.RUnlock()
+	if x != nil && x.ref == base {
+		return x, nil
+	}
+	x = &extents{ref: base}
+	for e, err := range manifest.Extents(ctx, f.o.Store, base, length, 0) {
+		if err != nil {
+			return nil, fmt.Errorf("load file: %w", translate(err))
+		}
+		x.list = append(x.list, e)
+	}
+	n.mu.Lock()
+	if n.file.base == base {
+		n.file.extents = x
+	}
+	n.mu.Unlock()
+	return x, nil
+}
+
+// readAt is vfs.Handle.ReadAt.
+func (f *FS) readAt(ctx context.Context, n *node, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fs.ErrInvalid
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n.mu.RLock()
+	c := &n.file
+	if off >= c.size {
+		n.mu.RUnlock()
+		return 0, io.EOF
+	}
+	var eof error
+	if int64(len(p)) > c.size-off {
+		p, eof = p[:c.size-off], io.EOF
+	}
+	var few [8]piece
+	later, err := f.readOver(c, p, off, few[:0])
+	base, length, committed := c.base, c.length, c.committed()
+	n.mu.RUnlock()
+	if err != nil {
+		return 0, err
+	}
+	// What is in chunks never changes: it is read without the lock.
+	for _, q := range later {
+		dst := p[q.off-off:][:q.n]
+		if q.from == inChunk {
+			err = f.readChunk(ctx, *q.ref, dst, q.skip)
+		} else {
+			err = f.readBase(ctx, n, base, length, committed, dst, q.off)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return len(p), eof
+}
+
+// readOver fills p with what was changed, and appends what has to come from chunks to
+// later: pieces in a chunk, and as holes the ranges of the committed content. n.mu is held.
+func (f *FS) readOver(c *content, p []byte, off int64, later []piece) ([]piece, error) {
+	at, end := off, off+int64(len(p))
+	var err error
+	c.over.each(off, end, func(q piece) bool {
+		if q.off > at {
+			later = append(later, piece{off: at, n: q.off - at, from: isHole})
+		}
+		at = q.end()
+		switch q.from {
+		case isHole:
+			clear(p[q.off-off:][:q.n])
+		case inJournal:
+			err = f.jr.ReadData(q.pos, p[q.off-off:][:q.n], int(q.skip))
+		case inChunk:
+			later = append(later, q)
+		}
+		return err == nil
+	})
+	if err == nil && at < end {
+		later = append(later, piece{off: at, n: end - at, from: isHole})
+	}
+	return later, translate(err)
+}
+
+func (f *FS) readChunk(ctx context.Context, ref chunk.Ref, dst []byte, skip int64) error {
+	n, err := f.o.Store.ReadAt(ctx, ref, dst, skip)
+	if n == len(dst) {
+		return nil
+	}
+	if err == nil || err == io.EOF { //nolint:errorlint // ReadAt returns io.EOF itself
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read chunk %v: %w", ref, translate(err))
+}
+
+// readBase fills dst from the committed content from off on; behind committed are zeros.
+func (f *FS) readBase(ctx context.Context, n *node, base chunk.Ref, length, committed int64, dst []byte, off int64) error {
+	if k := committed - off; k < int64(len(dst)) {
+		clear(dst[max(k, 0):])
+		dst = dst[:max(k, 0)]
+	}
+	if len(dst) == 0 {
+		return nil
+	}
+	if base.IsZero() {
+		clear(dst)
+		return nil
+	}
+	if base.Kind == chunk.Data && off+int64(len(dst)) <= int64(base.Size) {
+		return f.readChunk(ctx, base, dst, off)
+	}
+	x, err := f.extentsOf(ctx, n, base, length)
+	if err != nil {
+		return err
+	}
+	for i := x.at(off); len(dst) > 0 && i < len(x.list); i++ {
+		e := x.list[i]
+		skip := off - e.Off
+		part := dst[:min(int64(len(dst)), e.Size-skip)]
+		if e.Ref.IsZero() {
+			clear(part)
+		} else if err := f.readChunk(ctx, e.Ref, part, skip); err != nil {
+			return err
+		}
+		dst, off = dst[len(part):], off+int64(len(part))
+	}
+	clear(dst)
+	return nil
+}
+
+// change1 runs fn with the locks that a change of n's bytes or attributes needs.
+func (f *FS) change1(ctx context.Context, n *node, fn func() error) error {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	if err := f.throttle(ctx); err != nil {
+		return err
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return fn()
+}
+
+// about puts records about n into the journal, behind those that tell where it lies. f.mu and n.mu are held.
+func (f *FS) about(n *node, recs []journal.Record, pos []journal.Pos) error {
+	lead := 0
+	var told []*node
+	if len(n.names) > 0 {
+		var bind []journal.Record
+		if bind, told = f.bind(nil, n); len(bind) > 0 {
+			lead = len(bind)
+			recs = append(bind, recs...)
+		}
+	}
+	var all []journal.Pos
+	if pos != nil {
+		all = make([]journal.Pos, len(recs))
+	}
+	lsn, err := f.log(recs, all)
+	if err != nil {
+		return err
+	}
+	if pos != nil {
+		copy(pos, all[lead:])
+	}
+	f.setBound(told)
+	touched(n, lsn)
+	return nil
+}
+
+// say puts one record about n into the journal, if n has a name: what has none is gone after a
+// crash. f.mu and n.mu are held.
+func (f *FS) say(n *node, t journal.Type, c *change) error {
+	if len(n.names) == 0 && n != f.root {
+		return nil
+	}
+	c.id = n.id
+	return f.about(n, []journal.Record{c.record(t)}, nil)
+}
+
+// writeAt is vfs.Handle.WriteAt.
+func (f *FS) writeAt(ctx context.Context, n *node, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fs.ErrInvalid
+	}
+	if int64(len(p)) > vfs.MaxSize-off {
+		return 0, vfs.ErrTooBig
+	}
+	if len(p) == 0 {
+		return 0, f.usable()
+	}
+	err := f.change1(ctx, n, func() error {
+		now := f.o.Now()
+		t := recWrite
+		if len(n.names) == 0 {
+			t = recOrphan
+		}
+		recs := make([]journal.Record, 0, (len(p)+journal.MaxData-1)/journal.MaxData)
+		for at := 0; at < len(p); at += journal.MaxData {
+			part := p[at:min(at+journal.MaxData, len(p))]
+			c := change{id: n.id, off: off + int64(at), time: now}
+			recs = append(recs, journal.Record{Type: t, Meta: c.encode(t), Data: part})
+		}
+		pos := make([]journal.Pos, len(recs))
+		if err := f.about(n, recs, pos); err != nil {
+			return err
+		}
+		at := off
+		for _, q := range pos {
+			n.applyWrite(q, at, now, f.gen.Load())
+			at += int64(q.Len())
+		}
+		f.dirtyBytes.Add(int64(len(p)))
+		f.mark(n)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	if f.dirtyBytes.Load() > f.o.MaxDirty {
+		f.Nudge()
+	}
+	return len(p), nil
+}
+
+func (n *node) applyWrite(pos journal.Pos, off int64, now time.Time, gen uint64) {
+	n.file.over.put(piece{off: off, n: int64(pos.Len()), gen: gen, from: inJournal, pos: pos})
+	n.grow(off+int64(pos.Len()), now)
+}
+
+// grow notes a change of the bytes up to end, which may be past the size.
+func (n *node) grow(end int64, now time.Time) {
+	n.file.size = max(n.file.size, end)
+	n.attr.mtime, n.attr.ctime = now, now
+	n.dirty = true
+}
+
+func (n *node) applySize(size int64, now time.Time) {
+	c := &n.file
+	if size < c.size {
+		c.over.clear(size, noLimit-size)
+		c.limit, c.low = min(c.limit, size), min(c.low, size)
+	}
+	c.size = size
+	n.attr.mtime, n.attr.ctime = now, now
+	n.dirty = true
+}
+
+func (n *node) applyHole(off, length, size int64, now time.Time, gen uint64) {
+	n.file.over.put(piece{off: off, n: length, gen: gen, from: isHole})
+	n.file.size = max(n.file.size, size)
+	n.grow(0, now)
+}
+
+// allocate is vfs.Handle.Allocate.
+func (f *FS) allocate(ctx context.Context, n *node, mode vfs.AllocMode, off, length int64) error {
+	if off < 0 || length <= 0 || mode > vfs.AllocZeroKeep {
+		return fs.ErrInvalid
+	}
+	if length > vfs.MaxSize-off {
+		return vfs.ErrTooBig
+	}
+	return f.change1(ctx, n, func() error {
+		size := n.file.size
+		if mode == vfs.AllocReserve || mode == vfs.AllocZero {
+			size = max(size, off+length)
+		}
+		c := &change{off: off, size: size, time: f.o.Now()}
+		if mode != vfs.AllocReserve && mode != vfs.AllocKeepSize {
+			// Behind the size there is nothing to make a hole of.
+			c.n = max(min(length, size-off), 0)
+		}
+		if c.n == 0 && size == n.file.size {
+			return nil // room is not reserved: there is nothing to do
+		}
+		if err := f.say(n, recHole, c); err != nil {
+			return err
+		}
+		n.applyHole(off, c.n, size, c.time, f.gen.Load())
+		f.mark(n)
+		return nil
+	})
+}
+
+// seek is vfs.Handle.Seek.
+func (f *FS) seek(ctx context.Context, n *node, off int64, whence vfs.Whence) (int64, error) {
+	if off < 0 || whence > vfs.SeekHole {
+		return 0, fs.ErrInvalid
+	}
+	var x *extents
+	for x == nil {
+		n.mu.RLock()
+		base, length := n.file.base, n.file.length
+		n.mu.RUnlock()
+		got, err := f.extentsOf(ctx, n, base, length)
+		if err != nil {
+			return 0, err
+		}
+		n.mu.RLock()
+		if n.file.base == base && n.file.length == length {
+			x = got
+			break // with the lock
+		}
+		n.mu.RUnlock()
+	}
+	size, committed, over := n.file.size, n.file.committed(), n.file.over.list()
+	n.mu.RUnlock()
+	if off >= size {
+		return 0, vfs.ErrNoData
+	}
+	at := off
+	for at < size {
+		hole, end := runAt(x, over, at, committed, size)
+		if hole == (whence == vfs.SeekHole) {
+			return at, nil
+		}
+		at = end
+	}
+	if whence == vfs.SeekHole {
+		return size, nil
+	}
+	return 0, vfs.ErrNoData
+}
+
+// runAt reports whether the byte at is in a hole, and where what it is in ends at the latest.
+func runAt(x *extents, over []piece, at, committed, size int64) (hole bool, end int64) {
+	end = size
+	i := sort.Search(len(over), func(i int) bool { return over[i].end() > at })
+	if i < len(over) {
+		if over[i].off <= at {
+			return over[i].from == isHole, min(over[i].end(), size)
+		}
+		end = min(end, over[i].off)
+	}
+	if at >= committed {
+		return true, end
+	}
+	end = min(end, committed)
+	k := x.at(at)
+	if k == len(x.list) {
+		return true, end
+	}
+	return x.list[k].Ref.IsZero(), min(end, x.list[k].Off+x.list[k].Size)
+}
+
+// copyTo is vfs.Handle.CopyTo. Whole pieces that lie in chunks are shared; what is still in the
+// journal only is copied.
+func (f *FS) copyTo(ctx context.Context, src *node, off int64, dst *node, dstOff, length int64) (int64, error) {
+	if off < 0 || dstOff < 0 || length < 0 {
+		return 0, fs.ErrInvalid
+	}
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
+	src.mu.RLock()
+	length = max(min(length, src.file.size-off), 0)
+	src.mu.RUnlock()
+	if length == 0 {
+		return 0, nil
+	}
+	if length > vfs.MaxSize-dstOff {
+		return 0, vfs.ErrTooBig
+	}
+	if src == dst && off < dstOff+length && dstOff < off+length {
+		return 0, fs.ErrInvalid
+	}
+	var done int64
+	for done < length {
+		n, err := f.copySome(ctx, src, off+done, dst, dstOff+done, min(length-done, 64<<20))
+		if err != nil {
+			if done > 0 {
+				return done, nil
+			}
+			return 0, err
+		}
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// copySome copies one run of pieces in chunks, or one of bytes.
+func (f *FS) copySome(ctx context.Context, src *node, off int64, dst *node, dstOff, length int64) (int64, error) {
+	// Between looking at the source and writing into the journal, gc must not look.
+	f.copyMu.RLock()
+	defer f.copyMu.RUnlock()
+	runs, shared, err := f.runs(ctx, src, off, length)
+	if err != nil || shared == 0 {
+		return 0, err
+	}
+	if runs == nil {
+		buf := make([]byte, min(shared, 1<<20))
+		n, err := f.readAt(ctx, src, buf, off)
+		if n == 0 {
+			if err == io.EOF { //nolint:errorlint // readAt returns io.EOF itself
+				err = nil
+			}
+			return 0, err
+		}
+		n, err = f.writeAt(ctx, dst, buf[:n], dstOff)
+		return int64(n), err
+	}
+	err = f.change1(ctx, dst, func() error {
+		for i := range runs {
+			runs[i].off += dstOff - off
+			runs[i].gen = f.gen.Load()
+		}
+		c := &change{size: max(dst.file.size, dstOff+shared), time: f.o.Now(), runs: runs}
+		if err := f.say(dst, recChunks, c); err != nil {
+			return err
+		}
+		dst.applyRuns(c, f.gen.Load())
+		f.mark(dst)
+		return nil
+	})
+	return shared, err
+}
+
+func (n *node) applyRuns(c *change, gen uint64) {
+	for _, p := range c.runs {
+		p.gen = gen
+		n.file.over.put(p)
+	}
+	n.grow(c.size, c.time)
+}
+
+// maxRuns bounds the record of a copy.
+const maxRuns = 1000
+
+// runs returns how many bytes of n from off on, up to length, are alike: in chunks or holes, then
+// with these as pieces, or in the journal, then nil.
+func (f *FS) runs(ctx context.Context, n *node, off, length int64) ([]piece, int64, error) {
+	n.mu.RLock()
+	base, baseLength, committed := n.file.base, n.file.length, n.file.committed()
+	end := min(off+length, n.file.size)
+	n.mu.RUnlock()
+	x, err := f.extentsOf(ctx, n, base, baseLength)
+	if err != nil {
+		return nil, 0, err
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.file.base != base || n.file.committed() != committed || n.file.size < end {
+		return nil, min(end, n.file.size) - off, nil // it changes under us: copy bytes
+	}
+	var runs []piece
+	at := off
+	inBase := func(to int64) {
+		for at < to && len(runs) < maxRuns {
+			p := piece{off: at, n: to - at, from: isHole}
+			if at < committed {
+				p.n = min(p.n, committed-at)
+				if k := x.at(at); k < len(x.list) {
+					e := &x.list[k]
+					p.n = min(p.n, e.Off+e.Size-at)
+					if !e.Ref.IsZero() {
+						p.from, p.ref, p.skip = inChunk, &e.Ref, at-e.Off
+					}
+				}
+			}
+			runs = append(runs, p)
+			at = p.end()
+		}
+	}
+	stop := false
+	n.file.over.each(off, end, func(q piece) bool {
+		inBase(q.off)
+		if at < q.off || len(runs) >= maxRuns {
+			stop = true
+			return false
+		}
+		if q.from == inJournal {
+			stop = true
+			if len(runs) == 0 {
+				at = q.end()
+			}
+			return false
+		}
+		runs = append(runs, q)
+		at = q.end()
+		return true
+	})
+	if !stop {
+		inBase(end)
+	}
+	return runs, at - off, nil
+}
+
+// setAttr is vfs.Node.SetAttr.
+func (f *FS) setAttr(ctx context.Context, n *node, ch vfs.AttrChange) (vfs.Attr, error) {
+	if ch.Set&vfs.SetSize != 0 {
+		switch {
+		case n.kind == vfs.KindDir:
+			return vfs.Attr{}, vfs.ErrIsDir
+		case n.kind != vfs.KindFile || ch.Size < 0:
+			return vfs.Attr{}, fs.ErrInvalid
+		}
+	}
+	var a vfs.Attr
+	err := f.change1(ctx, n, func() error {
+		if ch.Set != 0 {
+			ch.Mode &= vfs.ModeMask
+			now := f.o.Now()
+			if ch.Set&vfs.SetCTime == 0 {
+				ch.Set, ch.CTime = ch.Set|vfs.SetCTime, now
+			}
+			if ch.Set&(vfs.SetSize|vfs.SetMTime) == vfs.SetSize {
+				ch.Set, ch.MTime = ch.Set|vfs.SetMTime, now
+			}
+			if err := f.say(n, recSetAttr, &change{attr: ch}); err != nil {
+				return err
+			}
+			n.applyAttr(ch)
+			f.mark(n)
+		}
+		a = n.stat()
+		return nil
+	})
+	return a, err
+}
+
+func (n *node) applyAttr(ch vfs.AttrChange) {
+	if ch.Set&vfs.SetSize != 0 {
+		n.applySize(ch.Size, ch.CTime)
+	}
+	if ch.Set&vfs.SetMode != 0 {
+		n.attr.mode = ch.Mode
+	}
+	if ch.Set&vfs.SetUID != 0 {
+		n.attr.uid = ch.UID
+	}
+	if ch.Set&vfs.SetGID != 0 {
+		n.attr.gid = ch.GID
+	}
+	if ch.Set&vfs.SetMTime != 0 {
+		n.attr.mtime = ch.MTime
+	}
+	if ch.Set&vfs.SetATime != 0 {
+		n.attr.atime = ch.ATime
+	}
+	n.attr.ctime = ch.CTime
+	n.attr.changed = n.attr.changed || ch.Set&(vfs.SetMode|vfs.SetUID|vfs.SetGID) != 0
+}
+
+func (n *node) findXattr(as string) (int, bool) {
+	return slices.BinarySearchFunc(n.attr.xattr, as, func(x manifest.Xattr, as string) int {
+		switch {
+		case x.Name < as:
+			return -1
+		case x.Name > as:
+			return 1
+		}
+		return 0
+	})
+}
+
+// setXattr is vfs.Node.SetXattr.
+func (f *FS) setXattr(ctx context.Context, n *node, as string, value []byte, flag vfs.XattrFlag) error {
+	if err := vfs.CheckXattrName(as); err != nil {
+		return err
+	}
+	if len(value) > vfs.MaxXattrValue {
+		return vfs.ErrRange
+	}
+	if flag > vfs.XattrReplace {
+		return fs.ErrInvalid
+	}
+	return f.change1(ctx, n, func() error {
+		i, have := n.findXattr(as)
+		switch {
+		case have && flag == vfs.XattrCreate:
+			return fs.ErrExist
+		case !have && flag == vfs.XattrReplace:
+			return vfs.ErrNoXattr
+		}
+		total := len(as) + len(value)
+		for k, x := range n.attr.xattr {
+			if !have || k != i {
+				total += len(x.Name) + len(x.Value)
+			}
+		}
+		if total > vfs.MaxXattrTotal {
+			return vfs.ErrNoSpace
+		}
+		c := &change{name: as, value: value, time: f.o.Now()}
+		if err := f.say(n, recSetXattr, c); err != nil {
+			return err
+		}
+		n.applySetXattr(c)
+		f.mark(n)
+		return nil
+	})
+}
+
+// The list of extended attributes is never changed in place: a commit may be reading it.
+func (n *node) applySetXattr(c *change) {
+	i, have := n.findXattr(c.name)
+	all := slices.Clone(n.attr.xattr)
+	x := manifest.Xattr{Name: c.name, Value: slices.Clone(c.value)}
+	if have {
+		all[i] = x
+	} else {
+		all = slices.Insert(all, i, x)
+	}
+	n.attr.xattr, n.attr.ctime, n.attr.changed = all, c.time, true
+}
+
+// removeXattr is vfs.Node.RemoveXattr.
+func (f *FS) removeXattr(ctx context.Context, n *node, as string) error {
+	if err := vfs.CheckXattrName(as); err != nil {
+		return err
+	}
+	return f.change1(ctx, n, func() error {
+		if _, have := n.findXattr(as); !have {
+			return vfs.ErrNoXattr
+		}
+		c := &change{name: as, time: f.o.Now()}
+		if err := f.say(n, recRemoveXattr, c); err != nil {
+			return err
+		}
+		n.applyRemoveXattr(c)
+		f.mark(n)
+		return nil
+	})
+}
+
+func (n *node) applyRemoveXattr(c *change) {
+	if i, have := n.findXattr(c.name); have {
+		n.attr.xattr = slices.Delete(slices.Clone(n.attr.xattr), i, i+1)
+		n.attr.ctime, n.attr.changed = c.time, true
+	}
+}

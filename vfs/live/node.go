@@ -1,0 +1,338 @@
+package live
+
+import (
+	"cmp"
+	"encoding/binary"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/causal"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live/journal"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
+)
+
+// A node is one thing of the tree. While anything of it is not committed, or one of its
+// names is, it is held from the dirty set; otherwise only by who uses it, so that a tree of any
+// size may be walked.
+type node struct {
+	id   manifest.NodeID // of the thing: the same for all names of a file with hard links
+	ino  uint64
+	kind vfs.Kind
+	rdev uint32
+
+	marked atomic.Uint64 // generation in which it is in the dirty set
+	bound  atomic.Uint64 // generation in which the journal knows where it is
+	last   atomic.Uint64 // LSN of its last record
+
+	// Guarded by FS.mu.
+	names []*name
+	dir   *dirState // of a directory
+
+	mu    sync.RWMutex // guards what follows; FS.mu is held too by who changes it
+	attr  attributes
+	edit  causal.Dot
+	past  []causal.Dot
+	dirty bool // bytes were changed since the last commit began
+	file  content
+	opens int
+}
+
+type attributes struct {
+	mode                       vfs.Mode
+	uid, gid                   uint32
+	atime, mtime, ctime, btime time.Time
+	xattr                      []manifest.Xattr
+	target                     string
+	stamp                      causal.Stamp // of the last change of mode, owner or xattr
+	changed                    bool         // these, since the last commit began
+}
+
+// content is the bytes of a file: what was committed, and over it what was not.
+type content struct {
+	size    int64
+	base    chunk.Ref
+	length  int64 // of base
+	bytes   int64 // of base, without its holes
+	limit   int64 // base counts up to here; behind it are zeros
+	low     int64 // the smallest size since the running commit began
+	over    pieces
+	extents *extents // of base, once they were needed
+}
+
+// A name is one entry of a directory.
+type name struct {
+	parent *node
+	bears  *node // what has the name
+	name   string
+	id     manifest.NodeID // of the entry
+	place  causal.Stamp
+	from   manifest.NodeID
+	stored *manifest.Stored
+	moved  bool // since the last commit began
+
+	conflict, held bool // as manifest.Entry has them
+}
+
+// dirState is what a directory has besides attributes.
+type dirState struct {
+	ref   chunk.Ref // as last committed
+	below manifest.Below
+	list  *listing // of ref; nil: not loaded
+	// over is what differs from list: nil says removed. An entry leaves it when
+	// it was committed.
+	over map[string]*name
+	dead bool
+
+	overMu     sync.Mutex // guards overSorted against readers that sort
+	overSorted []string   // the names in over; nil: to be sorted again
+}
+
+// listing is a directory as it was committed, in memory. It never changes.
+type listing struct {
+	ref     chunk.Ref
+	entries []manifest.Entry
+}
+
+var emptyListing = &listing{}
+
+func (l *listing) find(as string) (int, bool) {
+	return slices.BinarySearchFunc(l.entries, as, func(e manifest.Entry, as string) int { return cmp.Compare(e.Name, as) })
+}
+
+// identity returns which thing an entry is a name of. A conflict sibling or another entry
+// that is shown elsewhere shares its ID with one that is shown in its place, and is yet a thing of its own.
+func identity(e *manifest.Entry) manifest.NodeID {
+	id := e.ID
+	if e.Link != (manifest.NodeID{}) {
+		id = e.Link
+	}
+	if e.Stored != nil && e.Kind != vfs.KindDir {
+		var w [16]byte
+		binary.BigEndian.PutUint64(w[:], uint64(e.Edit.Device))
+		binary.BigEndian.PutUint64(w[8:], e.Edit.Counter)
+		for i := range id {
+			id[i] ^= w[i] ^ 0xa5
+		}
+	}
+	return id
+}
+
+// inode returns the inode number of a thing: never 0, and 1 for the root only.
+func inode(id manifest.NodeID) uint64 {
+	if id == manifest.RootID {
+		return 1
+	}
+	return max(binary.BigEndian.Uint64(id[:])^binary.BigEndian.Uint64(id[8:]), 2)
+}
+
+func newNode(id manifest.NodeID, kind vfs.Kind) *node {
+	n := &node{id: id, ino: inode(id), kind: kind}
+	n.file.limit, n.file.low = noLimit, noLimit
+	if kind == vfs.KindDir {
+		n.dir = &dirState{}
+	}
+	return n
+}
+
+func (f *FS) newRoot() *node {
+	n := newNode(manifest.RootID, vfs.KindDir)
+	n.dir.ref, n.dir.below = f.o.Base.Root, f.o.Base.Below
+	if top := f.o.Base.Top; top.Kind == vfs.KindDir {
+		n.fill(&top)
+		return n
+	}
+	now := f.o.Now()
+	n.attr = attributes{mode: 0o755, uid: f.o.Owner[0], gid: f.o.Owner[1], atime: now, mtime: now, ctime: now, btime: now}
+	return n
+}
+
+// fill takes what e says of the thing.
+func (n *node) fill(e *manifest.Entry) {
+	n.rdev = e.Rdev
+	n.attr = attributes{
+		mode: e.Mode, uid: e.UID, gid: e.GID, atime: e.ATime, mtime: e.MTime, ctime: e.CTime, btime: e.BTime,
+		xattr: e.Xattr, target: e.Target, stamp: e.Attr,
+	}
+	if e.ATime.IsZero() {
+		n.attr.atime = e.MTime
+	}
+	n.edit, n.past = e.Edit, e.Past
+	switch n.kind {
+	case vfs.KindDir:
+		if n.id != manifest.RootID {
+			n.dir.ref, n.dir.below = e.Node, e.Below
+		}
+	case vfs.KindFile:
+		n.file.size, n.file.length, n.file.base, n.file.bytes = e.Size, e.Size, e.Node, e.Bytes
+	}
+}
+
+func nameOf(parent, bears *node, e *manifest.Entry) *name {
+	return &name{parent: parent, bears: bears,
+		name: e.Name, id: e.ID, place: e.Place, from: e.From, stored: e.Stored, conflict: e.Conflict, held: e.Held,
+	}
+}
+
+// entry returns what the manifest is to say of n under nm. Content and dots are filled in by
+// the commit. FS.mu is held for writing, so that nothing changes meanwhile.
+func (n *node) entry(nm *name) manifest.Entry {
+	e := manifest.Entry{
+		Kind: n.kind, Mode: n.attr.mode, UID: n.attr.uid, GID: n.attr.gid, Rdev: n.rdev,
+		Target: n.attr.target, ATime: n.attr.atime, MTime: n.attr.mtime, CTime: n.attr.ctime, BTime: n.attr.btime,
+		Xattr: n.attr.xattr, Edit: n.edit, Past: n.past, Attr: n.attr.stamp,
+	}
+	if e.ATime.Equal(e.MTime) {
+		e.ATime = time.Time{}
+	}
+	if nm != nil {
+		e.Name, e.ID, e.Place, e.From, e.Stored = nm.name, nm.id, nm.place, nm.from, nm.stored
+		e.Conflict, e.Held = nm.conflict, nm.held
+		if len(n.names) > 1 || nm.id != n.id && nm.stored == nil {
+			e.Link = n.id
+		}
+	}
+	switch n.kind {
+	case vfs.KindFile:
+		e.Size, e.Node, e.Bytes = n.file.size, n.file.base, n.file.bytes
+	case vfs.KindDir:
+		e.Node, e.Below = n.dir.ref, n.dir.below
+	}
+	return e
+}
+
+// intern returns the node of the entry e of dir, making it if nobody has it.
+// FS.mu is held, for reading at least.
+func (f *FS) intern(dir *node, e *manifest.Entry) *node {
+	id := identity(e)
+	f.tableMu.Lock()
+	defer f.tableMu.Unlock()
+	if n := f.table[id].Value(); n != nil {
+		return n
+	}
+	n := newNode(id, e.Kind)
+	n.fill(e)
+	n.names = []*name{nameOf(dir, n, e)}
+	f.enter(n)
+	return n
+}
+
+// enter puts n into the table. f.tableMu is held.
+func (f *FS) enter(n *node) {
+	w := weak.Make(n)
+	f.table[n.id] = w
+	runtime.AddCleanup(n, func(id manifest.NodeID) {
+		f.tableMu.Lock()
+		defer f.tableMu.Unlock()
+		if f.table[id] == w {
+			delete(f.table, id)
+		}
+	}, n.id)
+}
+
+func (f *FS) adopt(n *node) {
+	f.tableMu.Lock()
+	defer f.tableMu.Unlock()
+	f.enter(n)
+}
+
+// nlink returns how many names n has. f.mu is held.
+func (n *node) nlink() uint32 {
+	if n.kind == vfs.KindDir {
+		if n.dir.dead {
+			return 0
+		}
+		return 1
+	}
+	return uint32(len(n.names))
+}
+
+// stat returns the attributes of n. f.mu and n.mu are held, for reading at least.
+func (n *node) stat() vfs.Attr {
+	a := vfs.Attr{
+		Ino: n.ino, Kind: n.kind, Mode: n.attr.mode, Nlink: n.nlink(), UID: n.attr.uid, GID: n.attr.gid, Rdev: n.rdev,
+		ATime: n.attr.atime, MTime: n.attr.mtime, CTime: n.attr.ctime, BTime: n.attr.btime,
+	}
+	switch n.kind {
+	case vfs.KindFile:
+		a.Size = n.file.size
+		a.Bytes = n.file.dataBytes()
+	case vfs.KindLink:
+		a.Size = int64(len(n.attr.target))
+	}
+	return a
+}
+
+// dataBytes returns the size less the holes. Where a part of what was committed was
+// written over, its holes are not told apart.
+func (c *content) dataBytes() int64 {
+	if c.over.empty() && c.limit == noLimit {
+		return c.bytes
+	}
+	var total, at int64
+	committed := c.committed()
+	if c.base.IsZero() {
+		committed = 0
+	}
+	gap := func(to int64) {
+		if to = min(to, committed); to > at {
+			total += to - at
+		}
+	}
+	c.over.each(0, c.size, func(p piece) bool {
+		gap(p.off)
+		if p.from != isHole {
+			total += p.n
+		}
+		at = p.end()
+		return true
+	})
+	gap(c.size)
+	return total
+}
+
+// committed returns up to where base counts.
+func (c *content) committed() int64 { return min(c.limit, c.length, c.size) }
+
+// recent keeps the directories that were listed last in memory, up to a number of entries.
+// FS.mu, held for writing, guards it.
+type recent struct {
+	order []*node // oldest first
+	sum   int
+	limit int
+}
+
+const recentEntries = 1 << 17
+
+func (r *recent) add(n *node) {
+	r.order = append(r.order, n)
+	r.sum += len(n.dir.list.entries) + 8
+	for r.sum > r.limit && len(r.order) > 1 {
+		old := r.order[0]
+		r.order[0] = nil
+		r.order = r.order[1:]
+		if old.dir.list != nil {
+			r.sum -= len(old.dir.list.entries) + 8
+			old.dir.list = nil
+		}
+	}
+}
+
+// drop forgets the listing of n, which is out of date.
+func (r *recent) drop(n *node) {
+	if n.dir.list == nil {
+		return
+	}
+	r.sum -= len(n.dir.list.entries) + 8
+	n.dir.list = nil
+	if i := slices.Index(r.order, n); i >= 0 {
+		r.order = slices.Delete(r.order, i, i+1)
+	}
+}
+
+func touched(n *node, lsn journal.LSN) { n.last.Store(lsn) }

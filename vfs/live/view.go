@@ -1,0 +1,451 @@
+package live
+
+import (
+	"context"
+	"io/fs"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sheaf-drive/sheaf/vfs"
+)
+
+// A View is the tree as one door sees it. All Views of an FS show the same tree; what is
+// changed through one of them is told to the others. It is a vfs.FS.
+type View struct{ f *FS }
+
+var _ vfs.FS = (*View)(nil)
+
+// View returns a new View.
+func (f *FS) View() *View { return &View{f: f} }
+
+// Root returns the root directory.
+func (v *View) Root(context.Context) (vfs.Dir, error) { return dirNode{plain{v, v.f.root}}, nil }
+
+// Usage reports the room of the tree.
+func (v *View) Usage(ctx context.Context) (vfs.Usage, error) {
+	files := uint64(max(v.f.files.Load(), 0))
+	u := vfs.Usage{Bytes: unknownRoom, BytesFree: unknownRoom}
+	if v.f.o.Usage != nil {
+		var err error
+		if u, err = v.f.o.Usage(ctx); err != nil {
+			return u, err
+		}
+	}
+	// Files take no room but their bytes.
+	u.Files, u.FilesFree = files+unknownFiles, unknownFiles
+	return u, nil
+}
+
+// What is told where nobody knows how much room there is.
+const (
+	unknownRoom  = 1 << 50
+	unknownFiles = 1 << 32
+)
+
+// Sync returns when all that was done before the call is durable.
+func (v *View) Sync(ctx context.Context) error { return v.f.Sync(ctx) }
+
+// A feed is one reader of Changes.
+type feed struct {
+	v    *View
+	ch   chan vfs.Change
+	lost atomic.Bool // changes did not fit
+}
+
+const feedLength = 4096
+
+// Changes yields what was changed through other Views.
+func (v *View) Changes(ctx context.Context) iter.Seq[vfs.Change] {
+	return func(yield func(vfs.Change) bool) {
+		fd := &feed{v: v, ch: make(chan vfs.Change, feedLength)}
+		v.f.setFeeds(func(all []*feed) []*feed { return append(all, fd) })
+		defer v.f.setFeeds(func(all []*feed) []*feed {
+			return slices.DeleteFunc(all, func(o *feed) bool { return o == fd })
+		})
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case c := <-fd.ch:
+				if fd.lost.Swap(false) {
+					if !yield(vfs.Change{}) {
+						return
+					}
+				}
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (f *FS) setFeeds(change func([]*feed) []*feed) {
+	f.viewMu.Lock()
+	defer f.viewMu.Unlock()
+	var all []*feed
+	if p := f.feeds.Load(); p != nil {
+		all = slices.Clone(*p)
+	}
+	all = change(all)
+	f.feeds.Store(&all)
+}
+
+// tell lets the other Views know that n, or the name as in it, changed.
+func (v *View) tell(n *node, as string) {
+	p := v.f.feeds.Load()
+	if p == nil {
+		return
+	}
+	for _, fd := range *p {
+		if fd.v == v {
+			continue
+		}
+		select {
+		case fd.ch <- vfs.Change{Node: fd.v.wrap(n), Name: as}:
+		default:
+			// The reader has as many waiting as fit: the next it gets will be "anything".
+			fd.lost.Store(true)
+		}
+	}
+}
+
+func (v *View) wrap(n *node) vfs.Node {
+	p := plain{v, n}
+	switch n.kind {
+	case vfs.KindDir:
+		return dirNode{p}
+	case vfs.KindFile:
+		return fileNode{p}
+	case vfs.KindLink:
+		return linkNode{p}
+	default:
+		return p
+	}
+}
+
+// own returns the node behind a vfs.Node of any View of f.
+func (f *FS) own(n vfs.Node) (*node, bool) {
+	var p plain
+	switch n := n.(type) {
+	case dirNode:
+		p = n.plain
+	case fileNode:
+		p = n.plain
+	case linkNode:
+		p = n.plain
+	case plain:
+		p = n
+	default:
+		return nil, false
+	}
+	return p.n, p.v.f == f
+}
+
+// plain is a node as a View shows it. Equal nodes of one View are equal values.
+type plain struct {
+	v *View
+	n *node
+}
+
+type (
+	dirNode  struct{ plain }
+	fileNode struct{ plain }
+	linkNode struct{ plain }
+)
+
+func (p plain) Attr(context.Context) (vfs.Attr, error) {
+	p.v.f.mu.RLock()
+	defer p.v.f.mu.RUnlock()
+	p.n.mu.RLock()
+	defer p.n.mu.RUnlock()
+	return p.n.stat(), nil
+}
+
+func (p plain) SetAttr(ctx context.Context, c vfs.AttrChange) (vfs.Attr, error) {
+	a, err := p.v.f.setAttr(ctx, p.n, c)
+	if err == nil {
+		p.v.tell(p.n, "")
+	}
+	return a, err
+}
+
+func (p plain) Xattr(_ context.Context, as string) ([]byte, error) {
+	if err := vfs.CheckXattrName(as); err != nil {
+		return nil, err
+	}
+	p.n.mu.RLock()
+	defer p.n.mu.RUnlock()
+	i, have := p.n.findXattr(as)
+	if !have {
+		return nil, vfs.ErrNoXattr
+	}
+	return slices.Clone(p.n.attr.xattr[i].Value), nil
+}
+
+func (p plain) SetXattr(ctx context.Context, as string, value []byte, flag vfs.XattrFlag) error {
+	err := p.v.f.setXattr(ctx, p.n, as, value, flag)
+	if err == nil {
+		p.v.tell(p.n, "")
+	}
+	return err
+}
+
+func (p plain) ListXattr(context.Context) ([]string, error) {
+	p.n.mu.RLock()
+	defer p.n.mu.RUnlock()
+	names := make([]string, 0, len(p.n.attr.xattr))
+	for _, x := range p.n.attr.xattr {
+		names = append(names, x.Name)
+	}
+	return names, nil
+}
+
+func (p plain) RemoveXattr(ctx context.Context, as string) error {
+	err := p.v.f.removeXattr(ctx, p.n, as)
+	if err == nil {
+		p.v.tell(p.n, "")
+	}
+	return err
+}
+
+func (p plain) Sync(context.Context) error {
+	if p.v.f.jr == nil {
+		return nil
+	}
+	return translate(p.v.f.jr.Sync(p.n.last.Load()))
+}
+
+func (d dirNode) Lookup(ctx context.Context, as string) (vfs.Node, error) {
+	n, err := d.v.f.lookup(ctx, d.n, as)
+	if err != nil {
+		return nil, err
+	}
+	return d.v.wrap(n), nil
+}
+
+func (d dirNode) List(ctx context.Context, after string) iter.Seq2[vfs.Entry, error] {
+	return d.v.f.list(ctx, d.n, after)
+}
+
+func (d dirNode) Create(ctx context.Context, as string, what vfs.New, flag vfs.OpenFlag) (vfs.File, vfs.Handle, error) {
+	if what.Kind != vfs.KindFile {
+		return nil, nil, fs.ErrInvalid
+	}
+	n, err := d.v.f.create(ctx, d.n, as, what, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	d.v.tell(d.n, as)
+	return fileNode{plain{d.v, n}}, &handle{v: d.v, n: n, flag: flag}, nil
+}
+
+func (d dirNode) Make(ctx context.Context, as string, what vfs.New) (vfs.Node, error) {
+	n, err := d.v.f.create(ctx, d.n, as, what, false)
+	if err != nil {
+		return nil, err
+	}
+	d.v.tell(d.n, as)
+	return d.v.wrap(n), nil
+}
+
+func (d dirNode) Link(ctx context.Context, as string, node vfs.Node) error {
+	n, ok := d.v.f.own(node)
+	if !ok {
+		return vfs.ErrCrossTree
+	}
+	if err := d.v.f.link(ctx, d.n, as, n); err != nil {
+		return err
+	}
+	d.v.tell(d.n, as)
+	d.v.tell(n, "")
+	return nil
+}
+
+func (d dirNode) Remove(ctx context.Context, as string, dir bool) error {
+	err := d.v.f.remove(ctx, d.n, as, dir)
+	if err == nil {
+		d.v.tell(d.n, as)
+	}
+	return err
+}
+
+func (d dirNode) Rename(ctx context.Context, as string, newDir vfs.Dir, newName string, flag vfs.RenameFlag) error {
+	n, ok := d.v.f.own(newDir)
+	if !ok {
+		return vfs.ErrCrossTree
+	}
+	if err := d.v.f.rename(ctx, d.n, as, n, newName, flag); err != nil {
+		return err
+	}
+	d.v.tell(d.n, as)
+	d.v.tell(n, newName)
+	return nil
+}
+
+func (l linkNode) Target(context.Context) (string, error) { return l.n.attr.target, nil }
+
+func (x fileNode) Open(ctx context.Context, flag vfs.OpenFlag) (vfs.Handle, error) {
+	f := x.v.f
+	if flag&(vfs.OpenWrite|vfs.OpenTrunc) != 0 {
+		if err := f.usable(); err != nil {
+			return nil, err
+		}
+	}
+	f.open(x.n)
+	h := &handle{v: x.v, n: x.n, flag: flag}
+	if flag&vfs.OpenTrunc != 0 {
+		if _, err := f.setAttr(ctx, x.n, vfs.AttrChange{Set: vfs.SetSize}); err != nil {
+			f.release(x.n)
+			return nil, err
+		}
+		x.v.tell(x.n, "")
+	}
+	return h, nil
+}
+
+// open and release count who has a file open: as long as somebody has, what it holds stays though it has no name.
+func (f *FS) open(n *node) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n.mu.Lock()
+	n.opens++
+	n.mu.Unlock()
+	if len(n.names) == 0 {
+		f.dirtyMu.Lock()
+		f.orphans[n] = struct{}{}
+		f.dirtyMu.Unlock()
+	}
+}
+
+func (f *FS) release(n *node) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n.mu.Lock()
+	n.opens--
+	last := n.opens == 0
+	n.mu.Unlock()
+	if last && len(n.names) == 0 {
+		f.dirtyMu.Lock()
+		delete(f.orphans, n)
+		f.dirtyMu.Unlock()
+	}
+}
+
+// handle is an open file.
+type handle struct {
+	v    *View
+	n    *node
+	flag vfs.OpenFlag
+
+	mu     sync.RWMutex // held for reading by each call, so that Close waits for them
+	closed bool
+}
+
+// begin returns why a call that needs the given rights cannot go on. If it returns nil, the caller must
+// call h.mu.RUnlock.
+func (h *handle) begin(need vfs.OpenFlag) error {
+	h.mu.RLock()
+	switch {
+	case h.closed:
+		h.mu.RUnlock()
+		return fs.ErrClosed
+	case h.flag&need != need:
+		h.mu.RUnlock()
+		return fs.ErrPermission
+	}
+	return nil
+}
+
+func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if err := h.begin(vfs.OpenRead); err != nil {
+		return 0, err
+	}
+	defer h.mu.RUnlock()
+	return h.v.f.readAt(ctx, h.n, p, off)
+}
+
+func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if err := h.begin(vfs.OpenWrite); err != nil {
+		return 0, err
+	}
+	defer h.mu.RUnlock()
+	n, err := h.v.f.writeAt(ctx, h.n, p, off)
+	if n > 0 {
+		h.v.tell(h.n, "")
+	}
+	return n, err
+}
+
+func (h *handle) Truncate(ctx context.Context, size int64) error {
+	if err := h.begin(vfs.OpenWrite); err != nil {
+		return err
+	}
+	defer h.mu.RUnlock()
+	_, err := h.v.f.setAttr(ctx, h.n, vfs.AttrChange{Set: vfs.SetSize, Size: size})
+	if err == nil {
+		h.v.tell(h.n, "")
+	}
+	return err
+}
+
+func (h *handle) Allocate(ctx context.Context, mode vfs.AllocMode, off, n int64) error {
+	if err := h.begin(vfs.OpenWrite); err != nil {
+		return err
+	}
+	defer h.mu.RUnlock()
+	err := h.v.f.allocate(ctx, h.n, mode, off, n)
+	if err == nil {
+		h.v.tell(h.n, "")
+	}
+	return err
+}
+
+func (h *handle) Seek(ctx context.Context, off int64, whence vfs.Whence) (int64, error) {
+	if err := h.begin(0); err != nil {
+		return 0, err
+	}
+	defer h.mu.RUnlock()
+	return h.v.f.seek(ctx, h.n, off, whence)
+}
+
+func (h *handle) CopyTo(ctx context.Context, off int64, dst vfs.Handle, dstOff, n int64) (int64, error) {
+	to, ok := dst.(*handle)
+	if !ok || to.v.f != h.v.f {
+		return 0, vfs.ErrCrossTree
+	}
+	if err := h.begin(vfs.OpenRead); err != nil {
+		return 0, err
+	}
+	defer h.mu.RUnlock()
+	if err := to.begin(vfs.OpenWrite); err != nil {
+		return 0, err
+	}
+	defer to.mu.RUnlock()
+	done, err := h.v.f.copyTo(ctx, h.n, off, to.n, dstOff, n)
+	if done > 0 {
+		h.v.tell(to.n, "")
+	}
+	return done, err
+}
+
+func (h *handle) Sync(ctx context.Context) error {
+	if err := h.begin(0); err != nil {
+		return err
+	}
+	defer h.mu.RUnlock()
+	return plain{h.v, h.n}.Sync(ctx)
+}
+
+func (h *handle) Close(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fs.ErrClosed
+	}
+	h.closed = true
+	h.v.f.release(h.n)
+	return nil
+}
