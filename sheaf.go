@@ -5,13 +5,29 @@ package sheaf
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"iter"
+	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/chunkstore"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/cdc"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+	"github.com/sheaf-drive/sheaf/chunkstore/refs"
+	"github.com/sheaf-drive/sheaf/chunkstore/seal"
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
+	"github.com/sheaf-drive/sheaf/vfs/live/journal"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
 
@@ -46,25 +62,350 @@ type Options struct {
 	Chunker string
 	// Log takes what sheaf has to say; nil discards it.
 	Log *slog.Logger
+	// Argon is the cost of a new passphrase slot; zero for the default of package keys.
+	Argon keys.Argon
+	// OpenKV opens the key-value database of this device in a folder, encrypted with a key; nil
+	// for the one that suits the system. A database that is damaged is an error that wraps
+	// kv.ErrDamaged: the folder is removed then, and opened again.
+	OpenKV func(dir string, key [32]byte, log *slog.Logger) (kv.DB, error)
+	// Usage reports the room where the Bucket lies; nil: unknown.
+	Usage func(context.Context) (vfs.Usage, error)
+	// Tree changes when commits are made; its other fields are not looked at.
+	Tree live.Options
 }
 
 // A Drive is an open drive. It is safe for concurrent use.
-type Drive struct{}
+type Drive struct {
+	o       Options
+	lock    io.Closer
+	account *keys.Account
+	device  *keys.Device
+	db      kv.DB
+	store   *chunkstore.Store
+	refs    *refs.Refs
+	tree    *live.FS
+
+	mu      sync.Mutex
+	keysMu  sync.Mutex             // one writer of slots at a time
+	past    map[chunk.Ref]struct{} // roots of the trees of the past that were handed out
+	tried   chunk.Ref              // the last snapshot whose head was to be put
+	closing sync.Once
+	err     error // of Close
+}
 
 // Create makes a new drive in an empty Bucket and opens it. It returns the 24
 // recovery words, which are nowhere stored. Without a passphrase in o.Secret a
 // key that opens the drive is kept in o.Dir, readable by its owner only.
 func Create(ctx context.Context, o Options) (d *Drive, recovery string, err error) {
-	panic("not wired yet")
+	setDefaults(&o)
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() {
+		if err != nil {
+			_ = lock.Close()
+		}
+	}()
+	if _, err := keys.ReadDevice(o.Dir); err == nil {
+		return nil, "", fmt.Errorf("create drive in %s: %w", o.Dir, ErrExists)
+	}
+	params, err := cdc.NewParams(o.Chunker, rand.Reader)
+	if err != nil {
+		return nil, "", fmt.Errorf("create drive: %w", err)
+	}
+	account, device, words, err := keys.Create(ctx, o.Bucket, keys.CreateOptions{
+		Passphrase: o.Secret.Passphrase, Argon: o.Argon, Chunker: params.Append(nil), Suite: uint8(seal.AESGCM),
+		Now: time.Now(), DeviceName: o.DeviceName, Dir: o.Dir, KeepKey: len(o.Secret.Passphrase) == 0,
+	})
+	if errors.Is(err, keys.ErrExists) {
+		return nil, "", fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	d = &Drive{o: o, lock: lock, account: account, device: device}
+	if err := d.start(ctx); err != nil {
+		// The drive exists: whoever asked for it must see the words.
+		return nil, words, err
+	}
+	return d, words, nil
 }
 
 // Open opens a drive that Create or Join made on this device.
-func Open(ctx context.Context, o Options) (*Drive, error) { panic("not wired yet") }
+func Open(ctx context.Context, o Options) (d *Drive, err error) {
+	setDefaults(&o)
+	file, err := keys.ReadDevice(o.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open drive in %s: %w", o.Dir, ErrNoDrive)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open drive: %w", err)
+	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = lock.Close()
+		}
+	}()
+	account, err := unlock(ctx, o, file)
+	if err != nil {
+		return nil, err
+	}
+	device, err := account.OpenDevice(file)
+	if err != nil {
+		return nil, fmt.Errorf("open drive: %w", err)
+	}
+	if _, known := account.Members.Member(device.ID()); !known {
+		// A crash came while this device was made known.
+		if device, err = enroll(ctx, account, o, file.HasKey()); err != nil {
+			return nil, err
+		}
+	}
+	d = &Drive{o: o, lock: lock, account: account, device: device}
+	if err := d.start(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
 
 // Join opens an existing drive from its Bucket alone, as a new device. The
 // Secret is the passphrase or the recovery words. With keepKey, the drive
 // opens on this device without a passphrase from then on.
-func Join(ctx context.Context, o Options, keepKey bool) (*Drive, error) { panic("not wired yet") }
+func Join(ctx context.Context, o Options, keepKey bool) (d *Drive, err error) {
+	setDefaults(&o)
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = lock.Close()
+		}
+	}()
+	if _, err := keys.ReadDevice(o.Dir); err == nil {
+		return nil, fmt.Errorf("join drive in %s: %w", o.Dir, ErrExists)
+	}
+	account, err := unlock(ctx, o, nil)
+	if err != nil {
+		return nil, err
+	}
+	device, err := enroll(ctx, account, o, keepKey)
+	if err != nil {
+		return nil, err
+	}
+	d = &Drive{o: o, lock: lock, account: account, device: device}
+	if err := d.start(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func setDefaults(o *Options) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.DeviceName == "" {
+		if o.DeviceName, _ = os.Hostname(); o.DeviceName == "" {
+			o.DeviceName = "device"
+		}
+	}
+	if o.Chunker == "" {
+		o.Chunker = cdc.Default
+	}
+	if o.OpenKV == nil {
+		o.OpenKV = openKV
+	}
+}
+
+func unlock(ctx context.Context, o Options, file *keys.DeviceFile) (*keys.Account, error) {
+	s := keys.Secret{Passphrase: o.Secret.Passphrase, Recovery: o.Secret.Recovery}
+	var uo keys.UnlockOptions
+	if file != nil {
+		uo.Drive = file.Drive
+	}
+	switch {
+	case len(s.Passphrase) > 0 && s.Recovery != "":
+		s.Recovery = ""
+	case len(s.Passphrase) > 0 || s.Recovery != "":
+	case file != nil && file.HasKey():
+		s.Device = file
+	default:
+		return nil, ErrNeedSecret
+	}
+	account, err := keys.Unlock(ctx, o.Bucket, s, uo)
+	if errors.Is(err, keys.ErrWrongSecret) && s.Device == nil && file != nil && file.HasKey() {
+		// No passphrase opens this drive: the key of this device does.
+		account, err = keys.Unlock(ctx, o.Bucket, keys.Secret{Device: file}, uo)
+	}
+	switch {
+	case errors.Is(err, keys.ErrWrongSecret), errors.Is(err, keys.ErrWords):
+		return nil, fmt.Errorf("%w: %w", ErrPassphrase, err)
+	case errors.Is(err, keys.ErrNoDrive):
+		return nil, fmt.Errorf("%w: %w", ErrNoDrive, err)
+	}
+	return account, err
+}
+
+func enroll(ctx context.Context, account *keys.Account, o Options, keepKey bool) (*keys.Device, error) {
+	return account.Enroll(ctx, keys.EnrollOptions{
+		Name: o.DeviceName, Roles: keys.Writer | keys.Admin, Now: time.Now(), Dir: o.Dir, KeepKey: keepKey,
+	})
+}
+
+// start opens all that lies on the keys. If it fails all is closed again but the lock.
+func (d *Drive) start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			d.closeParts(ctx)
+		}
+	}()
+	ring := d.account.Ring
+	dir := filepath.Join(d.o.Dir, "kv")
+	key := ring.Derive(kdf.Local)
+	d.db, err = d.o.OpenKV(dir, key, d.o.Log)
+	if errors.Is(err, kv.ErrDamaged) {
+		d.o.Log.Warn("the local database is damaged and is built anew", "err", err)
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove damaged database: %w", err)
+		}
+		d.db, err = d.o.OpenKV(dir, key, d.o.Log)
+	}
+	if err != nil {
+		return fmt.Errorf("open local database: %w", err)
+	}
+	d.store, err = chunkstore.Open(ctx, chunkstore.Options{
+		Bucket: d.o.Bucket, KV: d.db, Suite: seal.Suite(d.account.Record.Suite), Level: seal.Fastest, Log: d.o.Log,
+		Keys: chunkstore.Keys{
+			Seal:    seal.Secrets{CID: ring.Derive(kdf.ChunkIDOwn), SIV: ring.Derive(kdf.FrameSIV), Chunk: ring.Derive(kdf.ChunkKey)},
+			PackDir: ring.Derive(kdf.PackDir), Index: ring.Derive(kdf.Index),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	mark, err := d.openRefs(ctx)
+	if err != nil {
+		return err
+	}
+	base, baseRef, err := d.newest(ctx)
+	if err != nil {
+		return err
+	}
+	base.Mark = max(mark, base.Mark)
+	params, err := cdc.ParseParams(d.account.Record.Chunker)
+	if err != nil {
+		return fmt.Errorf("read chunker of the drive: %w", err)
+	}
+	o := d.o.Tree
+	o.Store, o.Base, o.BaseRef, o.Owner = d.store, base, baseRef, owner()
+	o.Device, o.Chunker, o.Entropy = d.device.ID().Short(), params, rand.Reader
+	if o.Journal.Dir == nil {
+		o.Journal.Dir = journal.OSDir(filepath.Join(d.o.Dir, "journal"))
+	}
+	o.Journal.Key, o.Journal.Entropy = ring.Derive(kdf.Journal), rand.Reader
+	o.Publish, o.Usage, o.Log = d.publish, d.o.Usage, d.o.Log
+	d.tree, err = live.Open(ctx, o)
+	return err
+}
+
+// openRefs opens the heads. If the state of this device was lost, it becomes a new device, and
+// the mark is what its journal is committed up to by the old one.
+func (d *Drive) openRefs(ctx context.Context) (mark uint64, err error) {
+	open := func() (*refs.Refs, error) {
+		return refs.Open(ctx, refs.Options{
+			Bucket: d.o.Bucket, KV: d.db, Ring: d.account.Ring, Device: d.device, Members: d.account.Members,
+			Record: d.account.RecordMark, Log: d.o.Log,
+		})
+	}
+	d.refs, err = open()
+	if !errors.Is(err, refs.ErrStateLost) {
+		return 0, err
+	}
+	d.o.Log.Warn("the local state is lost or older than the drive: this device joins as a new one", "err", err)
+	file, err := keys.ReadDevice(d.o.Dir)
+	if err != nil {
+		return 0, fmt.Errorf("read device: %w", err)
+	}
+	old := d.device.ID()
+	if d.device, err = enroll(ctx, d.account, d.o, file.HasKey()); err != nil {
+		return 0, err
+	}
+	if d.refs, err = open(); err != nil {
+		return 0, err
+	}
+	for h, err := range d.refs.Heads(ctx) {
+		if err != nil {
+			return 0, fmt.Errorf("read heads: %w", err)
+		}
+		if h.Device == old {
+			s, err := manifest.GetSnapshot(ctx, d.store, h.Root)
+			if err != nil {
+				return 0, fmt.Errorf("read snapshot: %w", err)
+			}
+			mark = s.Mark
+		}
+	}
+	return mark, nil
+}
+
+// newest returns the state that all heads come to together, and the snapshot of this device's own.
+func (d *Drive) newest(ctx context.Context) (base manifest.Snapshot, own chunk.Ref, err error) {
+	have := false
+	h, err := d.refs.Head(ctx)
+	switch {
+	case err == nil:
+		own = h.Root
+		if base, err = manifest.GetSnapshot(ctx, d.store, own); err != nil {
+			return base, own, fmt.Errorf("read snapshot: %w", err)
+		}
+		have = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return base, own, err
+	}
+	mark := base.Mark
+	for h, err := range d.refs.Heads(ctx) {
+		if err != nil {
+			return base, own, fmt.Errorf("read heads: %w", err)
+		}
+		if h.Root == own || have && base.Context.Includes(h.Context) {
+			continue
+		}
+		s, err := manifest.GetSnapshot(ctx, d.store, h.Root)
+		if err != nil {
+			return base, own, fmt.Errorf("read snapshot: %w", err)
+		}
+		switch {
+		case !have || s.Context.Includes(base.Context):
+			base, have = s, true
+		default:
+			if base, err = manifest.Join(ctx, d.store, base, s); err != nil {
+				return base, own, fmt.Errorf("join states of devices: %w", err)
+			}
+		}
+	}
+	base.Mark = mark // it speaks of the journal of this device only
+	return base, own, nil
+}
+
+// publish moves this device's head.
+func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snapshot) error {
+	d.mu.Lock()
+	tried := d.tried
+	d.tried = new
+	d.mu.Unlock()
+	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time)
+	if errors.Is(err, refs.ErrMoved) && !tried.IsZero() {
+		// An earlier move failed after the head had been put. What it named is in s too.
+		if h, herr := d.refs.Head(ctx); herr == nil && h.Root == tried {
+			_, err = d.refs.Move(ctx, tried, new, s.Context, s.Time)
+		}
+	}
+	return err
+}
 
 // Info says who the drive and this device are.
 type Info struct {
@@ -77,124 +418,51 @@ type Info struct {
 }
 
 // Info returns who the drive and this device are.
-func (d *Drive) Info() Info { panic("not wired yet") }
+func (d *Drive) Info() Info {
+	i := Info{
+		Drive: d.account.Ring.Drive().String(), Device: d.device.Fingerprint().String(), DeviceName: d.o.DeviceName,
+		Created: d.account.Record.Created,
+	}
+	if m, ok := d.account.Members.Member(d.device.ID()); ok {
+		i.DeviceName = m.Name
+	}
+	if p, err := cdc.ParseParams(d.account.Record.Chunker); err == nil {
+		i.Chunker = p.Algorithm
+	}
+	i.Passphrase, _ = keys.HasPassphrase(context.Background(), d.o.Bucket)
+	return i
+}
 
-// FS returns the writable tree as it is now.
-func (d *Drive) FS() vfs.FS { panic("not wired yet") }
+// FS returns the writable tree as it is now. Each call returns a view of its own, which is told
+// of the changes that are made through the others.
+func (d *Drive) FS() vfs.FS { return d.tree.View() }
 
 // Pending returns how many bytes are durable in the journal only, and not yet in packs.
-func (d *Drive) Pending() int64 { panic("not wired yet") }
+func (d *Drive) Pending() int64 { return d.tree.Pending() }
 
 // Commit puts all that was written into packs and moves the head, and returns
 // when that is durable.
-func (d *Drive) Commit(ctx context.Context) error { panic("not wired yet") }
-
-// A SnapshotID names a kept snapshot: "device@counter" of its Dot, as Dot.String has
-// it. "latest" is the newest.
-type SnapshotID string
-
-// Snapshots returns the kept snapshots, newest first.
-func (d *Drive) Snapshots(ctx context.Context) ([]manifest.Kept, error) { panic("not wired yet") }
-
-// Resolve finds a kept snapshot by its ID, its label, or "latest".
-func (d *Drive) Resolve(ctx context.Context, id SnapshotID) (manifest.Kept, error) {
-	panic("not wired yet")
-}
-
-// ResolveTime finds the newest kept snapshot that is not younger than at.
-func (d *Drive) ResolveTime(ctx context.Context, at time.Time) (manifest.Kept, error) {
-	panic("not wired yet")
-}
-
-// Snapshot commits and keeps the state under a label until DropSnapshot.
-func (d *Drive) Snapshot(ctx context.Context, label string) (manifest.Kept, error) {
-	panic("not wired yet")
-}
-
-// DropSnapshot forgets kept snapshots. What only they hold is freed by GC.
-func (d *Drive) DropSnapshot(ctx context.Context, ids ...SnapshotID) error { panic("not wired yet") }
-
-// At returns the tree of a kept snapshot, read-only.
-func (d *Drive) At(ctx context.Context, k manifest.Kept) (vfs.FS, error) { panic("not wired yet") }
-
-// Difference is one path in which two snapshots differ.
-type Difference struct {
-	Path     string
-	Old, New *manifest.Entry // nil: not there
-}
-
-// Diff yields how two snapshots differ, in the order of the paths.
-func (d *Drive) Diff(ctx context.Context, from, to manifest.Kept) iter.Seq2[Difference, error] {
-	panic("not wired yet")
-}
-
-// A Version is one state of a path in the history.
-type Version struct {
-	Snapshot manifest.Kept   // the oldest kept snapshot with this state
-	Entry    *manifest.Entry // nil: the path was not there
-}
-
-// History yields the versions of a path, newest first.
-func (d *Drive) History(ctx context.Context, path string) iter.Seq2[Version, error] {
-	panic("not wired yet")
-}
-
-// Progress is told how far a long work is: of Total units, Done are done. Total is 0 while unknown.
-type Progress func(Done, Total int64)
-
-// Finding is one damaged or missing thing that Verify found.
-type Finding struct {
-	Blob   string // the blob or file, if it is one
-	Path   string // the path in the tree, if it is known
-	Reason string
-	Err    error
-}
-
-// VerifyReport is what Verify did.
-type VerifyReport struct {
-	Packs, Chunks, Bytes int64
-	Findings             []Finding
-}
-
-// Verify reads and checks all that the store holds: every blob, every chunk, and that
-// all that any head or kept snapshot names is there.
-func (d *Drive) Verify(ctx context.Context, p Progress) (VerifyReport, error) { panic("not wired yet") }
-
-// GCReport is what GC did, in bytes of packs.
-type GCReport struct {
-	Live, Freed, Kept int64 // bytes of live chunks; of packs that are gone; of dead chunks that stay for now
-	Condemned         int64 // chunks that were found dead and wait for the second phase
-	Packs             int64 // packs removed
-}
-
-// GC frees what nothing reaches, while the drive is in use, in two phases.
-func (d *Drive) GC(ctx context.Context, p Progress) (GCReport, error) { panic("not wired yet") }
-
-// Stats is what the store holds.
-type Stats struct {
-	Packs, PackBytes   int64 // as they lie in the bucket
-	Chunks, ChunkBytes int64 // sealed
-	PlainBytes         int64 // before compression, after deduplication
-	JournalBytes       int64
-	Snapshots          int64
-}
-
-// Stats returns what the store holds.
-func (d *Drive) Stats(ctx context.Context) (Stats, error) { panic("not wired yet") }
-
-// Unique returns the bytes of chunks under path: all, each chunk counted once, and
-// as they are stored.
-func (d *Drive) Unique(ctx context.Context, path string) (logical, unique, stored int64, err error) {
-	panic("not wired yet")
-}
-
-// SetPassphrase replaces the passphrase (an empty one removes it and keeps a
-// key on this device instead). Nothing but the slot is written again.
-func (d *Drive) SetPassphrase(ctx context.Context, passphrase []byte) error { panic("not wired yet") }
-
-// NewRecovery replaces the recovery words and returns the new ones.
-func (d *Drive) NewRecovery(ctx context.Context) (string, error) { panic("not wired yet") }
+func (d *Drive) Commit(ctx context.Context) error { return d.tree.Commit(ctx) }
 
 // Close commits what it can, unlocks and closes. With a done ctx it only closes:
 // what is not committed stays in the journal.
-func (d *Drive) Close(ctx context.Context) error { panic("not wired yet") }
+func (d *Drive) Close(ctx context.Context) error {
+	d.closing.Do(func() {
+		d.err = errors.Join(d.closeParts(ctx), d.lock.Close())
+	})
+	return d.err
+}
+
+func (d *Drive) closeParts(ctx context.Context) error {
+	var errs []error
+	if d.tree != nil {
+		errs = append(errs, d.tree.Close(ctx))
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close(ctx))
+	}
+	if d.db != nil {
+		errs = append(errs, d.db.Close())
+	}
+	return errors.Join(errs...)
+}

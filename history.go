@@ -1,0 +1,180 @@
+package sheaf
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/causal"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
+)
+
+// A SnapshotID names a kept snapshot: "device@counter" of its Dot, as Dot.String has
+// it. "latest" is the newest.
+type SnapshotID string
+
+// Snapshots returns the kept snapshots, newest first.
+func (d *Drive) Snapshots(context.Context) ([]manifest.Kept, error) {
+	all := slices.Clone(d.tree.Kept())
+	slices.Reverse(all)
+	return all, nil
+}
+
+// Resolve finds a kept snapshot by its ID, its label, or "latest".
+func (d *Drive) Resolve(ctx context.Context, id SnapshotID) (manifest.Kept, error) {
+	all, err := d.Snapshots(ctx)
+	if err != nil {
+		return manifest.Kept{}, err
+	}
+	for _, k := range all {
+		if id == "latest" || k.Dot.String() == string(id) || k.Label != "" && k.Label == string(id) {
+			return k, nil
+		}
+	}
+	return manifest.Kept{}, fmt.Errorf("%w: %s", ErrNoSnapshot, id)
+}
+
+// ResolveTime finds the newest kept snapshot that is not younger than at.
+func (d *Drive) ResolveTime(ctx context.Context, at time.Time) (manifest.Kept, error) {
+	all, err := d.Snapshots(ctx)
+	if err != nil {
+		return manifest.Kept{}, err
+	}
+	for _, k := range all {
+		if !k.Time.After(at) {
+			return k, nil
+		}
+	}
+	return manifest.Kept{}, fmt.Errorf("%w: none is as old as %s", ErrNoSnapshot, at.Format(time.RFC3339))
+}
+
+// Snapshot commits and keeps the state under a label until DropSnapshot.
+func (d *Drive) Snapshot(ctx context.Context, label string) (manifest.Kept, error) {
+	return d.tree.Keep(ctx, label)
+}
+
+// DropSnapshot forgets kept snapshots. What only they hold is freed by GC.
+func (d *Drive) DropSnapshot(ctx context.Context, ids ...SnapshotID) error {
+	dots := make([]causal.Dot, 0, len(ids))
+	for _, id := range ids {
+		k, err := d.Resolve(ctx, id)
+		if err != nil {
+			return err
+		}
+		dots = append(dots, k.Dot)
+	}
+	err := d.tree.Drop(ctx, dots...)
+	if errors.Is(err, live.ErrNoSnapshot) {
+		return fmt.Errorf("%w: %w", ErrNoSnapshot, err)
+	}
+	return err
+}
+
+// At returns the tree of a kept snapshot, read-only. GC leaves what it shows alone until the Drive
+// is closed, also if the snapshot is dropped.
+func (d *Drive) At(ctx context.Context, k manifest.Kept) (vfs.FS, error) {
+	base := manifest.Snapshot{Root: k.Root, Time: k.Time, Below: manifest.BelowLink, Files: k.Files}
+	past, err := live.Open(ctx, live.Options{
+		Store: d.store, Base: base, Owner: owner(), Entropy: rand.Reader, ReadOnly: true,
+		Usage: d.o.Usage, Log: d.o.Log, Now: func() time.Time { return k.Time },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open snapshot: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.past == nil {
+		d.past = map[chunk.Ref]struct{}{}
+	}
+	d.past[k.Root] = struct{}{}
+	return past.View(), nil
+}
+
+// Difference is one path in which two snapshots differ.
+type Difference struct {
+	Path     string
+	Old, New *manifest.Entry // nil: not there
+}
+
+// Diff yields how two snapshots differ, in the order of the paths.
+func (d *Drive) Diff(ctx context.Context, from, to manifest.Kept) iter.Seq2[Difference, error] {
+	return func(yield func(Difference, error) bool) {
+		for diff, err := range manifest.Diff(ctx, d.store, from.Root, to.Root) {
+			if !yield(Difference{Path: diff.Path, Old: diff.Old, New: diff.New}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// A Version is one state of a path in the history.
+type Version struct {
+	Snapshot manifest.Kept   // the oldest kept snapshot with this state
+	Entry    *manifest.Entry // nil: the path was not there
+}
+
+// History yields the versions of a path, newest first. A state in which the path is not
+// there is a version too, but not the time before it was first there.
+func (d *Drive) History(ctx context.Context, path string) iter.Seq2[Version, error] {
+	return func(yield func(Version, error) bool) {
+		names, err := vfs.SplitPath(path)
+		if err != nil {
+			yield(Version{}, err)
+			return
+		}
+		all, err := d.Snapshots(ctx)
+		if err != nil {
+			yield(Version{}, err)
+			return
+		}
+		var last *Version
+		for _, k := range all {
+			e, err := d.entryAt(ctx, k.Root, names)
+			if err != nil {
+				yield(Version{}, err)
+				return
+			}
+			if last != nil && !same(last.Entry, e) {
+				if !yield(*last, nil) {
+					return
+				}
+				last = nil
+			}
+			last = &Version{Snapshot: k, Entry: e}
+		}
+		if last != nil && last.Entry != nil {
+			yield(*last, nil)
+		}
+	}
+}
+
+// same reports whether two states of a path are one version: bytes, kind and attributes.
+func same(a, b *manifest.Entry) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.ID == b.ID && a.Kind == b.Kind && a.Node == b.Node && a.Size == b.Size && a.Mode == b.Mode && a.UID == b.UID &&
+		a.GID == b.GID && a.Target == b.Target && a.MTime.Equal(b.MTime)
+}
+
+func (d *Drive) entryAt(ctx context.Context, root chunk.Ref, names []string) (*manifest.Entry, error) {
+	e := &manifest.Entry{Kind: vfs.KindDir, Node: root}
+	for _, name := range names {
+		if e.Kind != vfs.KindDir || e.Node.IsZero() {
+			return nil, nil
+		}
+		sub, ok, err := manifest.Lookup(ctx, d.store, e.Node, name)
+		if err != nil || !ok {
+			return nil, err
+		}
+		e = &sub
+	}
+	return e, nil
+}
