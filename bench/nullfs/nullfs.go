@@ -84,9 +84,9 @@ func (n *node) Xattr(context.Context, string) ([]byte, error) { return nil, vfs.
 func (n *node) SetXattr(context.Context, string, []byte, vfs.XattrFlag) error {
 	return vfs.ErrNoSpace
 }
-func (n *node) ListXattr(context.Context) ([]string, error)            { return nil, nil }
-func (n *node) RemoveXattr(context.Context, string) error              { return vfs.ErrNoXattr }
-func (n *node) Sync(context.Context) error                             { return nil }
+func (n *node) ListXattr(context.Context) ([]string, error) { return nil, nil }
+func (n *node) RemoveXattr(context.Context, string) error   { return vfs.ErrNoXattr }
+func (n *node) Sync(context.Context) error                  { return nil }
 
 // dir is a directory. fs.mu guards children.
 type dir struct {

@@ -90,6 +90,7 @@ func (s *server) Create(cancel <-chan struct{}, in *gofuse.CreateIn, name string
 	}
 	made := s.entry(&out.EntryOut, node, &a, n, name)
 	s.opened(&out.OpenOut, made, h, flag)
+	out.SetAttrTimeout(made.attrValidity())
 	return gofuse.OK
 }
 
@@ -216,7 +217,13 @@ func (s *server) Fsync(cancel <-chan struct{}, in *gofuse.FsyncIn) gofuse.Status
 	if f == nil {
 		return gofuse.EBADF
 	}
-	return s.status("fsync", f.h.Sync(opContext(cancel)))
+	if err := f.h.Sync(opContext(cancel)); err != nil {
+		return s.status("fsync", err)
+	}
+	if s.writeback && f.write {
+		s.dropAttr(f.n) // the kernel does not count blocks; now that all are here it may ask
+	}
+	return gofuse.OK
 }
 
 // The flags of fallocate(2).

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sheaf-drive/sheaf/mount"
+	"github.com/sheaf-drive/sheaf/mount/mounttest"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/memfs"
 )
@@ -29,6 +30,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	mounttest.Child()
 	if dir := os.Getenv(envServe); dir != "" {
 		os.Exit(serve(dir))
 	}

@@ -14,7 +14,7 @@ import (
 // What changed behind the mount is dropped from the kernel's cache here. A notice to
 // the kernel may wait for a lock that a running request holds, and may make the
 // kernel write; so it is never given while this package holds a lock, and (but for
-// Lseek, which says why) never by a goroutine that answers a request.
+// Lseek and dropAttr, which say why) never by a goroutine that answers a request.
 
 // follow tells the kernel of every change behind the mount, until ctx is done.
 func (s *server) follow(ctx context.Context) {
@@ -81,6 +81,12 @@ func (s *server) drop(node vfs.Node) {
 	for _, p := range places {
 		s.told("entry", s.kernel.EntryNotify(p.parent.id, p.name))
 	}
+}
+
+// dropAttr makes the kernel forget the attributes of n. Without a range this notice
+// takes no lock and makes nothing be written, so a request may give it.
+func (s *server) dropAttr(n *inode) {
+	s.told("attributes", s.kernel.InodeNotify(n.id, -1, 0))
 }
 
 // dropName makes the kernel forget one name of a directory, and the directory's times.

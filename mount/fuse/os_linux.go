@@ -39,7 +39,7 @@ func (s *server) Statx(cancel <-chan struct{}, in *gofuse.StatxIn, out *gofuse.S
 	if err != nil {
 		return s.status("statx", err)
 	}
-	out.SetTimeout(validity)
+	out.SetTimeout(n.attrValidity())
 	x := &out.Statx
 	x.Mask = unix.STATX_BASIC_STATS
 	x.Blksize = blockSize

@@ -92,6 +92,7 @@ func (s *server) written(ctx context.Context, n *inode, kill bool) error {
 			if _, err := n.node.SetAttr(ctx, vfs.AttrChange{Set: vfs.SetMode, Mode: low}); err != nil {
 				return err
 			}
+			s.dropAttr(n) // the kernel would go on believing in the old mode
 		}
 	}
 	return s.dropCaps(ctx, n)

@@ -26,6 +26,9 @@ const (
 	// validity is for names and attributes. Changes are told at once; this bounds how
 	// long a change stays unseen whose notice overtook an answer on its way.
 	validity = 10 * time.Minute
+	// growing is for the attributes of a file that is open for writing: how many blocks it
+	// takes is known to the tree alone.
+	growing = time.Second
 	// rootAbsence is for names that are not there in the root directory: when
 	// everything may have changed they cannot be listed, while those of any other
 	// directory go away with it.
@@ -146,7 +149,7 @@ func (s *server) entry(out *gofuse.EntryOut, node vfs.Node, a *vfs.Attr, parent 
 	out.NodeId = n.id
 	out.Generation = 1
 	out.SetEntryTimeout(validity)
-	out.SetAttrTimeout(validity)
+	out.SetAttrTimeout(n.attrValidity())
 	fillAttr(&out.Attr, a)
 	return n
 }
@@ -174,6 +177,14 @@ func (s *server) Lookup(cancel <-chan struct{}, in *gofuse.InHeader, name string
 	return gofuse.OK
 }
 
+// attrValidity is how long the kernel may keep the attributes of n.
+func (n *inode) attrValidity() time.Duration {
+	if n.writers.Load() > 0 {
+		return growing
+	}
+	return validity
+}
+
 // absence is how long the kernel may keep that a name is not in n.
 func (s *server) absence(n *inode) time.Duration {
 	if n.id == rootID {
@@ -195,7 +206,7 @@ func (s *server) GetAttr(cancel <-chan struct{}, in *gofuse.GetAttrIn, out *gofu
 	if err != nil {
 		return s.status("getattr", err)
 	}
-	out.SetTimeout(validity)
+	out.SetTimeout(n.attrValidity())
 	fillAttr(&out.Attr, &a)
 	return gofuse.OK
 }
@@ -221,7 +232,7 @@ func (s *server) SetAttr(cancel <-chan struct{}, in *gofuse.SetAttrIn, out *gofu
 	if err != nil {
 		return s.status("setattr", err)
 	}
-	out.SetTimeout(validity)
+	out.SetTimeout(n.attrValidity())
 	fillAttr(&out.Attr, &a)
 	return gofuse.OK
 }
