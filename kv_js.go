@@ -1,6 +1,7 @@
 package sheaf
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
@@ -9,4 +10,4 @@ import (
 
 // openKV keeps the database in memory: a page that is loaded anew builds it anew, unless it
 // brings one of its own in Options.OpenKV.
-func openKV(string, [32]byte, *slog.Logger) (kv.DB, error) { return memkv.New(), nil }
+func openKV(context.Context, string, [32]byte, *slog.Logger) (kv.DB, error) { return memkv.New(), nil }

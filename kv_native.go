@@ -3,12 +3,13 @@
 package sheaf
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv/badgerkv"
 )
 
-func openKV(dir string, key [32]byte, log *slog.Logger) (kv.DB, error) {
-	return badgerkv.Open(badgerkv.Options{Dir: dir, Key: key[:], Log: log})
+func openKV(ctx context.Context, dir string, key [32]byte, log *slog.Logger) (kv.DB, error) {
+	return badgerkv.Open(ctx, badgerkv.Options{Dir: dir, Key: key[:], Log: log})
 }

@@ -67,7 +67,7 @@ type Options struct {
 	// OpenKV opens the key-value database of this device in a folder, encrypted with a key; nil
 	// for the one that suits the system. A database that is damaged is an error that wraps
 	// kv.ErrDamaged: the folder is removed then, and opened again.
-	OpenKV func(dir string, key [32]byte, log *slog.Logger) (kv.DB, error)
+	OpenKV func(ctx context.Context, dir string, key [32]byte, log *slog.Logger) (kv.DB, error)
 	// Usage reports the room where the Bucket lies; nil: unknown.
 	Usage func(context.Context) (vfs.Usage, error)
 	// Tree changes when commits are made; its other fields are not looked at.
@@ -266,13 +266,13 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	ring := d.account.Ring
 	dir := filepath.Join(d.o.Dir, "kv")
 	key := ring.Derive(kdf.Local)
-	d.db, err = d.o.OpenKV(dir, key, d.o.Log)
+	d.db, err = d.o.OpenKV(ctx, dir, key, d.o.Log)
 	if errors.Is(err, kv.ErrDamaged) {
 		d.o.Log.Warn("the local database is damaged and is built anew", "err", err)
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove damaged database: %w", err)
 		}
-		d.db, err = d.o.OpenKV(dir, key, d.o.Log)
+		d.db, err = d.o.OpenKV(ctx, dir, key, d.o.Log)
 	}
 	if err != nil {
 		return fmt.Errorf("open local database: %w", err)
@@ -382,7 +382,7 @@ func (d *Drive) newest(ctx context.Context) (base manifest.Snapshot, own chunk.R
 		case !have || s.Context.Includes(base.Context):
 			base, have = s, true
 		default:
-			if base, err = manifest.Join(ctx, d.store, base, s); err != nil {
+			if base, err = join(ctx, d.store, base, s); err != nil {
 				return base, own, fmt.Errorf("join states of devices: %w", err)
 			}
 		}
