@@ -101,7 +101,7 @@ type Node struct {
 	// The path from the root, without a leading "/"; "" is the root.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// What it is.
-	Kind Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=sheaf.v1.Kind" json:"kind,omitempty"`
+	Type Kind `protobuf:"varint,2,opt,name=type,proto3,enum=sheaf.v1.Kind" json:"type,omitempty"`
 	// The lower twelve bits of a Unix mode.
 	Mode uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
 	// Bytes of a file; length of a link's target.
@@ -161,9 +161,9 @@ func (x *Node) GetPath() string {
 	return ""
 }
 
-func (x *Node) GetKind() Kind {
+func (x *Node) GetType() Kind {
 	if x != nil {
-		return x.Kind
+		return x.Type
 	}
 	return Kind_KIND_UNSPECIFIED
 }
@@ -1450,7 +1450,7 @@ const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\x14sheaf/v1/files.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sheaf/v1/snapshots.proto\"\xb8\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\"\n" +
-	"\x04kind\x18\x02 \x01(\x0e2\x0e.sheaf.v1.KindR\x04kind\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x0e.sheaf.v1.KindR\x04type\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x126\n" +
 	"\bmodified\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\x12\x16\n" +
@@ -1596,7 +1596,7 @@ var file_sheaf_v1_files_proto_goTypes = []any{
 	(*Snapshot)(nil),              // 23: sheaf.v1.Snapshot
 }
 var file_sheaf_v1_files_proto_depIdxs = []int32{
-	0,  // 0: sheaf.v1.Node.kind:type_name -> sheaf.v1.Kind
+	0,  // 0: sheaf.v1.Node.type:type_name -> sheaf.v1.Kind
 	22, // 1: sheaf.v1.Node.modified:type_name -> google.protobuf.Timestamp
 	22, // 2: sheaf.v1.Node.changed:type_name -> google.protobuf.Timestamp
 	1,  // 3: sheaf.v1.ListResponse.nodes:type_name -> sheaf.v1.Node

@@ -680,7 +680,7 @@ type Job struct {
 	// Its ID, while the process lives.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What it is, in one word: import, export, copy, restore, verify, gc.
-	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Work string `protobuf:"bytes,2,opt,name=work,proto3" json:"work,omitempty"`
 	// How it stands.
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=sheaf.v1.JobState" json:"state,omitempty"`
 	// When it began.
@@ -762,9 +762,9 @@ func (x *Job) GetId() string {
 	return ""
 }
 
-func (x *Job) GetKind() string {
+func (x *Job) GetWork() string {
 	if x != nil {
-		return x.Kind
+		return x.Work
 	}
 	return ""
 }
@@ -1501,7 +1501,7 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\x05GCJob\"\xb1\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\x12(\n" +
+	"\x04work\x18\x02 \x01(\tR\x04work\x12(\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x12.sheaf.v1.JobStateR\x05state\x124\n" +
 	"\astarted\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
 	"\x05ended\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x14\n" +

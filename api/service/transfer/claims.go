@@ -14,8 +14,8 @@ type Claims struct {
 	taken map[string]bool
 }
 
-// take claims a full path until release is called, or fails with ErrBusy.
-func (c *Claims) take(full string) (release func(), err error) {
+// Take claims a full path until release is called, or fails with ErrBusy.
+func (c *Claims) Take(full string) (release func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.taken[full] {

@@ -163,7 +163,7 @@ func (d *Drive) Make(ctx context.Context, p string, it Item) error {
 
 // replace lets put make a node under a partial name and then gives it its own.
 func (d *Drive) replace(ctx context.Context, p string, put func(dir vfs.Dir, name string) error) error {
-	release, err := d.claim.take(d.at(p))
+	release, err := d.claim.Take(d.at(p))
 	if err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func (d *Drive) Link(ctx context.Context, old, p string) error {
 
 // Begin implements Target.
 func (d *Drive) Begin(ctx context.Context, p string, it Item) (_ Writer, err error) {
-	release, err := d.claim.take(d.at(p))
+	release, err := d.claim.Take(d.at(p))
 	if err != nil {
 		return nil, err
 	}

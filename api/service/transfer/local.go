@@ -213,7 +213,7 @@ func (l *Local) Make(ctx context.Context, p string, it Item) error {
 
 // replace lets put make a node under a partial name and then gives it its own.
 func (l *Local) replace(p string, put func(part string) error) error {
-	release, err := l.claim.take(filepath.Join(l.full, p))
+	release, err := l.claim.Take(filepath.Join(l.full, p))
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (l *Local) Link(ctx context.Context, old, p string) error {
 
 // Begin implements Target.
 func (l *Local) Begin(ctx context.Context, p string, it Item) (_ Writer, err error) {
-	release, err := l.claim.take(filepath.Join(l.full, p))
+	release, err := l.claim.Take(filepath.Join(l.full, p))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,148 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1/sheafv1connect"
+	"github.com/sheaf-drive/sheaf/api/service"
+)
+
+// maxMessage is the longest message that is taken in, in bytes. An upload's parts are at most
+// 1 MiB; the rest is paths and words.
+const maxMessage = 4 << 20
+
+// NewHandler returns the handler of all services over s. Who may call it is for the
+// listener to decide: whoever can may do everything.
+func NewHandler(s *service.Service) http.Handler {
+	o := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(errorMapper{})}
+	mux := http.NewServeMux()
+	for _, h := range []func() (string, http.Handler){
+		func() (string, http.Handler) { return sheafv1connect.NewDrivesHandler(drives{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewFilesHandler(files{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewSnapshotsHandler(snapshots{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewMountsHandler(mounts{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewStoreHandler(store{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewKeysHandler(keys{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewJobsHandler(jobs{s}, o...) },
+	} {
+		path, handler := h()
+		mux.Handle(path, handler)
+	}
+	return mux
+}
+
+// The services. Where a name of the contract is one of several services, the method of
+// service.Service has another.
+type (
+	drives struct{ *service.Service }
+	files  struct{ s *service.Service }
+	mounts struct{ *service.Service }
+	store  struct{ *service.Service }
+	keys   struct{ *service.Service }
+	jobs   struct{ s *service.Service }
+
+	snapshots struct{ s *service.Service }
+)
+
+func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {
+	return f.s.Stat(ctx, r)
+}
+
+func (f files) List(ctx context.Context, r *sheafv1.ListRequest, out *connect.ServerStream[sheafv1.ListResponse]) error {
+	return f.s.List(ctx, r, out.Send)
+}
+
+func (f files) Read(ctx context.Context, r *sheafv1.ReadRequest, out *connect.ServerStream[sheafv1.ReadResponse]) error {
+	return f.s.Read(ctx, r, out.Send)
+}
+
+func (f files) Write(ctx context.Context, in *connect.ClientStream[sheafv1.WriteRequest]) (*sheafv1.WriteResponse, error) {
+	return f.s.Write(ctx, func() (*sheafv1.WriteRequest, error) {
+		if in.Receive() {
+			return in.Msg(), nil
+		}
+		if err := in.Err(); err != nil {
+			return nil, cutOff(err)
+		}
+		return nil, io.EOF
+	})
+}
+
+// cutOff tells a caller that went away in the midst of an upload from one that sent nonsense: the
+// first is the end of what came, and what came is kept.
+func cutOff(err error) error {
+	if connect.CodeOf(err) == connect.CodeInvalidArgument && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return io.EOF
+}
+
+func (f files) Upload(ctx context.Context, r *sheafv1.UploadRequest) (*sheafv1.UploadResponse, error) {
+	return f.s.Upload(ctx, r)
+}
+
+func (f files) Mkdir(ctx context.Context, r *sheafv1.MkdirRequest) (*sheafv1.Node, error) {
+	return f.s.Mkdir(ctx, r)
+}
+
+func (f files) Move(ctx context.Context, r *sheafv1.MoveRequest) (*sheafv1.MoveResponse, error) {
+	return f.s.Move(ctx, r)
+}
+
+func (f files) Remove(ctx context.Context, r *sheafv1.RemoveRequest) (*sheafv1.RemoveResponse, error) {
+	return f.s.Remove(ctx, r)
+}
+
+func (f files) DiskUsage(ctx context.Context, r *sheafv1.DiskUsageRequest) (*sheafv1.DiskUsageResponse, error) {
+	return f.s.DiskUsage(ctx, r)
+}
+
+func (f files) History(ctx context.Context, r *sheafv1.HistoryRequest, out *connect.ServerStream[sheafv1.HistoryResponse]) error {
+	return f.s.History(ctx, r, out.Send)
+}
+
+func (n snapshots) Create(ctx context.Context, r *sheafv1.CreateRequest) (*sheafv1.Snapshot, error) {
+	return n.s.Create(ctx, r)
+}
+
+func (n snapshots) List(ctx context.Context, r *sheafv1.SnapshotsListRequest) (*sheafv1.SnapshotsListResponse, error) {
+	return n.s.Snapshots(ctx, r)
+}
+
+func (n snapshots) Diff(ctx context.Context, r *sheafv1.DiffRequest, out *connect.ServerStream[sheafv1.DiffResponse]) error {
+	return n.s.Diff(ctx, r, out.Send)
+}
+
+func (n snapshots) Drop(ctx context.Context, r *sheafv1.DropRequest) (*sheafv1.DropResponse, error) {
+	return n.s.Drop(ctx, r)
+}
+
+func (m mounts) List(ctx context.Context, r *sheafv1.MountsListRequest) (*sheafv1.MountsListResponse, error) {
+	return m.Mounts(ctx, r)
+}
+
+func (j jobs) Start(ctx context.Context, r *sheafv1.StartRequest) (*sheafv1.Job, error) {
+	return j.s.Start(ctx, r)
+}
+
+func (j jobs) List(ctx context.Context, r *sheafv1.JobsListRequest) (*sheafv1.JobsListResponse, error) {
+	return j.s.Jobs(ctx, r)
+}
+
+func (j jobs) Watch(ctx context.Context, r *sheafv1.WatchRequest, out *connect.ServerStream[sheafv1.WatchResponse]) error {
+	return j.s.Watch(ctx, r, out.Send)
+}
+
+func (j jobs) Cancel(ctx context.Context, r *sheafv1.CancelRequest) (*sheafv1.Job, error) {
+	return j.s.Cancel(ctx, r)
+}
+
+func (j jobs) Resume(ctx context.Context, r *sheafv1.ResumeRequest) (*sheafv1.Job, error) {
+	return j.s.Resume(ctx, r)
+}

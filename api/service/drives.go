@@ -1,0 +1,188 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+)
+
+// stamp returns t for the wire; the zero time is left out.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// Status says what is going on.
+func (s *Service) Status(context.Context, *sheafv1.StatusRequest) (*sheafv1.StatusResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &sheafv1.StatusResponse{
+		State: sheafv1.DriveState_DRIVE_STATE_NONE, Mounts: s.mountList(), Store: s.o.Store,
+		Daemon: s.o.Daemon, Pid: int32(os.Getpid()), Since: stamp(s.since), Copies: 1,
+	}
+	for _, j := range s.jobs {
+		if j.running() {
+			r.Jobs++
+		}
+	}
+	switch {
+	case s.drive != nil:
+		i := s.drive.Info()
+		r.State = sheafv1.DriveState_DRIVE_STATE_OPEN
+		r.Drive, r.Device, r.DeviceName, r.Created, r.Passphrase = i.Drive, i.Device, i.DeviceName, stamp(i.Created), i.Passphrase
+		r.PendingBytes = s.drive.Pending()
+	case s.o.Device.Exists():
+		r.State = sheafv1.DriveState_DRIVE_STATE_LOCKED
+	}
+	return r, nil
+}
+
+// Init makes a drive, or joins one, and opens it.
+func (s *Service) Init(ctx context.Context, r *sheafv1.InitRequest) (*sheafv1.InitResponse, error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if err := s.mayOpen(); err != nil {
+		return nil, err
+	}
+	if s.o.Device.Exists() {
+		return nil, fmt.Errorf("this device: %w", sheaf.ErrExists)
+	}
+	if r.GetJoin() && len(r.GetPassphrase()) == 0 && r.GetRecovery() == "" {
+		return nil, sheaf.ErrNeedSecret
+	}
+	d, recovery, err := s.o.Device.Init(ctx, sheaf.Secret{Passphrase: r.GetPassphrase(), Recovery: r.GetRecovery()}, r)
+	if err != nil {
+		return nil, err
+	}
+	s.set(d)
+	i := d.Info()
+	return &sheafv1.InitResponse{Drive: i.Drive, Device: i.Device, Recovery: recovery}, nil
+}
+
+// Unlock opens the drive.
+func (s *Service) Unlock(ctx context.Context, r *sheafv1.UnlockRequest) (*sheafv1.UnlockResponse, error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	d := s.drive
+	s.mu.Unlock()
+	if d == nil {
+		if err := s.mayOpen(); err != nil {
+			return nil, err
+		}
+		if !s.o.Device.Exists() {
+			return nil, sheaf.ErrNoDrive
+		}
+		var err error
+		if d, err = s.o.Device.Open(ctx, sheaf.Secret{Passphrase: r.GetPassphrase(), Recovery: r.GetRecovery()}); err != nil {
+			return nil, err
+		}
+		s.set(d)
+	}
+	return &sheafv1.UnlockResponse{Drive: d.Info().Drive}, nil
+}
+
+// mayOpen refuses when the Service is closed. s.opening is held.
+func (s *Service) mayOpen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errorf(sheafv1.Code_CODE_NO_DAEMON, "", "sheaf is stopping")
+	}
+	return nil
+}
+
+func (s *Service) set(d Drive) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drive = d
+}
+
+// Wait returns when all lies in packs, in so many copies.
+func (s *Service) Wait(ctx context.Context, r *sheafv1.WaitRequest) (*sheafv1.WaitResponse, error) {
+	ctx, d, release, err := s.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if r.GetTimeoutMs() > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.GetTimeoutMs())*time.Millisecond)
+		defer cancel()
+	}
+	if err := d.Commit(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, errorf(sheafv1.Code_CODE_TEMPORARY, "wait longer: --timeout", "%d bytes are not in packs yet", d.Pending())
+		}
+		return nil, err
+	}
+	if r.GetCopies() > 1 {
+		return nil, errorf(sheafv1.Code_CODE_TEMPORARY, "this version of sheaf keeps one copy, on this device: copy the folder of the packs yourself (sheaf store path)",
+			"1 of %d copies is there", r.GetCopies())
+	}
+	return &sheafv1.WaitResponse{Copies: 1}, nil
+}
+
+// Stop unmounts all and closes the drive.
+func (s *Service) Stop(ctx context.Context, r *sheafv1.StopRequest) (*sheafv1.StopResponse, error) {
+	n, err := s.leave(ctx, r.GetForce())
+	if err != nil && !r.GetForce() {
+		return nil, err
+	}
+	err = s.close(context.WithoutCancel(ctx))
+	if s.o.Stopped != nil {
+		s.o.Stopped()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &sheafv1.StopResponse{Unmounted: int32(n)}, nil
+}
+
+// Doctor does all checks.
+func (s *Service) Doctor(ctx context.Context, _ *sheafv1.DoctorRequest) (*sheafv1.DoctorResponse, error) {
+	var r sheafv1.DoctorResponse
+	if s.o.Checks != nil {
+		r.Checks = s.o.Checks(ctx)
+	}
+	c := &sheafv1.Check{Name: "drive", State: sheafv1.Check_STATE_OK}
+	ctx, d, release, err := s.use(ctx)
+	switch {
+	case errors.Is(err, sheaf.ErrNoDrive):
+		c.State, c.Found, c.Fix = sheafv1.Check_STATE_WARN, "this device has no drive yet", "sheaf up"
+	case errors.Is(err, sheaf.ErrNeedSecret):
+		c.State, c.Found, c.Fix = sheafv1.Check_STATE_WARN, "the drive is closed, so it was not looked into", "sheaf status"
+	case err != nil:
+		c.State, c.Found = sheafv1.Check_STATE_FAIL, err.Error()
+	default:
+		defer release()
+		st, err := d.Stats(ctx)
+		if err == nil {
+			_, err = d.Snapshots(ctx)
+		}
+		if err != nil {
+			c.State, c.Found, c.Fix = sheafv1.Check_STATE_FAIL, err.Error(), "sheaf store verify"
+		} else {
+			c.Found = fmt.Sprintf("readable: %d packs, %d snapshots", st.Packs, st.Snapshots)
+		}
+	}
+	r.Checks = append(r.Checks, c)
+	return &r, nil
+}
+
+// Version says what program answers.
+func (s *Service) Version(context.Context, *sheafv1.VersionRequest) (*sheafv1.VersionResponse, error) {
+	if s.o.Version == nil {
+		return &sheafv1.VersionResponse{Api: "sheaf.v1"}, nil
+	}
+	return s.o.Version, nil
+}

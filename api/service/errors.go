@@ -1,0 +1,89 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
+	"github.com/sheaf-drive/sheaf/api/service/transfer"
+	"github.com/sheaf-drive/sheaf/vfs"
+)
+
+// An Error is an error with its kind in the contract and what to do about it.
+type Error struct {
+	Code sheafv1.Code
+	Hint string // one sentence or one command; may be empty
+	Err  error
+}
+
+// Error returns the text of the error, without the hint.
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns what it wraps.
+func (e *Error) Unwrap() error { return e.Err }
+
+// errorf returns an Error.
+func errorf(code sheafv1.Code, hint, format string, args ...any) error {
+	return &Error{Code: code, Hint: hint, Err: fmt.Errorf(format, args...)}
+}
+
+// codes is the one table from the errors of the floors below to the contract. The first
+// that fits counts.
+var codes = []struct {
+	err  error
+	code sheafv1.Code
+	hint string
+}{
+	{context.Canceled, sheafv1.Code_CODE_CANCELED, ""},
+	{context.DeadlineExceeded, sheafv1.Code_CODE_TEMPORARY, ""},
+	{sheaf.ErrNoDrive, sheafv1.Code_CODE_NO_DRIVE, "sheaf init"},
+	{sheaf.ErrExists, sheafv1.Code_CODE_EXISTS, "sheaf status"},
+	{sheaf.ErrLocked, sheafv1.Code_CODE_LOCKED, "wait until the other command has ended, or see who runs: sheaf doctor"},
+	{sheaf.ErrPassphrase, sheafv1.Code_CODE_WRONG_SECRET, ""},
+	{sheaf.ErrNeedSecret, sheafv1.Code_CODE_NEED_SECRET, "give it at a terminal, or set SHEAF_PASSWORD_FILE or SHEAF_RECOVERY_FILE"},
+	{sheaf.ErrNoSnapshot, sheafv1.Code_CODE_NOT_FOUND, "sheaf snapshot list"},
+	{vfs.ErrCorrupt, sheafv1.Code_CODE_INTEGRITY, "sheaf store verify"},
+	{vfs.ErrReadOnly, sheafv1.Code_CODE_READ_ONLY, ""},
+	{vfs.ErrNotDir, sheafv1.Code_CODE_WRONG_KIND, ""},
+	{vfs.ErrIsDir, sheafv1.Code_CODE_WRONG_KIND, ""},
+	{vfs.ErrNotEmpty, sheafv1.Code_CODE_NOT_EMPTY, ""},
+	{vfs.ErrName, sheafv1.Code_CODE_USAGE, ""},
+	{vfs.ErrNameLen, sheafv1.Code_CODE_USAGE, ""},
+	{vfs.ErrRange, sheafv1.Code_CODE_USAGE, ""},
+	{vfs.ErrTooBig, sheafv1.Code_CODE_LIMIT, ""},
+	{vfs.ErrTooMany, sheafv1.Code_CODE_LIMIT, ""},
+	{vfs.ErrNoSpace, sheafv1.Code_CODE_LIMIT, "make room on the disk of the store: sheaf store path"},
+	{vfs.ErrQuota, sheafv1.Code_CODE_LIMIT, ""},
+	{syscall.ENOSPC, sheafv1.Code_CODE_LIMIT, "make room on the disk"},
+	{wirepath.ErrText, sheafv1.Code_CODE_USAGE, ""},
+	{transfer.ErrBusy, sheafv1.Code_CODE_TEMPORARY, "wait until the other copy has ended"},
+	{transfer.ErrChanged, sheafv1.Code_CODE_TEMPORARY, "copy it again when nobody writes to it"},
+	{errors.ErrUnsupported, sheafv1.Code_CODE_UNSUPPORTED, ""},
+	{fs.ErrNotExist, sheafv1.Code_CODE_NOT_FOUND, ""},
+	{fs.ErrExist, sheafv1.Code_CODE_EXISTS, ""},
+	{fs.ErrPermission, sheafv1.Code_CODE_PERMISSION, ""},
+	{fs.ErrInvalid, sheafv1.Code_CODE_USAGE, ""},
+}
+
+// Explain returns err as an Error: itself if it is one, else by the table of what it
+// wraps. Of nil it returns nil.
+func Explain(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return &Error{Code: e.Code, Hint: e.Hint, Err: err}
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.err) {
+			return &Error{Code: c.code, Hint: c.hint, Err: err}
+		}
+	}
+	return &Error{Err: err}
+}

@@ -1,0 +1,203 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/api/service/transfer"
+	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
+)
+
+// A Drive is what the use cases need of a drive. *sheaf.Drive is one; its comments
+// are the specification.
+type Drive interface {
+	Tree
+	Past
+	Care
+}
+
+// Tree is the drive as it is now, and its keys.
+type Tree interface {
+	Info() sheaf.Info
+	FS() vfs.FS
+	Pending() int64
+	Commit(ctx context.Context) error
+	SetPassphrase(ctx context.Context, passphrase []byte) error
+	NewRecovery(ctx context.Context) (string, error)
+	Close(ctx context.Context) error
+}
+
+// Past is its history.
+type Past interface {
+	Snapshots(ctx context.Context) ([]manifest.Kept, error)
+	Resolve(ctx context.Context, id sheaf.SnapshotID) (manifest.Kept, error)
+	ResolveTime(ctx context.Context, at time.Time) (manifest.Kept, error)
+	Snapshot(ctx context.Context, label string) (manifest.Kept, error)
+	DropSnapshot(ctx context.Context, ids ...sheaf.SnapshotID) error
+	At(ctx context.Context, k manifest.Kept) (vfs.FS, error)
+	Diff(ctx context.Context, from, to manifest.Kept) iter.Seq2[sheaf.Difference, error]
+	History(ctx context.Context, path string) iter.Seq2[sheaf.Version, error]
+}
+
+// Care is the upkeep of its store.
+type Care interface {
+	Verify(ctx context.Context, p sheaf.Progress) (sheaf.VerifyReport, error)
+	GC(ctx context.Context, p sheaf.Progress) (sheaf.GCReport, error)
+	Stats(ctx context.Context) (sheaf.Stats, error)
+	Unique(ctx context.Context, path string) (logical, unique, stored int64, err error)
+}
+
+var _ Drive = (*sheaf.Drive)(nil)
+
+// A Device is where this device's drive lies. Its methods are not called at the same
+// time. Errors are those of the functions of package sheaf that they call.
+type Device interface {
+	// Exists reports whether this device has a drive.
+	Exists() bool
+	// Open opens it.
+	Open(ctx context.Context, secret sheaf.Secret) (Drive, error)
+	// Init makes a drive, or joins one, and opens it.
+	Init(ctx context.Context, secret sheaf.Secret, r *sheafv1.InitRequest) (d Drive, recovery string, err error)
+}
+
+// Mounted is a mount, as package mount has it.
+type Mounted interface {
+	Unmount(ctx context.Context) error
+	Abort(ctx context.Context) error
+	Wait() error
+}
+
+// A Door shows a tree in a folder that is there, and returns when it answers. An error of
+// Unmount with CODE_TEMPORARY means that the mount is in use and goes on.
+type Door func(ctx context.Context, fsys vfs.FS, dir string, readOnly bool) (Mounted, error)
+
+// Options are what a Service is made of. Device is needed.
+type Options struct {
+	Device Device
+	Door   Door // nil: nothing can be mounted here
+	// Mounts is told the folders that are mounted, each time they change; nil: nobody is.
+	Mounts func(dirs []string)
+	// Checks are done by Doctor, besides those of the drive itself.
+	Checks func(ctx context.Context) []*sheafv1.Check
+	// Store is the folder of the packs, for people.
+	Store string
+	// Version is the program.
+	Version *sheafv1.VersionResponse
+	// Daemon says that the process serves others, and not only itself.
+	Daemon bool
+	// UID and GID own what is made here by path.
+	UID, GID uint32
+	// Stopped is called once, by Stop, when all is closed.
+	Stopped func()
+	// Log takes what there is to say; nil discards it.
+	Log *slog.Logger
+}
+
+// A Service does what the contract says. It is safe for concurrent use. New makes
+// one, with the drive closed; Close ends it.
+type Service struct {
+	o     Options
+	since time.Time
+
+	opening sync.Mutex // held while a drive is opened, made or closed
+
+	mu     sync.Mutex // guards the rest
+	drive  Drive      // nil: not open
+	closed bool
+	users  int        // calls and jobs that use drive
+	idle   *sync.Cond // of mu: users became 0
+	mounts map[string]*mounted
+	jobs   []*job
+	lastID int
+
+	mounting sync.Mutex // held while something is mounted or unmounted
+
+	life   context.Context // done when the Service closes; jobs live by it
+	end    context.CancelFunc
+	claims transfer.Claims
+}
+
+// New returns a Service whose drive is not open yet.
+func New(o Options) *Service {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{o: o, since: time.Now(), mounts: map[string]*mounted{}}
+	s.idle = sync.NewCond(&s.mu)
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// use returns the open drive, which stays open until release is called, and a context
+// that is done when the Service closes too.
+func (s *Service) use(ctx context.Context) (_ context.Context, d Drive, release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, nil, nil, errorf(sheafv1.Code_CODE_NO_DAEMON, "", "sheaf is stopping")
+	case s.drive == nil && !s.o.Device.Exists():
+		return nil, nil, nil, sheaf.ErrNoDrive
+	case s.drive == nil:
+		return nil, nil, nil, sheaf.ErrNeedSecret
+	}
+	s.users++
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, s.drive, func() {
+		stop()
+		cancel()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.users--; s.users == 0 {
+			s.idle.Broadcast()
+		}
+	}, nil
+}
+
+// Close unmounts all, in use or not, ends all jobs, commits and closes the drive. With ctx
+// done it commits nothing: what is in the journal stays there. Further calls do nothing.
+func (s *Service) Close(ctx context.Context) error {
+	_, err := s.leave(context.WithoutCancel(ctx), true)
+	return errors.Join(err, s.close(ctx))
+}
+
+// leave unmounts all and lets nothing be begun any more, or fails and changes nothing but
+// what it has unmounted.
+func (s *Service) leave(ctx context.Context, force bool) (unmounted int, err error) {
+	s.mounting.Lock()
+	defer s.mounting.Unlock()
+	n, err := s.unmountAll(ctx, force)
+	if err != nil && !force {
+		return n, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return n, err
+}
+
+// close is Close after leave.
+func (s *Service) close(ctx context.Context) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	s.end()
+	s.mu.Lock()
+	for s.users > 0 {
+		s.idle.Wait()
+	}
+	d := s.drive
+	s.drive = nil
+	s.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	return d.Close(ctx)
+}
