@@ -5,4 +5,9 @@
 // honest. What needs root is skipped for others. Locks and working directories are a
 // matter between processes, so the test binary is started again as a child: the
 // TestMain of whoever calls Run must call Child first.
+//
+// The folder must be served by another process than the one that calls Run. Run
+// touches memory maps; while such an access waits for its page, the Go runtime cannot
+// use that thread for anything else, and a server in the same process may be what the
+// page waits for.
 package mounttest

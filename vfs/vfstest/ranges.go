@@ -40,7 +40,7 @@ var rangeTests = []test{
 	}},
 	{"what was punched is no longer counted", func(s *suite) {
 		f, h := s.create(s.root, "f")
-		const size = 16 << 20
+		const size = 16<<20 + 5
 		s.write(h, noise(1, size), 0)
 		s.ok(h.Sync(s.ctx))
 		if b := s.attr(f).Bytes; b != size {
@@ -55,6 +55,18 @@ var rangeTests = []test{
 		s.ok(h.Close(s.ctx))
 	}},
 	{"Seek finds data and holes", testSeek},
+	{"the end of a file counts as a hole", func(s *suite) {
+		_, h := s.create(s.root, "f")
+		for _, size := range []int64{1, 4095, 4096, 4097, 1<<20 + 1} {
+			s.write(h, noise(1, int(size)), 0)
+			for _, off := range []int64{0, size - 1} {
+				got, err := h.Seek(s.ctx, off, vfs.SeekHole)
+				s.ok(err)
+				s.same("hole", got, size)
+			}
+		}
+		s.ok(h.Close(s.ctx))
+	}},
 	{"Seek refuses what is no offset", func(s *suite) {
 		_, h := s.create(s.root, "f")
 		for whence := vfs.SeekData; whence <= vfs.SeekHole; whence++ {
