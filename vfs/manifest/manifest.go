@@ -1,7 +1,3 @@
-// Package manifest is the stored form of a tree: directories, lists of
-// extents, snapshots and the history of a drive, as chunks that name other chunks,
-// and the pure functions over them: Walk, Diff and Join. It reads and writes
-// through a Source and a Sink and never touches a bucket, a key or a clock.
 package manifest
 
 import (
@@ -56,9 +52,18 @@ const RecoveredName = "Recovered"
 // needless conflict copy, never a loss.
 const MaxPast = 32
 
+// MaxHidden is the most records that one Entry can hide. There are at most about as many
+// as devices that wrote at the same time.
+const MaxHidden = 1024
+
 // An Entry is one name of a directory: what the thing is (Kind, Node, attributes), who
 // it is (ID, which survives a rename), and which writes made it (Dot, Edit, Past,
-// Place, From, Stored), which is all that Join needs.
+// Place, Attr, From, Stored, Hidden), which is all that Join needs.
+//
+// An Entry is the view of an item, and mostly also its one record: what one write
+// left. After two devices wrote at the same time an item has several records. Then the
+// entry shows what they come to together, and Hidden holds those records that it
+// is not itself equal to.
 type Entry struct {
 	Name string
 	ID   NodeID
@@ -85,13 +90,40 @@ type Entry struct {
 	Edit   causal.Dot   // the write that made these bytes; of a directory zero
 	Past   []causal.Dot // the Edits that these bytes replaced, newest first, at most MaxPast
 	Place  causal.Stamp // the last real move, or the creation
+	Attr   causal.Stamp // the last change of Mode, UID, GID or Xattr by a user, or the creation
 	From   NodeID       // of a directory: the parent before the last move, for the repair of cycles
 	Stored *Stored      // set only where the tree shows the entry elsewhere than its record says
 
-	// Below is true for a directory if any entry under it, at any depth, has a
-	// Stored (BelowStored) or a Link (BelowLink), so that a walk can find these without
-	// reading the rest.
+	// Hidden holds the other records of the item that this entry stands for, sorted
+	// by Dot, each with its own place in Stored. One may have the Dot of the entry itself: then
+	// the entry is made up of several records, and this is the one with that Dot.
+	// Whoever writes a new record in place of the entry drops them.
+	Hidden []Entry
+	// Conflict is set on every entry of a file of which there are several values,
+	// also on the one that keeps the name. The entries have one ID.
+	Conflict bool
+	// Held is set on a directory that an entry cut from a cycle would return to.
+	Held bool
+
+	// Below is, for a directory, what is to be found under it at any depth: an entry
+	// with a Stored or a Conflict (BelowStored), with a Link (BelowLink), or with a Held
+	// (BelowHeld), so that a walk can find these without reading the rest.
 	Below Below
+}
+
+// Flags returns what e adds to the Below of the directory that it is in.
+func (e *Entry) Flags() Below {
+	f := e.Below
+	if e.Stored != nil || e.Conflict {
+		f |= BelowStored
+	}
+	if e.Link != (NodeID{}) {
+		f |= BelowLink
+	}
+	if e.Held {
+		f |= BelowHeld
+	}
+	return f
 }
 
 // Below is a set of flags that a directory gathers from what lies under it.
@@ -101,6 +133,9 @@ type Below uint8
 const (
 	BelowStored Below = 1 << iota
 	BelowLink
+	BelowHeld
+
+	belowAll = BelowStored | BelowLink | BelowHeld
 )
 
 // Stored is the place of an entry as the last move wrote it, where the tree has to show it
@@ -127,7 +162,10 @@ type Extent struct {
 // writes it has seen, so that an entry that is missing here is known to be either
 // deleted (its Dot is covered) or not yet seen (it is not).
 type Snapshot struct {
-	Root    chunk.Ref // the Dir at the top; zero: empty
+	Root chunk.Ref // the Dir at the top; zero: empty
+	// Top has the attributes of the root, which no directory has an entry of: an Entry with ID
+	// RootID, the empty Name, KindDir, and neither Node nor Below. Kind 0: nobody set any.
+	Top     Entry
 	History chunk.Ref // the list of kept snapshots; zero: none
 	Context causal.Context
 	Lamport uint64        // the highest that it has seen
