@@ -232,7 +232,7 @@ func bigUpdate(t *testing.T, db kv.DB) {
 	if testing.Short() {
 		n = 50_000
 	}
-	alternate(t, db, n, 2)
+	alternate(t, db, n, 1)
 	// A big update that only deletes.
 	err := db.Update(t.Context(), func(tx kv.Tx) error {
 		var key [32]byte
