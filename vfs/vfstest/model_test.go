@@ -15,9 +15,9 @@ import (
 
 func TestModel_TheOracleAgreesWithItself(t *testing.T) {
 	r := rand.New(rand.NewPCG(vfstest.Seed(t), 0))
-	for range 8 {
+	for range 5 {
 		vfstest.ModelConfig{
-			Make: func(*testing.T) vfs.FS { return memfs.New(memfs.Options{}) }, Seed: r.Uint64(), Ops: 2000,
+			Make: func(*testing.T) vfs.FS { return memfs.New(memfs.Options{}) }, Seed: r.Uint64(), Ops: 1000,
 			Reopen: func(_ context.Context, fsys vfs.FS) (vfs.FS, error) { return fsys, nil },
 		}.Run(t)
 	}
