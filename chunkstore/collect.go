@@ -241,23 +241,13 @@ func (w *sweep) packs(ctx context.Context) error {
 	for _, p := range packs {
 		sizes[p.Name] = p.Size
 	}
-	freed := func(names []pack.Name) {
-		w.r.PacksRemoved += int64(len(names))
-		for _, n := range names {
+	changed := false
+	for _, victims := range [][]index.Pack{gc.Dead(packs), gc.Repack(packs)} {
+		rw, err := s.rewrite(ctx, victims)
+		w.r.PacksRemoved += int64(len(rw.removed))
+		for _, n := range rw.removed {
 			w.r.FreedBytes += sizes[n]
 		}
-	}
-	changed := false
-	if dead := gc.Dead(packs); len(dead) > 0 {
-		if err := s.removePacks(ctx, dead); err != nil {
-			return err
-		}
-		freed(dead)
-		changed = true
-	}
-	if victims := gc.Repack(packs); len(victims) > 0 {
-		rw, err := s.rewrite(ctx, victims)
-		freed(rw.removed)
 		w.r.PacksWritten += int64(len(rw.written))
 		for _, n := range rw.written {
 			w.r.FreedBytes -= n

@@ -29,16 +29,11 @@ func (s *Store) Compact(ctx context.Context) error {
 		return fmt.Errorf("compact store: %w", err)
 	}
 	defer s.unlockMaintenance()
-	packs := s.x.Packs()
-	if dead := gc.Dead(packs); len(dead) > 0 {
-		if err := s.removePacks(ctx, dead); err != nil {
-			return fmt.Errorf("compact store: %w", err)
-		}
+	if _, err := s.rewrite(ctx, gc.Dead(s.x.Packs())); err != nil {
+		return fmt.Errorf("compact store: %w", err)
 	}
-	if small := gc.Merge(packs); small != nil {
-		if _, err := s.rewrite(ctx, small); err != nil {
-			return fmt.Errorf("compact store: %w", err)
-		}
+	if _, err := s.rewrite(ctx, gc.Merge(s.x.Packs())); err != nil {
+		return fmt.Errorf("compact store: %w", err)
 	}
 	return nil
 }
@@ -57,7 +52,9 @@ type rewriting struct {
 }
 
 // rewrite copies what is live in the victims into new packs and removes them.
-// A victim with a chunk that is damaged stays where it is.
+// A victim with a chunk that is damaged stays where it is. If a victim has a second
+// copy of a chunk that is located elsewhere, that place is read and checked before the copy
+// goes; should it be damaged, the copy takes its place.
 func (s *Store) rewrite(ctx context.Context, victims []index.Pack) (*rewriting, error) {
 	r := &rewriting{s: s}
 	err := r.run(ctx, victims)
@@ -85,6 +82,9 @@ func (r *rewriting) run(ctx context.Context, victims []index.Pack) error {
 
 // copy copies what is live in one victim. It reports whether that was all.
 func (r *rewriting) copy(ctx context.Context, v index.Pack) (whole bool, err error) {
+	if v.Live == 0 && !v.Doubles {
+		return true, nil
+	}
 	entries, err := r.s.directory(ctx, v.Name, v.Size)
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 		r.s.log.Warn("a pack is damaged and stays as it is", "pack", v.Name, "err", err)
@@ -99,25 +99,47 @@ func (r *rewriting) copy(ctx context.Context, v index.Pack) (whole bool, err err
 		if err != nil {
 			return false, err
 		}
-		if !ok || loc.Pack != v.Name {
-			continue
+		if !ok {
+			continue // was removed
 		}
-		r.sealed = slices.Grow(r.sealed[:0], int(e.Len))[:e.Len]
-		err = r.s.readBlob(ctx, blob.Name(v.Name.BlobName()), r.sealed, int64(e.Off))
-		switch {
-		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, fs.ErrNotExist),
-			err == nil && chunk.ID(blake3.Sum256(r.sealed)) != e.ID:
+		if loc.Pack != v.Name {
+			sound, err := r.read(ctx, e.ID, loc)
+			if err != nil {
+				return false, err
+			}
+			if sound {
+				continue
+			}
+			r.s.log.Warn("a chunk is damaged and is replaced by its second copy", "pack", loc.Pack, "chunk", e.ID)
+		}
+		sound, err := r.read(ctx, e.ID, index.Location{Pack: v.Name, Off: e.Off, Len: e.Len})
+		if err != nil {
+			return false, err
+		}
+		if !sound {
 			r.s.log.Warn("a chunk is damaged, its pack stays as it is", "pack", v.Name, "chunk", e.ID)
 			whole = false
 			continue
-		case err != nil:
-			return false, err
 		}
-		if err := r.add(ctx, v.Name, e); err != nil {
+		if err := r.add(ctx, loc.Pack, e); err != nil {
 			return false, err
 		}
 	}
 	return whole, nil
+}
+
+// read reads the sealed chunk into r.sealed and reports whether it is the one that the
+// ID names.
+func (r *rewriting) read(ctx context.Context, id chunk.ID, loc index.Location) (sound bool, err error) {
+	r.sealed = slices.Grow(r.sealed[:0], int(loc.Len))[:loc.Len]
+	err = r.s.readBlob(ctx, blob.Name(loc.Pack.BlobName()), r.sealed, int64(loc.Off))
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return chunk.ID(blake3.Sum256(r.sealed)) == id, nil
 }
 
 // add appends the chunk in r.sealed to the new pack.

@@ -26,12 +26,13 @@ import (
 
 // crashKV is a kv.DB in memory that knows what a power cut would leave: what was
 // there at the last Sync. hook, if set, is called before each change and its error is
-// returned in place of the change.
+// returned in place of the change; got is called after each Get. Both may use the DB.
 type crashKV struct {
 	mu      sync.Mutex
 	now     map[string]string
 	durable map[string]string
 	hook    func(op string) error
+	got     func(key []byte)
 }
 
 func newCrashKV() *crashKV { return &crashKV{now: map[string]string{}, durable: map[string]string{}} }
@@ -53,8 +54,12 @@ func (d *crashKV) afterKill() *crashKV {
 
 func (d *crashKV) Get(ctx context.Context, key []byte) ([]byte, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return (*crashTx)(d).Get(key)
+	v, err := (*crashTx)(d).Get(key)
+	d.mu.Unlock()
+	if d.got != nil {
+		d.got(key)
+	}
+	return v, err
 }
 
 func (d *crashKV) Scan(ctx context.Context, from, to []byte) iter.Seq2[kv.Pair, error] {
@@ -85,8 +90,6 @@ func (d *crashKV) Scan(ctx context.Context, from, to []byte) iter.Seq2[kv.Pair, 
 }
 
 func (d *crashKV) Update(ctx context.Context, fn func(kv.Tx) error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -95,6 +98,8 @@ func (d *crashKV) Update(ctx context.Context, fn func(kv.Tx) error) error {
 			return err
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	undo := &undoTx{crashTx: (*crashTx)(d), old: map[string]*string{}}
 	if err := fn(undo); err != nil {
 		for k, v := range undo.old {
@@ -110,13 +115,13 @@ func (d *crashKV) Update(ctx context.Context, fn func(kv.Tx) error) error {
 }
 
 func (d *crashKV) Sync(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.hook != nil {
 		if err := d.hook("sync"); err != nil {
 			return err
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.durable = maps.Clone(d.now)
 	return nil
 }
@@ -171,6 +176,8 @@ type hookBucket struct {
 	*mem.Bucket
 	hook func(op string, name blob.Name) error
 	get  func(name blob.Name, off, n int64)
+	// stale, if set, is listed and read as well: a bucket that is slow to forget.
+	stale *mem.Bucket
 }
 
 func (b *hookBucket) Put(ctx context.Context, name blob.Name, r io.Reader, size int64) error {
@@ -200,7 +207,18 @@ func (b *hookBucket) Get(ctx context.Context, name blob.Name, off, n int64) (io.
 	if b.get != nil {
 		b.get(name, off, n)
 	}
-	return b.Bucket.Get(ctx, name, off, n)
+	r, err := b.Bucket.Get(ctx, name, off, n)
+	if errors.Is(err, fs.ErrNotExist) && b.stale != nil {
+		return b.stale.Get(ctx, name, off, n)
+	}
+	return r, err
+}
+
+func (b *hookBucket) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Info, error] {
+	if b.stale != nil {
+		return b.stale.List(ctx, prefix)
+	}
+	return b.Bucket.List(ctx, prefix)
 }
 
 var errInjected = errors.New("injected fault")

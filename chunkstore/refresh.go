@@ -18,7 +18,7 @@ const (
 	// learners is how many directories of packs are read at once.
 	learners = 4
 	// learnFromIndex is how many unknown packs make it worth to ask the index blobs.
-	learnFromIndex = 32
+	learnFromIndex = 8
 	// idle is how long the memory of packs is kept without use.
 	idle = 10 * time.Second
 )

@@ -94,14 +94,14 @@ func (m *Marks) Len() int {
 }
 
 // Dead returns the packs in which nothing is live.
-func Dead(packs []index.Pack) []pack.Name {
-	var names []pack.Name
+func Dead(packs []index.Pack) []index.Pack {
+	var dead []index.Pack
 	for _, p := range packs {
 		if p.Live == 0 {
-			names = append(names, p.Name)
+			dead = append(dead, p)
 		}
 	}
-	return names
+	return dead
 }
 
 // Repack returns the packs that have live chunks and a dead share of more than
