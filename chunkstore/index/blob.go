@@ -66,6 +66,9 @@ func parseBlobName(n blob.Name) (g generation, shard int, ok bool) {
 		return g, -1, g.rootName() == n
 	}
 	var b [1]byte
+	if len(s) != 39+2 {
+		return g, 0, false
+	}
 	if _, err := hex.Decode(b[:], []byte(s[39:])); err != nil {
 		return g, 0, false
 	}

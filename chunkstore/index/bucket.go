@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -225,7 +227,7 @@ func newestRoot(ctx context.Context, b blob.Bucket, key *[32]byte) (root, error)
 }
 
 func readRoot(ctx context.Context, b blob.Bucket, key *[32]byte, g generation) (root, error) {
-	file, err := blob.ReadAll(ctx, b, g.rootName(), blobMax)
+	file, err := readBlob(ctx, b, g.rootName())
 	if err != nil {
 		return root{}, err
 	}
@@ -240,8 +242,17 @@ func readRoot(ctx context.Context, b blob.Bucket, key *[32]byte, g generation) (
 	return r, err
 }
 
+// readBlob reads a whole blob. One that is not there is damage, too.
+func readBlob(ctx context.Context, b blob.Bucket, name blob.Name) ([]byte, error) {
+	file, err := blob.ReadAll(ctx, b, name, blobMax)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrBlob, err)
+	}
+	return file, err
+}
+
 func readShard(ctx context.Context, b blob.Bucket, key *[32]byte, r root, no int) ([]shardEntry, error) {
-	file, err := blob.ReadAll(ctx, b, r.gen.shardName(no), r.shards[no].size)
+	file, err := readBlob(ctx, b, r.gen.shardName(no))
 	if err != nil {
 		return nil, err
 	}
