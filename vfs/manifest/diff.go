@@ -62,8 +62,8 @@ func diff(ctx context.Context, src Source, prefix string, a, b chunk.Ref, yield 
 type pairing struct{ a, b *Entry }
 
 // diffDir yields in name order the pairs of entries that differ in the directories a and b,
-// and also those that are equal if they have one of the flags that force names. What
-// is equal and without such flags is not read.
+// and also those that are equal if they have one of the flags that force names, or all if
+// it is forceAll. What is equal and without such flags is not read.
 func diffDir(ctx context.Context, src Source, a, b chunk.Ref, force Below) iter.Seq2[pairing, error] {
 	return func(yield func(pairing, error) bool) {
 		d := dirDiff{ctx: ctx, src: src, force: force, yield: yield}
@@ -87,6 +87,12 @@ func diffDir(ctx context.Context, src Source, a, b chunk.Ref, force Below) iter.
 		}
 	}
 }
+
+// forceAll makes diffDir yield everything.
+const forceAll Below = 0xff
+
+// forced reports whether what is equal and has these flags is to be yielded.
+func (d *dirDiff) forced(below Below) bool { return d.force == forceAll || below&d.force != 0 }
 
 // A span is an unread node, or one entry, of a directory.
 type span struct {
@@ -154,7 +160,7 @@ func (d *dirDiff) run() error {
 		openA := a != nil && a.level >= 0
 		openB := b != nil && b.level >= 0
 		if openA && openB {
-			if a.ref == b.ref && a.below&d.force == 0 {
+			if a.ref == b.ref && !d.forced(a.below) {
 				d.a, d.b = d.a[:len(d.a)-1], d.b[:len(d.b)-1]
 				continue
 			}
@@ -201,7 +207,7 @@ func (d *dirDiff) pair(a, b *span) bool {
 		p.b = b.entry
 		d.b = d.b[:len(d.b)-1]
 	}
-	if same && bytes.Equal(a.raw, b.raw) && (a.below|b.below)&d.force == 0 {
+	if same && bytes.Equal(a.raw, b.raw) && !d.forced(a.below) {
 		return true
 	}
 	return d.yield(p, nil)
