@@ -1,0 +1,121 @@
+# Bare "make" prints this list: each line that begins with "#:" is one target.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+TOOL    := $(GO) tool -modfile=tools/go.mod
+FUZZTIME ?= 10s
+COUNT   ?= 10
+# The core: what runs in a browser, too.
+CORE    = . $$($(GO) list ./chunkstore/... ./vfs/... | grep -v /kv/badgerkv)
+
+#: make            this list
+.PHONY: help
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make run        builds sheaf, and creates and mounts a drive of its own (SHEAF_HOME, default ~/.sheaf-run)
+.PHONY: run
+run: deps build
+	SHEAF_HOME="$${SHEAF_HOME:-$$HOME/.sheaf-run}" exec ./bin/sheaf up
+
+#: make build      ./bin/sheaf
+.PHONY: build
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/sheaf ./cmd/sheaf
+
+#: make deps       installs what tests and mounts need, if it is missing
+.PHONY: deps
+deps:
+	scripts/deps
+
+#: make test       all that CI needs: floors, all tests with -race and mounts, the other systems, short fuzzing
+.PHONY: test
+test: deps floors cross
+	$(MAKE) fuzz FUZZTIME=100000x
+	$(MAKE) race
+
+#: make unit       go test ./... -short: quick, and without root
+.PHONY: unit
+unit:
+	$(GO) test -short ./...
+
+#: make race       all tests, with -race
+.PHONY: race
+race:
+	$(GO) test -race -timeout 20m ./...
+
+#: make mount      the tests that mount; needs /dev/fuse
+.PHONY: mount
+mount:
+	$(GO) test -timeout 20m ./mount/... ./bench/proof/...
+
+#: make floors     docs/ARCHITECTURE.md against the code
+.PHONY: floors
+floors:
+	$(GO) test ./internal/arch
+
+#: make lint       gofumpt, go vet, golangci-lint (the first run builds it, which takes minutes)
+.PHONY: lint
+lint:
+	@files="$$(git ls-files '*.go' | grep -v -e '\.pb\.go$$' -e '\.connect\.go$$' | xargs $(TOOL) gofumpt -l)"; \
+	if [ -n "$$files" ]; then echo "gofumpt would change:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) golangci-lint run ./...
+
+#: make cross      builds the core for the browser, and vets Windows, macOS, Android and Linux on arm64
+.PHONY: cross
+cross:
+	GOOS=js GOARCH=wasm $(GO) build $(CORE)
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=android GOARCH=arm64 $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) vet ./...
+
+#: make fuzz       every fuzz target for FUZZTIME (10s; 100000x for that many inputs)
+.PHONY: fuzz
+fuzz:
+	scripts/fuzz "$(FUZZTIME)"
+
+#: make posix      the suites of a mounted folder, all of them
+.PHONY: posix
+posix:
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 60m -v ./mount/...
+
+#: make soak       the long forms of the tests: many schedules, kills and bit flips (hours)
+.PHONY: soak
+soak:
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 12h ./...
+
+#: make bench      go test -bench, COUNT=10 times, to bench/new.txt
+.PHONY: bench
+bench:
+	scripts/deps bench
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) -timeout 4h ./... | tee bench/new.txt
+
+#: make benchcmp   bench/baseline.txt against bench/new.txt
+.PHONY: benchcmp
+benchcmp:
+	$(TOOL) benchstat bench/baseline.txt bench/new.txt
+
+#: make cover      coverage by room
+.PHONY: cover
+cover:
+	$(GO) test -short -coverprofile cover.out -coverpkg ./... ./...
+	@$(GO) tool cover -func cover.out | awk '/^total/ {next} {split($$1, p, "/"); room = p[4] == "" || p[4] ~ /:/ ? "sheaf" : p[4]; sub("%", "", $$NF); n[room]++; s[room] += $$NF} END {for (r in n) printf "%-12s %5.1f %% of its functions, on average\n", r, s[r] / n[r]}' | sort
+
+#: make proto      writes the Go code of api/proto anew
+.PHONY: proto
+proto:
+	cd api/proto && $(GO) tool -modfile=../../tools/go.mod buf generate
+
+#: make tools      builds the tools and sets the git hooks
+.PHONY: tools
+tools:
+	cd tools && $(GO) build -o /dev/null tool
+	git config core.hooksPath .githooks
+
+#: make ci         lint, then test
+.PHONY: ci
+ci: lint test
