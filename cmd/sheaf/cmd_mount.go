@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+)
+
+func (a *app) mountCmd() *cobra.Command {
+	var at string
+	var readOnly, foreground bool
+	c := &cobra.Command{
+		Use:   "mount FOLDER",
+		Short: "Mount the drive, or a past state of it, at a folder",
+		Long: `Returns when the folder answers, and leaves a daemon running that serves it, which ends by
+sheaf stop. With --foreground this process is that daemon, and stays.`,
+		Example: `  sheaf mount ~/Sheaf
+  sheaf mount ~/yesterday --at yesterday
+  sheaf mount ~/then --at "2 weeks ago" --read-only`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			r := &sheafv1.MountRequest{Dir: dir, ReadOnly: readOnly, At: moment(at, time.Now())}
+			if foreground {
+				return a.foreground(ctx, r, false)
+			}
+			return a.mountInBackground(ctx, r)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&at, "at", "", "show the drive as it was at a `time` or snapshot")
+	f.BoolVar(&readOnly, "read-only", false, "for reading only")
+	f.BoolVar(&foreground, "foreground", false, "stay, and unmount when interrupted")
+	c.AddCommand(a.mountListCmd())
+	return c
+}
+
+// mountInBackground mounts by the daemon, and starts it if none runs. A daemon started for
+// nothing is stopped again.
+func (a *app) mountInBackground(ctx context.Context, r *sheafv1.MountRequest) error {
+	if s := a.dial(ctx); s == nil && !(&device{home: a.home}).Exists() {
+		return coded(sheafv1.Code_CODE_NO_DRIVE, "sheaf init", "no drive here")
+	}
+	s, started, err := a.startDaemon(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close(ctx) }()
+	if err = a.unlock(ctx, s); err == nil {
+		err = a.mountBy(ctx, s, r)
+	}
+	if err != nil && started {
+		_, _ = s.Drives.Stop(context.WithoutCancel(ctx), &sheafv1.StopRequest{})
+	}
+	return err
+}
+
+func (a *app) mountListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List what is mounted",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			s := a.dial(ctx)
+			if s == nil { // who mounts is a daemon
+				if a.json {
+					return nil
+				}
+				a.say("nothing is mounted")
+				a.next(false, "sheaf mount %s", a.home.Mount)
+				return nil
+			}
+			defer func() { _ = s.Close(ctx) }()
+			resp, err := s.Mounts.List(ctx, &sheafv1.MountsListRequest{})
+			if err != nil {
+				return err
+			}
+			return a.printMounts(resp.GetMounts())
+		},
+	}
+}
+
+func (a *app) printMounts(ms []*sheafv1.Mount) error {
+	var rows [][]string
+	for _, m := range ms {
+		if a.json {
+			if err := a.object("mount", m); err != nil {
+				return err
+			}
+			continue
+		}
+		what, how := "the drive", "read-write"
+		if m.GetSnapshot() != "" {
+			what = m.GetSnapshot()
+		}
+		if m.GetReadOnly() {
+			how = "read-only"
+		}
+		rows = append(rows, []string{m.GetDir(), what, how, "since " + clock(m.GetSince())})
+	}
+	if a.json || a.quiet {
+		return nil
+	}
+	return a.table(rows)
+}

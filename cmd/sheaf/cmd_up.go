@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+)
+
+func (a *app) upCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "up [FOLDER]",
+		Short: "Make a drive if there is none, mount it, and stay",
+		Long: `Makes the drive on its first run and prints its recovery words once. Then it mounts it, says
+where, and stays until it is interrupted (Ctrl-C), stopped (sheaf stop) or unmounted.
+If a daemon runs already, the drive is mounted by it and sheaf up ends.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			dir := a.home.Mount
+			if len(args) == 1 {
+				dir = args[0]
+			}
+			dir, err := filepath.Abs(dir)
+			if err != nil {
+				return err
+			}
+			if s := a.dial(ctx); s != nil {
+				defer func() { _ = s.Close(ctx) }()
+				if err := a.unlock(ctx, s); err != nil {
+					return err
+				}
+				return a.mountBy(ctx, s, &sheafv1.MountRequest{Dir: dir})
+			}
+			return a.foreground(ctx, &sheafv1.MountRequest{Dir: dir}, true)
+		},
+	}
+}
+
+// foreground is the daemon itself: it mounts, and stays until the mount ends, somebody stops it,
+// or ctx is done. With create, it makes a drive if there is none.
+func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, create bool) (err error) {
+	var init *sheafv1.InitRequest
+	if create && !(&device{home: a.home}).Exists() {
+		p, err := a.newPassphrase(ctx)
+		if err != nil {
+			return err
+		}
+		init = &sheafv1.InitRequest{Passphrase: p}
+	}
+	d, err := a.serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := a.endOf(d); err == nil {
+			err = e
+		}
+	}()
+	s := a.dial(ctx)
+	if s == nil {
+		return coded(sheafv1.Code_CODE_NO_DAEMON, "sheaf doctor", "the socket %s does not answer", a.home.Socket())
+	}
+	defer func() { _ = s.Close(ctx) }()
+	if init != nil {
+		resp, err := s.Drives.Init(ctx, init)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			if err := a.object("init", resp); err != nil {
+				return err
+			}
+		}
+		a.sayMade(resp)
+		a.say("")
+	} else if err := a.unlock(ctx, s); err != nil {
+		return err
+	}
+	if err := a.mountBy(ctx, s, r); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-d.stopped:
+	case <-d.svc.Gone(r.GetDir()):
+	}
+	a.say("unmounting and putting all into packs …")
+	return nil
+}
+
+// mountBy mounts, and says so.
+func (a *app) mountBy(ctx context.Context, s *session, r *sheafv1.MountRequest) error {
+	resp, err := s.Mounts.Mount(ctx, r)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.object("mount", resp.GetMount())
+	}
+	m := resp.GetMount()
+	what := "the drive"
+	if m.GetSnapshot() != "" {
+		what = "snapshot " + m.GetSnapshot()
+	}
+	how := ""
+	if m.GetReadOnly() {
+		how = ", read-only"
+	}
+	if resp.GetAlready() {
+		how += ", since " + clock(m.GetSince())
+	}
+	a.say("%s is mounted at %s%s", what, m.GetDir(), how)
+	a.next(false, "sheaf umount %s", m.GetDir())
+	return nil
+}
+
+// inLines sets recovery words in lines of six, numbered.
+func inLines(words string) string {
+	var b strings.Builder
+	for i, w := range strings.Fields(words) {
+		if i > 0 && i%6 == 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString("  " + w)
+	}
+	return b.String()
+}

@@ -1,0 +1,99 @@
+package home
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// A Config is what config.toml says.
+type Config struct {
+	Store string // the folder of the packs; "" if there is no drive yet
+}
+
+// ReadConfig reads the configuration; a missing file is an empty one. The file is TOML
+// of which sheaf writes and reads only `key = "text"` lines at the top; a key that
+// it does not know is an error, so that a misspelt one is not silently without effect.
+func (h Home) ReadConfig() (Config, error) {
+	var c Config
+	b, err := os.ReadFile(h.Config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	sc := bufio.NewScanner(bytes.NewReader(b))
+	for n := 1; sc.Scan(); n++ {
+		key, value, err := parseLine(sc.Text())
+		if err != nil {
+			return c, fmt.Errorf("%s, line %d: %w", h.Config, n, err)
+		}
+		switch key {
+		case "":
+		case "store":
+			c.Store = value
+		default:
+			return c, fmt.Errorf("%s, line %d: unknown key %q", h.Config, n, key)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	return c, nil
+}
+
+// parseLine reads one line; a comment or an empty line has no key.
+func parseLine(line string) (key, value string, err error) {
+	line = strings.TrimSpace(line)
+	if line == "" || line[0] == '#' {
+		return "", "", nil
+	}
+	key, rest, ok := strings.Cut(line, "=")
+	if !ok {
+		return "", "", errors.New(`not of the form: key = "text"`)
+	}
+	rest = strings.TrimSpace(rest)
+	quoted, err := strconv.QuotedPrefix(rest)
+	if err != nil || quoted[0] != '"' {
+		return "", "", errors.New(`the value is no "text" in double quotes`)
+	}
+	if after := strings.TrimSpace(rest[len(quoted):]); after != "" && after[0] != '#' {
+		return "", "", fmt.Errorf("%q after the value", after)
+	}
+	value, err = strconv.Unquote(quoted)
+	return strings.TrimSpace(key), value, err
+}
+
+// WriteConfig writes the configuration.
+func (h Home) WriteConfig(c Config) error {
+	text := "# The configuration of sheaf on this device. The folder of the packs:\nstore = " + tomlText(c.Store) + "\n"
+	if err := replace(h.Config, []byte(text)); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
+}
+
+// tomlText quotes s as TOML has it.
+func tomlText(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

@@ -1,0 +1,177 @@
+// Package home knows where the things of one device lie: its configuration, its
+// drive, its socket, its lock. It opens no drive and mounts nothing.
+package home
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// maxSocket is the longest path of a unix socket that every system takes, in bytes.
+const maxSocket = 100
+
+// A Home is the folders of one device. Two Homes never meet.
+type Home struct {
+	Dir    string // the one folder of all the rest; "" if they lie where the system wants them
+	Config string // config.toml, for people to read
+	Data   string // the device's key and the state of its drive; private
+	Store  string // where the packs lie, unless Config says otherwise
+	State  string // logs, what is mounted
+	Cache  string // can be deleted at any time
+	Run    string // the socket
+	Mount  string // where `up` mounts
+}
+
+// Find returns the Home that the environment names: one folder (dir, or else
+// SHEAF_HOME), or the places where the system wants such things. SHEAF_CONFIG overrides the
+// configuration's place. Nothing is made.
+func Find(dir string, getenv func(string) string) (Home, error) {
+	if dir == "" {
+		dir = getenv("SHEAF_HOME")
+	}
+	var h Home
+	if dir != "" {
+		dir, err := filepath.Abs(dir)
+		if err != nil {
+			return Home{}, fmt.Errorf("find home: %w", err)
+		}
+		h = under(dir)
+		h.Dir, h.Mount = dir, filepath.Join(dir, "Sheaf")
+	} else {
+		user, err := os.UserHomeDir()
+		if err != nil {
+			return Home{}, fmt.Errorf("find home: %w", err)
+		}
+		h = ofSystem(runtime.GOOS, user, getenv)
+		h.Mount = filepath.Join(user, "Sheaf")
+	}
+	if c := getenv("SHEAF_CONFIG"); c != "" {
+		var err error
+		if h.Config, err = filepath.Abs(c); err != nil {
+			return Home{}, fmt.Errorf("find configuration: %w", err)
+		}
+	}
+	return h, nil
+}
+
+// under returns the Home in one folder.
+func under(dir string) Home {
+	return Home{
+		Config: filepath.Join(dir, "config.toml"), Data: filepath.Join(dir, "data"), Store: filepath.Join(dir, "store"),
+		State: filepath.Join(dir, "state"), Cache: filepath.Join(dir, "cache"), Run: filepath.Join(dir, "run"),
+	}
+}
+
+// ofSystem returns the Home where the system wants it. The socket lies with the state and not in a
+// folder of the login session, so that all sessions of a user find one daemon.
+func ofSystem(goos, user string, getenv func(string) string) Home {
+	switch goos {
+	case "windows":
+		app := getenv("APPDATA")
+		if app == "" {
+			app = filepath.Join(user, "AppData", "Roaming")
+		}
+		return under(filepath.Join(app, "sheaf"))
+	case "darwin", "ios":
+		h := under(filepath.Join(user, "Library", "Application Support", "sheaf"))
+		h.Cache = filepath.Join(user, "Library", "Caches", "sheaf")
+		return h
+	}
+	xdg := func(name, def string) string {
+		if d := getenv(name); filepath.IsAbs(d) {
+			return filepath.Join(d, "sheaf")
+		}
+		return filepath.Join(user, def, "sheaf")
+	}
+	data, state := xdg("XDG_DATA_HOME", ".local/share"), xdg("XDG_STATE_HOME", ".local/state")
+	return Home{
+		Config: filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "config.toml"),
+		Data:   filepath.Join(data, "data"), Store: filepath.Join(data, "store"),
+		State: state, Cache: xdg("XDG_CACHE_HOME", ".cache"), Run: filepath.Join(state, "run"),
+	}
+}
+
+// Make makes the folders that sheaf writes to, readable by their owner only.
+func (h Home) Make() error {
+	for _, dir := range []string{h.Data, h.State, filepath.Dir(h.Socket())} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make home: %w", err)
+		}
+	}
+	return checkPrivate(filepath.Dir(h.Socket()))
+}
+
+// Socket returns the path of the daemon's socket. Where that in Run is too long for the system, it
+// is in a private folder for temporary files, named by a hash of Run.
+func (h Home) Socket() string {
+	path := filepath.Join(h.Run, "sheaf.sock")
+	if len(path) <= maxSocket {
+		return path
+	}
+	sum := sha256.Sum256([]byte(h.Run))
+	return filepath.Join(tempDir(), fmt.Sprintf("sheaf-%d-%s", os.Getuid(), hex.EncodeToString(sum[:8])), "sheaf.sock")
+}
+
+// Log returns the path of the daemon's log.
+func (h Home) Log() string { return filepath.Join(h.State, "sheaf.log") }
+
+// tempDir is the folder for temporary files. On unix it is not asked from the environment, in which two
+// sessions of one user may differ.
+func tempDir() string {
+	if runtime.GOOS == "windows" {
+		return os.TempDir()
+	}
+	return "/tmp"
+}
+
+// Mounts returns the folders that were mounted when the list was written last.
+func (h Home) Mounts() ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(h.State, "mounts"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read list of mounts: %w", err)
+	}
+	return strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 }), nil
+}
+
+// SetMounts writes the list of folders that are mounted.
+func (h Home) SetMounts(dirs []string) error {
+	if err := replace(filepath.Join(h.State, "mounts"), []byte(strings.Join(dirs, "\x00"))); err != nil {
+		return fmt.Errorf("write list of mounts: %w", err)
+	}
+	return nil
+}
+
+// replace writes a file whole or not at all.
+func replace(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

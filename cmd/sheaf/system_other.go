@@ -1,0 +1,22 @@
+//go:build !linux
+
+package main
+
+import (
+	"runtime"
+
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+)
+
+// dead finds nothing here: a mount whose process is gone is taken away by this system itself.
+func dead(string) bool { return false }
+
+func clearDead(string) (bool, error) { return false, nil }
+
+// systemChecks says what can be mounted on this system.
+func systemChecks() []*sheafv1.Check {
+	if runtime.GOOS == "darwin" {
+		return []*sheafv1.Check{ok("fuse", "needs macFUSE; see https://macfuse.github.io")}
+	}
+	return []*sheafv1.Check{warn("fuse", "nothing can be mounted on "+runtime.GOOS, "use sheaf ls, cat and cp")}
+}

@@ -1,0 +1,27 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheaf-drive/sheaf/vfs"
+)
+
+// background starts a process in a session of its own, so that it outlives the terminal.
+func background() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// usage tells the room of the file system that dir is on.
+func usage(dir string) func(context.Context) (vfs.Usage, error) {
+	return func(context.Context) (vfs.Usage, error) {
+		var s unix.Statfs_t
+		if err := unix.Statfs(dir, &s); err != nil {
+			return vfs.Usage{}, err
+		}
+		b := uint64(s.Bsize)
+		return vfs.Usage{Bytes: uint64(s.Blocks) * b, BytesFree: uint64(s.Bavail) * b, Files: uint64(s.Files), FilesFree: uint64(s.Ffree)}, nil
+	}
+}
