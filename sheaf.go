@@ -382,7 +382,7 @@ func (d *Drive) newest(ctx context.Context) (base manifest.Snapshot, own chunk.R
 		case !have || s.Context.Includes(base.Context):
 			base, have = s, true
 		default:
-			if base, err = join(ctx, d.store, base, s); err != nil {
+			if base, err = manifest.Join(ctx, d.store, base, s); err != nil {
 				return base, own, fmt.Errorf("join states of devices: %w", err)
 			}
 		}
