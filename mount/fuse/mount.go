@@ -190,7 +190,7 @@ func (m *Mounted) start(o mount.Options) error {
 		return err
 	}
 	m.server.acl = keepsACL
-	m.kernel, err = gofuse.NewServer(m.server, m.dir, g)
+	m.kernel, err = gofuse.NewServer(patient{m.server}, m.dir, g)
 	if err != nil {
 		return fmt.Errorf("%w: %w", mount.ErrNoFuse, err)
 	}

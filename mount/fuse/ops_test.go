@@ -11,10 +11,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -334,6 +337,65 @@ func TestInterrupt_ReachesTheTree(t *testing.T) {
 	}
 }
 
+// impatient is a tree that gives up the first Usage when it is interrupted.
+type impatient struct {
+	vfs.FS
+	calls   atomic.Int32
+	waiting chan struct{}
+}
+
+func (f *impatient) Usage(ctx context.Context) (vfs.Usage, error) {
+	if f.calls.Add(1) == 1 {
+		close(f.waiting)
+		<-ctx.Done()
+		return vfs.Usage{}, ctx.Err()
+	}
+	return f.FS.Usage(ctx)
+}
+
+func TestInterrupt_ByASignalThatTheCallerHandlesFailsNothing(t *testing.T) {
+	fsys := &impatient{FS: newMem(t), waiting: make(chan struct{})}
+	m := mountHere(t, fsys, mount.Options{})
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	tid := make(chan int, 1)
+	failed := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		tid <- unix.Gettid()
+		var st unix.Statfs_t
+		if err := unix.Statfs(m.Dir(), &st); err != nil {
+			failed <- err
+		}
+		close(failed)
+	}()
+	caller := <-tid
+	<-fsys.waiting
+	must(t, unix.Tgkill(unix.Getpid(), caller, syscall.SIGUSR1))
+	if err := <-failed; err != nil {
+		t.Errorf("statfs with a signal on the way: %v", err)
+	}
+	if n := fsys.calls.Load(); n != 2 {
+		t.Errorf("the tree was asked %d times, want twice", n)
+	}
+}
+
+func TestKillPending_ReadsTheMask(t *testing.T) {
+	for status, want := range map[string]bool{
+		"Name:\tx\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n": true,
+		"SigPnd:\t0000000000000100\n":                                      true,
+		"SigPnd:\t0000000000000000\nSigBlk:\t0000000000000100\n":           false,
+		"SigPnd:\tbroken\n": false,
+		"":                  false,
+	} {
+		if got := killPending(status); got != want {
+			t.Errorf("%q: %v, want %v", status, got, want)
+		}
+	}
+}
+
 // panics is a tree that panics.
 type panics struct{ vfs.FS }
 
@@ -371,8 +433,9 @@ func TestDamage_IsAnInputErrorAndLoggedOnce(t *testing.T) {
 
 func TestReadAndWrite_AllocateNothing(t *testing.T) {
 	fsys := newMem(t)
-	s, err := newServer(t.Context(), quiet{fsys}, textLog(&lockedBuffer{}))
+	raw, err := newServer(t.Context(), fsys, textLog(&lockedBuffer{}))
 	must(t, err)
+	s := patient{raw}
 	node, err := s.nodes.get(rootID).node.(vfs.Dir).Make(t.Context(), "f", vfs.New{Kind: vfs.KindFile})
 	must(t, err)
 	a, err := node.Attr(t.Context())
@@ -401,9 +464,6 @@ func TestReadAndWrite_AllocateNothing(t *testing.T) {
 		t.Errorf("Writev allocates %v times", k)
 	}
 }
-
-// quiet is a tree as it is.
-type quiet struct{ vfs.FS }
 
 // nothing is a handle without content.
 type nothing struct{ vfs.Handle }

@@ -60,6 +60,40 @@ func (s *server) Statx(cancel <-chan struct{}, in *gofuse.StatxIn, out *gofuse.S
 	return gofuse.OK
 }
 
+// Statx is as server's, for a caller that may be interrupted.
+func (p patient) Statx(cancel <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) gofuse.Status {
+	st := p.server.Statx(cancel, in, out)
+	if st != gofuse.EINTR {
+		return st
+	}
+	return p.again(cancel, in.Pid, func(c <-chan struct{}) gofuse.Status { return p.server.Statx(c, in, out) })
+}
+
+// beingKilled reports whether the thread has a SIGKILL before it, as the kernel gives to every
+// thread of a process that a signal is to end. Of a thread that cannot be looked at
+// it says yes: it is gone, or nobody can tell.
+func beingKilled(tid uint32) bool {
+	if tid == 0 {
+		return false // the kernel itself, or a process outside this container
+	}
+	b, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(tid), 10) + "/status")
+	return err != nil || killPending(string(b))
+}
+
+// killPending reads a status file of proc(5).
+func killPending(status string) bool {
+	for line := range strings.Lines(status) {
+		name, mask, _ := strings.Cut(line, ":")
+		if name != "SigPnd" && name != "ShdPnd" {
+			continue
+		}
+		if set, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64); err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // directFlags are the flags of mount(2) where root mounts without a helper program.
 func directFlags(readOnly bool) uintptr {
 	f := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
