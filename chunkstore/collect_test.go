@@ -319,12 +319,13 @@ func TestStore_ReaderFollowsAChunkThatMoves(t *testing.T) {
 	ref := put(t, s, text(1, 100))
 	flush(t, s)
 	for round := range 3 {
-		moved := false
+		moved, busy := 0, false
 		bucket.get = func(blob.Name, int64, int64) {
-			if moved {
+			if moved == 3 || busy { // three times within one Get
 				return
 			}
-			moved = true
+			moved, busy = moved+1, true
+			defer func() { busy = false }()
 			if err := s.lockMaintenance(t.Context()); err != nil {
 				t.Error(err)
 				return
@@ -334,7 +335,7 @@ func TestStore_ReaderFollowsAChunkThatMoves(t *testing.T) {
 				t.Errorf("rewrite: got %v, %v", r.removed, err)
 			}
 		}
-		if got, err := s.Get(t.Context(), nil, ref); err != nil || !bytes.Equal(got, text(1, 100)) || !moved {
+		if got, err := s.Get(t.Context(), nil, ref); err != nil || !bytes.Equal(got, text(1, 100)) || moved != 3 {
 			t.Fatalf("round %d: got %v; moved: %v", round, err, moved)
 		}
 	}

@@ -445,3 +445,18 @@ func TestOpen_KindsOfBlobsAreToldApart(t *testing.T) {
 		wantError(t, string(c)+" with the key of heads", err, ErrTampered)
 	}
 }
+
+// A5: a member has the keys of the drive, but not those of another member: it cannot write in its name.
+func TestPoll_AMemberCannotForgeAnothersHead(t *testing.T) {
+	p := newPair(t)
+	b := p.ra.known[p.b.device.ID()]
+	forged := Head{
+		Device: p.b.device.ID(), Seq: 3, Prev: b.hash, Epoch: 1, Root: root(66), Context: seen(9),
+		Members: p.ra.members.Mark(), Time: noon,
+	}
+	_, blob, err := seal(&Options{Ring: p.a.account.Ring, Device: p.a.device, Entropy: zeros{}}, forged)
+	wantError(t, "seal", err, nil)
+	put(t, p.Bucket, p.name(p.b, 3), blob)
+	expect(t, "signed by another", p.ra, ErrTampered, p.b)
+	wantError(t, "verify", findings(t, p.ra)[p.name(p.b, 3)], ErrTampered)
+}

@@ -174,6 +174,30 @@ func TestMove_AnotherOneAfterAnErrorSeesWhatWasStored(t *testing.T) {
 	move(t, r, 3)
 }
 
+// A head that was put when the process died may be seen and yet not be durable. Before it counts as
+// the newest it is put once more.
+func TestOpen_PutsAHeadAgainThatMayNotBeDurable(t *testing.T) {
+	b, n := newNode(t)
+	f := &faulty{Bucket: b}
+	n.bucket = f
+	r := n.mustOpen(t)
+	move(t, r, 1)
+	f.after = func() error { return errCut }
+	_, err := r.Move(t.Context(), root(1), root(2), seen(2), noon)
+	wantError(t, "move", err, errCut)
+	puts := 0
+	f.after = func() error { puts++; return nil }
+	n.db = n.db.(*lossyDB).crashed()
+	r = n.mustOpen(t)
+	if puts != 1 || newest(t, r) != 2 {
+		t.Errorf("%d puts, head at %d", puts, newest(t, r))
+	}
+	r = n.mustOpen(t)
+	if puts != 1 || newest(t, r) != 2 {
+		t.Errorf("once more: %d puts, head at %d", puts, newest(t, r))
+	}
+}
+
 func TestPrune_LeavesTheNewest(t *testing.T) {
 	b, n := newNode(t)
 	other := n.enroll(t, keys.Writer)
