@@ -275,7 +275,7 @@ const (
 	seekHole = 4
 )
 
-// Lseek finds data or a hole. The kernel does not write its gathered pages before it
+// Lseek finds data or a hole. The kernel does not write its gathered or mapped pages before it
 // asks, so the tree would take them for a hole; they are called in first.
 func (s *server) Lseek(cancel <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) gofuse.Status {
 	f := s.files.get(in.Fh)
@@ -291,7 +291,7 @@ func (s *server) Lseek(cancel <-chan struct{}, in *gofuse.LseekIn, out *gofuse.L
 	default:
 		return gofuse.EINVAL
 	}
-	if s.writeback && f.n.writers.Load() > 0 {
+	if f.n.writers.Load() > 0 {
 		// This thread waits in the kernel while others of this server take the
 		// writes; none of them waits for an lseek.
 		if st := s.kernel.InodeNotify(f.n.id, 0, 0); st != gofuse.OK && st != gofuse.ENOENT {

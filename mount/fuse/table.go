@@ -22,7 +22,7 @@ type inode struct {
 	ino  uint64
 	kind vfs.Kind
 
-	writers atomic.Int32 // open handles that may write: while there are any, the kernel may hold unwritten pages
+	writers atomic.Int32 // open handles that may write: while there are any, the kernel may hold unwritten pages (gathered writes, or maps)
 	noCaps  absence      // of file capabilities
 	noACL   absence      // of the default ACL of a directory
 
