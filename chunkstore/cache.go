@@ -102,37 +102,38 @@ const segmentOverhead = 256
 
 // get returns segment no of ref. If neither it nor someone's loading of it is
 // there, it has load load it, and with it up to ahead segments that follow and are
-// not there either, in one step. load fills in the plain bytes of each.
-func (c *segmentCache) get(ctx context.Context, ref chunk.Ref, no, ahead int, load func(no int, plain [][]byte) error) ([]byte, error) {
+// not there either, in one step; those are returned as next. load fills in the plain
+// bytes of each.
+func (c *segmentCache) get(ctx context.Context, ref chunk.Ref, no, ahead int, load func(no int, plain [][]byte) error) (plain []byte, next [][]byte, err error) {
 	for {
 		c.mu.Lock()
 		key := segmentKey{ref, no}
 		if p, ok := c.lru.get(key); ok {
 			c.mu.Unlock()
-			return p, nil
+			return p, nil, nil
 		}
 		f, ok := c.flights[key]
 		if !ok {
 			run := c.takeOffLocked(ref, no, ahead)
 			c.mu.Unlock()
-			c.fly(ref, no, run, load)
-			return run[0].plain, run[0].err
+			all, err := c.fly(ref, no, run, load)
+			return all[0], all[1:], err
 		}
 		c.mu.Unlock()
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 		if f.err == nil {
-			return f.plain, nil
+			return f.plain, nil, nil
 		}
 		// The one who loaded may just have lost interest.
 		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
-			return nil, f.err
+			return nil, nil, f.err
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
@@ -157,7 +158,7 @@ func (c *segmentCache) takeOffLocked(ref chunk.Ref, no, ahead int) []*flight {
 	return run
 }
 
-func (c *segmentCache) fly(ref chunk.Ref, no int, run []*flight, load func(int, [][]byte) error) {
+func (c *segmentCache) fly(ref chunk.Ref, no int, run []*flight, load func(int, [][]byte) error) ([][]byte, error) {
 	plain := make([][]byte, len(run))
 	err := load(no, plain)
 	c.mu.Lock()
@@ -171,6 +172,7 @@ func (c *segmentCache) fly(ref chunk.Ref, no int, run []*flight, load func(int, 
 		}
 		close(f.done)
 	}
+	return plain, err
 }
 
 // layouts is how many layouts of chunks are kept, of some 1.2 KiB each.

@@ -188,7 +188,7 @@ func (s *Store) Get(ctx context.Context, dst []byte, ref chunk.Ref) ([]byte, err
 		return dst, fmt.Errorf("get chunk: %w", err)
 	}
 	if ref.Size <= seal.SegmentSize {
-		p, err := s.segment(ctx, ref, 0, 0)
+		p, _, err := s.segment(ctx, ref, 0, 0)
 		if err != nil {
 			return dst, fmt.Errorf("get %s: %w", ref, err)
 		}
@@ -241,11 +241,17 @@ func (s *Store) ReadAt(ctx context.Context, ref chunk.Ref, p []byte, off int64) 
 	end := min(off+int64(len(p)), int64(ref.Size))
 	last := int((end - 1) / seal.SegmentSize)
 	n := 0
+	var next [][]byte
 	for off < end {
 		no := int(off / seal.SegmentSize)
-		plain, err := s.segment(ctx, ref, no, min(last-no, readAhead-1))
-		if err != nil {
-			return n, fmt.Errorf("read %s: %w", ref, err)
+		var plain []byte
+		if len(next) > 0 {
+			plain, next = next[0], next[1:]
+		} else {
+			var err error
+			if plain, next, err = s.segment(ctx, ref, no, min(last-no, readAhead-1)); err != nil {
+				return n, fmt.Errorf("read %s: %w", ref, err)
+			}
 		}
 		c := copy(p[n:], plain[off-int64(no)*seal.SegmentSize:])
 		n += c
@@ -257,11 +263,12 @@ func (s *Store) ReadAt(ctx context.Context, ref chunk.Ref, p []byte, off int64) 
 	return n, nil
 }
 
-// segment returns the plain bytes of segment no, from the cache if it can. The
-// chunk of 0 bytes has segment 0, too, which is empty.
-func (s *Store) segment(ctx context.Context, ref chunk.Ref, no, ahead int) ([]byte, error) {
+// segment returns the plain bytes of segment no, from the cache if it can, and of
+// those after it that were loaded with it, at most ahead. The chunk of 0 bytes has
+// segment 0, too, which is empty.
+func (s *Store) segment(ctx context.Context, ref chunk.Ref, no, ahead int) (plain []byte, next [][]byte, err error) {
 	if err := s.checkOpen(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return s.cache.get(ctx, ref, no, ahead, func(no int, plain [][]byte) error {
 		return s.with(ctx, ref.ID, func(src source) error {

@@ -252,7 +252,7 @@ func TestStore_ShapesTellNothing(t *testing.T) {
 	for name, n := range map[string]int{"one file": 1 << 20, "many files": 100_000} {
 		bucket := mem.New()
 		s := openStore(t, bucket, newCrashKV())
-		for left := 100_000_000; left > 0; left -= n {
+		for left := 70_000_000; left > 0; left -= n {
 			put(t, s, randomBytes(r, min(n, left)))
 		}
 		flush(t, s)

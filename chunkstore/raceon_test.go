@@ -1,0 +1,5 @@
+//go:build race
+
+package chunkstore
+
+const raceEnabled = true // the detector allocates, too
