@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,8 +25,9 @@ type app struct {
 	json    bool
 	quiet   bool
 	si      bool
-	served  bool // this process was a daemon, which ends by a signal
-	began   bool // the verb was found and its arguments are right
+	wait    time.Duration // for another process that has the drive open
+	served  bool          // this process was a daemon, which ends by a signal
+	began   bool          // the verb was found and its arguments are right
 
 	home     home.Home
 	joinFrom string // init --from
@@ -65,7 +67,7 @@ func (a *app) root() *cobra.Command {
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.flagsFromEnv(cmd.Flags()); err != nil {
 				return err
@@ -81,6 +83,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.homeDir, "home", "", "the one `folder` in which all of this device lies (SHEAF_HOME)")
 	f.BoolVar(&a.json, "json", false, "print JSON: one object, or one a line with its \"kind\"")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing that was not asked for")
+	f.DurationVar(&a.wait, "lock-wait", 10*time.Second, "how `long` to wait for another sheaf command that has the drive open")
 	f.BoolVar(&a.si, "si", false, "sizes in kB and MB and not in KiB and MiB")
 	c.AddCommand(
 		a.upCmd(), a.initCmd(), a.mountCmd(), a.umountCmd(), a.stopCmd(), a.statusCmd(), a.waitCmd(), a.doctorCmd(),

@@ -40,7 +40,7 @@ type daemon struct {
 
 // serve takes the lock, clears away what a killed daemon left, and begins to serve.
 func (a *app) serve(ctx context.Context) (*daemon, error) {
-	lock, err := a.home.Lock(ctx, lockWait)
+	lock, err := a.home.Lock(ctx, a.wait)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (a *app) startDaemon(ctx context.Context) (s *session, started bool, err er
 		return nil, false, fmt.Errorf("start daemon: %w", err)
 	}
 	defer func() { _ = log.Close() }()
-	args := []string{"daemon"}
+	args := []string{"daemon", "--lock-wait", a.wait.String()}
 	if a.home.Dir != "" {
 		args = append(args, "--home", a.home.Dir)
 	}

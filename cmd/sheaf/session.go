@@ -13,9 +13,6 @@ import (
 	"github.com/sheaf-drive/sheaf/api/service"
 )
 
-// lockWait is how long a verb waits for another that has the drive open for itself.
-const lockWait = 10 * time.Second
-
 // sessionURL is where a handler is, over a connection that leads to it anyway.
 const sessionURL = "http://sheaf"
 
@@ -48,7 +45,7 @@ func (a *app) dial(ctx context.Context) *session {
 
 // connect returns a session: with the daemon or, where none runs, in process under the lock.
 func (a *app) connect(ctx context.Context) (*session, error) {
-	for end := time.Now().Add(lockWait); ; {
+	for end := time.Now().Add(a.wait); ; {
 		if s := a.dial(ctx); s != nil {
 			return s, nil
 		}

@@ -16,10 +16,11 @@ import (
 // fewWatches is how many inotify watches are too few for a tree of some size.
 const fewWatches = 65536
 
-// dead reports whether dir is a mount whose process is gone.
+// dead reports whether dir is a mount whose process is gone. The kernel may know the attributes of a dead
+// mount by heart for long, but its room it has to ask for.
 func dead(dir string) bool {
-	_, err := os.Lstat(dir)
-	return errors.Is(err, unix.ENOTCONN)
+	var s unix.Statfs_t
+	return errors.Is(unix.Statfs(dir, &s), unix.ENOTCONN)
 }
 
 // clearDead takes a mount away whose process is gone, and reports whether there was one.

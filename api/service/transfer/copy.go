@@ -202,6 +202,8 @@ func (c *copier) dir(ctx context.Context, n node) error {
 	if c.o.DryRun {
 		if missing {
 			c.p.act("make directory " + n.path)
+		} else {
+			c.p.skip()
 		}
 		return nil
 	}
@@ -210,6 +212,9 @@ func (c *copier) dir(ctx context.Context, n node) error {
 			return err
 		}
 		c.p.act("make directory " + n.path)
+	}
+	if !missing {
+		c.p.skip()
 	}
 	if missing || n.path != "" {
 		c.dirs = append(c.dirs, n)
@@ -366,11 +371,11 @@ func (c *copier) keep(ctx context.Context, p string) error {
 	if c.o.KeepReplaced == nil {
 		return nil
 	}
-	dir, name := path.Split(p)
+	name := c.to.Name(p)
 	for i := range 1000 {
-		to := dir + c.o.KeepReplaced(name, i)
+		to := c.o.KeepReplaced(name, i)
 		if !c.o.DryRun {
-			err := c.to.Move(ctx, p, to)
+			err := c.to.Rename(ctx, p, to)
 			if errors.Is(err, fs.ErrExist) {
 				continue
 			}
@@ -378,7 +383,7 @@ func (c *copier) keep(ctx context.Context, p string) error {
 				return err
 			}
 		}
-		c.p.rename(p, to)
+		c.p.rename(name, to)
 		return nil
 	}
 	return fs.ErrExist

@@ -286,18 +286,17 @@ func setAttr(ctx context.Context, n vfs.Node, it Item, x []Xattr) error {
 	return err
 }
 
-// Move implements Target.
-func (d *Drive) Move(ctx context.Context, old, p string) error {
-	from, name, err := vfs.WalkParent(ctx, d.fsys, d.at(old))
+// Rename implements Target.
+func (d *Drive) Rename(ctx context.Context, p, name string) error {
+	dir, old, err := vfs.WalkParent(ctx, d.fsys, d.at(p))
 	if err != nil {
 		return err
 	}
-	to, newName, err := vfs.WalkParent(ctx, d.fsys, d.at(p))
-	if err != nil {
-		return err
-	}
-	return from.Rename(ctx, name, to, newName, vfs.RenameNoReplace)
+	return dir.Rename(ctx, old, dir, name, vfs.RenameNoReplace)
 }
+
+// Name implements Target.
+func (d *Drive) Name(p string) string { return path.Base(d.at(p)) }
 
 // Sync implements Target.
 func (d *Drive) Sync(ctx context.Context) error { return d.fsys.Sync(ctx) }

@@ -314,12 +314,18 @@ func (l *Local) setAttr(name string, it Item, x []Xattr) error {
 	return setTimes(l.root, name, it)
 }
 
-// Move implements Target, for files.
-func (l *Local) Move(ctx context.Context, old, p string) error {
-	if err := l.root.Link(l.at(old), l.at(p)); err != nil {
+// Rename implements Target, for files.
+func (l *Local) Rename(ctx context.Context, p, name string) error {
+	old := l.at(p)
+	if err := l.root.Link(old, filepath.Join(filepath.Dir(old), name)); err != nil {
 		return err
 	}
-	return l.root.Remove(l.at(old))
+	return l.root.Remove(old)
+}
+
+// Name implements Target.
+func (l *Local) Name(p string) string {
+	return filepath.Base(filepath.Join(l.full, filepath.FromSlash(p)))
 }
 
 // Sync implements Target. Files that replaced others are durable already; the rest the system

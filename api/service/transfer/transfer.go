@@ -93,8 +93,11 @@ type Target interface {
 	// SetAttr gives a node the mode, owner, times and extended attributes of it, as far as
 	// the place and this user's rights go.
 	SetAttr(ctx context.Context, path string, it Item, x []Xattr) error
-	// Move renames old, and fails with fs.ErrExist if path is taken.
-	Move(ctx context.Context, old, path string) error
+	// Rename gives what is at path another name in its directory, and fails with fs.ErrExist if
+	// that is taken. The top can be renamed too.
+	Rename(ctx context.Context, path, name string) error
+	// Name returns the name of what is at path in its directory.
+	Name(path string) string
 	// Sync returns when all is durable.
 	Sync(ctx context.Context) error
 }

@@ -1,0 +1,166 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sheaf": main})
+}
+
+// The scripts of testdata are the command's contract with its users, to be read aloud.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata",
+		RequireUniqueNames: true,
+		Setup: func(e *testscript.Env) error {
+			home := filepath.Join(e.WorkDir, "home")
+			e.Vars = append(e.Vars, "SHEAF_HOME="+home, "TZ=UTC")
+			e.Defer(func() { stopDaemon(t, home, filepath.Join(e.WorkDir, "home2")) })
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "fuse":
+				c := checkMountable()
+				return c, nil
+			case "root":
+				return os.Geteuid() == 0, nil
+			}
+			return false, errors.New("unknown condition")
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": exits, "word": wordOf, "until": until, "killdaemon": killDaemon, "damage": damage,
+		},
+	})
+}
+
+// stopDaemon ends what a failed script left running.
+func stopDaemon(t *testing.T, homes ...string) {
+	for _, home := range homes {
+		cmd := exec.Command("sheaf", "stop", "--force")
+		cmd.Env = append(os.Environ(), "SHEAF_HOME="+home)
+		out, err := cmd.CombinedOutput()
+		var e *exec.ExitError
+		if err != nil && (!errors.As(err, &e) || e.ExitCode() != 14) {
+			t.Errorf("stop the daemon of %s: %v: %s", home, err, out)
+		}
+	}
+}
+
+// exits: exits CODE COMMAND ARGS... runs a command, which must exit with that code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var e *exec.ExitError
+	if errors.As(err, &e) {
+		got = e.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	ts.Logf("[stdout]\n%s[stderr]\n%s", ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// wordOf: word VAR KEY sets VAR to the text, without blanks or quotes at its ends, that follows KEY in the
+// first JSON object of the last output.
+func wordOf(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: word VAR KEY")
+	}
+	out := ts.ReadFile("stdout")
+	_, rest, ok := strings.Cut(out, `"`+args[1]+`":"`)
+	text, _, end := strings.Cut(rest, `"`)
+	if !ok || !end {
+		ts.Fatalf("no %q in %s", args[1], out)
+	}
+	ts.Setenv(args[0], text)
+}
+
+// until: until COMMAND ARGS... repeats a command until it succeeds, for at most ten seconds.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	end := time.Now().Add(10 * time.Second)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if (err == nil) != neg {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("not in time: %v\n%s", err, ts.ReadFile("stderr"))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// killDaemon: killdaemon kills the daemon of the home as a crash would, and returns when it is gone.
+func killDaemon(ts *testscript.TestScript, _ bool, _ []string) {
+	b, err := os.ReadFile(filepath.Join(ts.Getenv("SHEAF_HOME"), "data", "process.lock"))
+	ts.Check(err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+	for end := time.Now().Add(10 * time.Second); syscall.Kill(pid, 0) == nil && !zombie(pid); {
+		if time.Now().After(end) {
+			ts.Fatalf("process %d does not go", pid)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// zombie reports whether a process has ended, and only its parent has not noticed.
+func zombie(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, after, ok := strings.Cut(string(b), ") ")
+	return err == nil && ok && strings.HasPrefix(after, "Z")
+}
+
+// damage: damage FOLDER flips one bit in the midst of the biggest file below it.
+func damage(ts *testscript.TestScript, _ bool, args []string) {
+	var big string
+	var size int64
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().IsRegular() && info.Size() > size {
+			big, size = path, info.Size()
+		}
+		return err
+	}))
+	b, err := os.ReadFile(big)
+	ts.Check(err)
+	b[4096] ^= 4
+	ts.Check(os.Chmod(big, 0o600))
+	ts.Check(os.WriteFile(big, b, 0o600))
+}
+
+// checkMountable reports whether this user can mount here.
+func checkMountable() bool {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	_, err = exec.LookPath("fusermount3")
+	return os.Geteuid() == 0 || err == nil
+}
