@@ -275,3 +275,33 @@ func TestOpenBlob_IsBoundToKeyKindNameAndEveryBit(t *testing.T) {
 		t.Error("a blob that is too long is sealed")
 	}
 }
+
+// One slot has one encoding: a record with a part missing, or with one too many, is none.
+func TestParseSlot_RefusesPartsThatDoNotBelong(t *testing.T) {
+	s, err := newSlot(DriveID{1}, PassphraseSlot, cheap, entropy(1))
+	wantError(t, "new slot", err, nil)
+	frame := func(body []byte) []byte {
+		b := make([]byte, maxSlot)
+		copy(b, slotMagic)
+		b[len(slotMagic)+3], b[len(slotMagic)+2] = byte(len(body)), byte(len(body)>>8)
+		copy(b[slotHead:], body)
+		return b
+	}
+	whole := s.encode(slotWhole)
+	if _, ok := parseSlot(frame(whole)); !ok {
+		t.Fatal("the whole is refused")
+	}
+	for part := slotClear; part < slotWhole; part++ {
+		if _, ok := parseSlot(frame(s.encode(part))); ok {
+			t.Errorf("part %d is accepted", part)
+		}
+	}
+	at := 1 + 2 + (1 + 17) + (1 + 17) + 1 // where the type is
+	if whole[at] != byte(PassphraseSlot) {
+		t.Fatalf("got type %d", whole[at])
+	}
+	whole[at] = byte(RecoverySlot)
+	if _, ok := parseSlot(frame(whole)); ok {
+		t.Error("recovery words with a cost are accepted")
+	}
+}

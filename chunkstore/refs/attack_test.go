@@ -460,3 +460,47 @@ func TestPoll_AMemberCannotForgeAnothersHead(t *testing.T) {
 	expect(t, "signed by another", p.ra, ErrTampered, p.b)
 	wantError(t, "verify", findings(t, p.ra)[p.name(p.b, 3)], ErrTampered)
 }
+
+// T-A12: an entry of the members log that a Poll has seen is remembered after a restart.
+func TestPoll_RemembersTheMembersLog(t *testing.T) {
+	p := newPair(t)
+	p.a.enroll(t, keys.Writer)
+	wantError(t, "poll", p.ra.Poll(t.Context()), nil)
+	remove(t, p.Bucket, membersAt(t, p.Bucket, 3)...)
+	_, err := p.a.open(t)
+	wantError(t, "cut while it was down", err, ErrRollback)
+}
+
+// T-A20c where the forked head is not the newest any more.
+func TestPoll_AForkFurtherBackIsFound(t *testing.T) {
+	p := newPair(t)
+	world := p.Clone()
+	copied, far := p.a, p.b
+	copied.bucket, copied.db = world, p.a.db.(*lossyDB).crashed()
+	far.bucket = world
+	if _, err := copied.mustOpen(t).Move(t.Context(), root(3), root(9), nil, noon); err != nil {
+		t.Fatal(err)
+	}
+	move(t, far.mustOpen(t), 3) // names the other head 4
+	move(t, p.ra, 4)
+	move(t, p.ra, 5)
+	put(t, p.Bucket, p.name(p.b, 3), get(t, world, p.name(p.b, 3)))
+	wantError(t, "poll", p.a.enroll(t, keys.Writer).mustOpen(t).Poll(t.Context()), ErrFork)
+}
+
+// R3 for this device's own newest head: a copy of it put another one over it.
+func TestOpen_AnotherHeadOverTheOwnNewestIsAFork(t *testing.T) {
+	p := newPair(t)
+	own := p.ra.known[p.a.device.ID()]
+	other := own.Head
+	other.Root = root(77)
+	_, b, err := seal(&Options{Ring: p.a.account.Ring, Device: p.a.device, Entropy: zeros{}}, other)
+	wantError(t, "seal", err, nil)
+	put(t, p.Bucket, p.name(p.a, 3), b)
+	_, err = p.a.open(t)
+	wantError(t, "open", err, ErrFork)
+	wantError(t, "poll", p.ra.Poll(t.Context()), ErrFork)
+	_, err = p.ra.Move(t.Context(), root(3), root(4), nil, noon)
+	wantError(t, "move", err, ErrFork)
+	wantError(t, "verify", findings(t, p.ra)[p.name(p.a, 3)], ErrFork)
+}
