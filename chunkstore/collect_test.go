@@ -41,11 +41,11 @@ func TestSweep_RemovesInTwoPhases(t *testing.T) {
 		t.Fatalf("first cycle: got %+v", r)
 	}
 	wantChunk(t, s, dead, text(2, 9000))
-	r = sweepAll(t, s, gc.Options{Now: day(1).Now, Grace: -1}, live)
+	r = sweepAll(t, s, gc.Options{Now: day(1).Now, Grace: gc.DefaultGrace}, live)
 	if r.Removed != 0 || r.Waiting != 1 || r.Condemned != 0 {
 		t.Fatalf("second cycle, within the grace time: got %+v", r)
 	}
-	r = sweepAll(t, s, gc.Options{Now: day(8).Now, Grace: -1}, live)
+	r = sweepAll(t, s, gc.Options{Now: day(8).Now, Grace: gc.DefaultGrace}, live)
 	if r.Removed != 1 || r.PacksRemoved != 1 || r.PacksWritten != 1 {
 		t.Fatalf("third cycle, after the grace time: got %+v", r)
 	}

@@ -24,7 +24,8 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 )
 
-// DefaultGrace is how long a chunk stays condemned before it may go.
+// DefaultGrace is how long a chunk should stay condemned before it may go, where other
+// devices may be about to refer to it.
 const DefaultGrace = 7 * 24 * time.Hour
 
 // RepackShare is the dead share of a pack, 0 to 1, above which it is written again.
@@ -32,8 +33,9 @@ const RepackShare = 0.25
 
 // Options say how a Sweep decides.
 type Options struct {
-	// Grace is how long a chunk must have been condemned before it goes; 0 for no
-	// wait but that for a later cycle, and negative for DefaultGrace.
+	// Grace is how long a chunk must have been condemned before it goes. With 0 there
+	// is no wait but that for a later cycle: right only where the caller knows that
+	// nobody is still writing what he put before the last cycle began.
 	Grace time.Duration
 	// Now is the time to go by; the zero Time for the clock's.
 	Now time.Time
@@ -41,11 +43,7 @@ type Options struct {
 
 // Ripe reports whether a chunk that is not marked in this cycle may go.
 func (o Options) Ripe(c index.Condemned, cycle uint64) bool {
-	grace := o.Grace
-	if grace < 0 {
-		grace = DefaultGrace
-	}
-	return c.Cycle < cycle && !o.Now.Before(c.At.Add(grace))
+	return c.Cycle < cycle && !o.Now.Before(c.At.Add(o.Grace))
 }
 
 // A Report is what a Sweep did and found.

