@@ -485,7 +485,15 @@ func TestPoll_AForkFurtherBackIsFound(t *testing.T) {
 	move(t, p.ra, 4)
 	move(t, p.ra, 5)
 	put(t, p.Bucket, p.name(p.b, 3), get(t, world, p.name(p.b, 3)))
-	wantError(t, "poll", p.a.enroll(t, keys.Writer).mustOpen(t).Poll(t.Context()), ErrFork)
+	c := p.a.enroll(t, keys.Writer)
+	for range 2 { // also after a restart
+		rc := c.mustOpen(t)
+		for range 2 { // and it does not go away by itself
+			expect(t, "poll", rc, ErrFork, p.a)
+		}
+		_, err := rc.Move(t.Context(), root(0), root(1), nil, noon)
+		wantError(t, "move", err, ErrFork)
+	}
 }
 
 // R3 for this device's own newest head: a copy of it put another one over it.

@@ -304,18 +304,21 @@ func (r *Refs) agree(ctx context.Context, by Head, s Seen, k known) error {
 		return fmt.Errorf("%w: %s has seen %s, which is not shown", ErrIncomplete, by.Device, name)
 	case k.Seq == s.Mark.Seq && k.hash != s.Mark.Hash:
 		return fmt.Errorf("%w: %s has seen another %s", ErrFork, by.Device, name)
-	case k.Seq == s.Mark.Seq || r.known[by.Device].hash == by.hash:
-		return nil // an old head's word was checked when it was new
+	case k.Seq == s.Mark.Seq:
+		return nil
+	}
+	word := [2]keys.DeviceID{by.Device, s.Device}
+	if r.agreed[word] == s.Mark {
+		return nil
 	}
 	h, _, err := r.read(ctx, s.Device, s.Mark.Seq)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // pruned
-	case err != nil:
+	case err != nil && !errors.Is(err, fs.ErrNotExist): // one that is not there was pruned
 		return err
-	case h.hash != s.Mark.Hash:
+	case err == nil && h.hash != s.Mark.Hash:
 		return fmt.Errorf("%w: %s has seen another %s", ErrFork, by.Device, name)
 	}
+	r.agreed[word] = s.Mark
 	return nil
 }
 

@@ -82,7 +82,8 @@ type Refs struct {
 	turn chan struct{} // holds one token; whoever has it may write
 
 	// Only whoever has the turn uses these.
-	next *known // put by a Move that ended in an error: it may be in the Bucket or not
+	next   *known                         // put by a Move that ended in an error: it may be in the Bucket or not
+	agreed map[[2]keys.DeviceID]keys.Mark // the word of one device on another's head that was found true
 
 	mu      sync.Mutex // guards what follows
 	members *keys.Members
@@ -116,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Refs, error) {
 		turn:    make(chan struct{}, 1),
 		members: o.Members,
 		known:   map[keys.DeviceID]known{}, faults: map[keys.DeviceID]error{},
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), agreed: map[[2]keys.DeviceID]keys.Mark{},
 	}
 	r.turn <- struct{}{}
 	if err := checkWriter(o.Members, r.id); err != nil {
