@@ -240,6 +240,9 @@ func parseNode(kind chunk.Kind, plain []byte) (*node, error) {
 	if r.Err() == nil && (count == 0 || count > most) {
 		r.Fail("%d items in a node", count)
 	}
+	if r.Err() == nil && n.level == 0 && kind == chunk.Dir {
+		n.entries, n.raw = make([]Entry, 0, count), make([][]byte, 0, count)
+	}
 	for i := 0; i < count && r.Err() == nil; i++ {
 		switch {
 		case n.level > 0:

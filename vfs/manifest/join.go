@@ -20,11 +20,11 @@ import (
 // Device, Time and Mark of the result are zero: they are the caller's to set. Files and
 // Bytes are right if they were in a.
 func Join(ctx context.Context, st Store, a, b Snapshot) (Snapshot, error) {
-	out := Snapshot{Context: a.Context.Join(b.Context), Lamport: max(a.Lamport, b.Lamport)}
-	if inA, inB := a.Context.Includes(b.Context), b.Context.Includes(a.Context); seeded != bugNoShortcut && inA != inB {
+	out := Snapshot{Context: a.Context.Join(b.Context), Lamport: max(a.Lamport, b.Lamport), Top: joinTop(a, b)}
+	if inA, inB := a.Context.Includes(b.Context), b.Context.Includes(a.Context); seeded != bugNoShortcut && (inA != inB || inA && a.Root == b.Root && a.History == b.History) {
 		// A writer gives every state a dot of its own, so what has seen b's latest
 		// has all of b already, or has replaced it.
-		if inB {
+		if !inA {
 			a = b
 		}
 		out.Root, out.History, out.Below, out.Files, out.Bytes = a.Root, a.History, a.Below, a.Files, a.Bytes
@@ -54,6 +54,27 @@ func Join(ctx context.Context, st Store, a, b Snapshot) (Snapshot, error) {
 	out.Root, out.Below = j.root, j.below
 	out.Files, out.Bytes = j.files.total(a.Files), j.bytes.total(a.Bytes)
 	return out, nil
+}
+
+// joinTop joins the attributes of the root by the rules of any directory.
+func joinTop(a, b Snapshot) Entry {
+	var recs [2][]record
+	for s, top := range [2]Entry{a.Top, b.Top} {
+		if top.Kind != 0 {
+			top.Name, top.ID = topName, topID
+			recs[s] = records(nil, &top, RootID)
+		}
+	}
+	keep := joinRecords(recs, [2]causal.Context{a.Context, b.Context})
+	if len(keep) == 0 { // no writer removes it
+		keep = append(recs[sideA], recs[sideB]...)
+	}
+	if len(keep) == 0 {
+		return Entry{}
+	}
+	top := entriesOf(keep, latestPlace(keep))[0]
+	top.Name, top.ID = "", RootID
+	return top
 }
 
 // errUnread says that a decision hangs on a directory that was not read because
@@ -344,31 +365,31 @@ func bytesOf(e *Entry) uint64 {
 	return uint64(e.Bytes)
 }
 
-// join returns the records of it that outlive the join: those that are on both sides, and
-// those that the other side has not seen.
+// join returns the records of it that outlive the join.
 func (j *joiner) join(it *item) []record {
 	var recs [2][]record
-	var dots [2]map[causal.Dot]bool
 	for s := range recs {
-		dots[s] = make(map[causal.Dot]bool)
 		for _, at := range it.at[s] {
 			recs[s] = records(recs[s], at.entry, at.dir)
 		}
-		for i := range recs[s] {
-			dots[s][recs[s][i].Dot] = true
-		}
 	}
+	return joinRecords(recs, j.seen)
+}
+
+// joinRecords returns, in the order of their Dots, the records that are on both sides, and
+// those that the other side has not seen.
+func joinRecords(recs [2][]record, seen [2]causal.Context) []record {
 	var keep []record
 	for s := range recs {
 		for i := range recs[s] {
 			dot := recs[s][i].Dot
-			switch other := dots[1-s][dot]; {
-			case seeded == bugNoCoverCheck, other && s == sideA, !other && !j.seen[1-s].Covers(dot):
+			other := slices.ContainsFunc(recs[1-s], func(r record) bool { return r.Dot == dot })
+			if other || !seen[1-s].Covers(dot) || seeded == bugNoCoverCheck {
 				keep = append(keep, recs[s][i])
 			}
 		}
 	}
-	slices.SortFunc(keep, func(a, b record) int { return a.Dot.Compare(b.Dot) })
+	slices.SortStableFunc(keep, func(a, b record) int { return a.Dot.Compare(b.Dot) })
 	return slices.CompactFunc(keep, func(a, b record) bool { return a.Dot == b.Dot })
 }
 

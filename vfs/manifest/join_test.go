@@ -54,12 +54,12 @@ func runSchedule(n uint64, bug writerBug) (*world, error) {
 		}
 	}
 	for _, d := range w.devices[1:] {
-		if a, b := w.devices[0].s, d.s; a.Root != b.Root || !a.Context.Equal(b.Context) || a.Files != b.Files || a.Bytes != b.Bytes {
+		if a, b := w.devices[0].s, d.s; !sameState(a, b) {
 			return w, fmt.Errorf("%w: I2, devices end with %v and %v", errViolated, a.Root, b.Root)
 		}
 	}
 	again, err := Join(context.Background(), w.st, w.devices[0].s, w.devices[1].s)
-	if err != nil || again.Root != w.devices[0].s.Root {
+	if err != nil || !sameState(again, w.devices[0].s) {
 		return w, fmt.Errorf("%w: I1 or I10, join is not idempotent: %w", errViolated, err)
 	}
 	return w, w.check()
@@ -83,7 +83,7 @@ func (w *world) associates() error {
 	if err != nil {
 		return err
 	}
-	if left.Root != right.Root {
+	if !sameState(left, right) {
 		return fmt.Errorf("%w: I1, join is not associative", errViolated)
 	}
 	return nil
@@ -186,3 +186,47 @@ func TestJoin_HoldsItsInvariantsOverRandomSchedules(t *testing.T) {
 	}
 }
 
+// G3: each of these seeded bugs is found by the schedules. The first seed of those given is the first
+// that finds it, of those from 0 on; SHEAF_SEARCH set looks for it anew.
+func TestJoin_SeededBugsAreFound(t *testing.T) {
+	defer func() { seeded = bugNone }()
+	search := os.Getenv("SHEAF_SEARCH") != ""
+	for name, bug := range map[string]struct {
+		join   seededBug
+		writer writerBug
+		seed   uint64
+	}{
+		"join trusts equal Refs over a Stored":       {bugTrustRefs, writerRight, 0},
+		"join keeps what the other deleted":          {bugNoCoverCheck, writerRight, 0},
+		"join ignores the order of moves":            {bugFirstPlace, writerRight, 0},
+		"join ignores Past":                          {bugNoPast, writerRight, 0},
+		"join forgets hidden records":                {bugDropHidden, writerRight, 0},
+		"join stores the place shown":                {bugShownPlace, writerRight, 0},
+		"join lets cycles stand":                     {bugNoCycles, writerRight, 0},
+		"join does not mark the way back":            {bugNoHold, writerRight, 0},
+		"join gives a name to the first":             {bugWrongWinner, writerRight, 0},
+		"join does not look who has a name":          {bugNoLookup, writerRight, 0},
+		"writer removes all siblings with an edit":   {bugNone, writerKillsAll, 0},
+		"writer rewrites with the place shown":       {bugNone, writerShownPlace, 0},
+		"writer uses a stamp twice":                  {bugNone, writerReusesStamps, 0},
+		"writer forgets what an edit replaced":       {bugNone, writerForgetsPast, 0},
+		"writer uses a dot twice":                    {bugNone, writerReusesDots, 0},
+		"writer moves below an exile as it is shown": {bugNone, writerNoSettle, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seeded = bug.join
+			from, n := bug.seed, uint64(1)
+			if search {
+				from, n = 0, schedules(t, 100_000)
+			}
+			for i := from; i < from+n; i++ {
+				_, err := runSchedule(i, bug.writer)
+				if err != nil {
+					t.Logf("seed %d: %v", i, err)
+					return
+				}
+			}
+			t.Errorf("%d schedules from seed %d on found nothing", n, from)
+		})
+	}
+}

@@ -165,6 +165,7 @@ type Snapshot struct {
 	Root chunk.Ref // the Dir at the top; zero: empty
 	// Top has the attributes of the root, which no directory has an entry of: an Entry with ID
 	// RootID, the empty Name, KindDir, and neither Node nor Below. Kind 0: nobody set any.
+	// Like any Entry it may hide records, and whoever writes a new one drops them.
 	Top     Entry
 	History chunk.Ref // the list of kept snapshots; zero: none
 	Context causal.Context

@@ -116,8 +116,12 @@ func (n *namer) entries() ([]Entry, error) {
 			losers = append(losers, loser{it, v})
 		}
 	}
-	for _, it := range d.kids { // those who had the names so far
-		e, err := n.unread(it.place.Name)
+	names := make([]string, 0, len(n.wanted))
+	for name := range n.wanted {
+		names = append(names, name)
+	}
+	for _, name := range names { // those who had the names so far
+		e, err := n.unread(name)
 		if err != nil {
 			return nil, err
 		}

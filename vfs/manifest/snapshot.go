@@ -27,7 +27,7 @@ const (
 )
 
 // The root has no entry in any directory. Its attributes are encoded like an entry with
-// this name and ID, which mean nothing.
+// this name and ID, which mean nothing; so are the records that it hides.
 const topName = "root"
 
 var topID = NodeID{15: 2}
@@ -78,7 +78,7 @@ func checkTop(e Entry) error {
 	if e.Kind == 0 {
 		return nil
 	}
-	if e.Kind != vfs.KindDir || e.Name != "" || e.ID != RootID || e.Stored != nil || len(e.Hidden) > 0 || e.Held ||
+	if e.Kind != vfs.KindDir || e.Name != "" || e.ID != RootID || e.Stored != nil || e.Held ||
 		e.Below != 0 || !e.Node.IsZero() || e.From != (NodeID{}) {
 		return fmt.Errorf("%w: root that is none", ErrMalformed)
 	}
