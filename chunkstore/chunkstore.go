@@ -139,6 +139,7 @@ type Store struct {
 	missed     time.Time // when a miss last caused a Refresh
 
 	cycle    *GC                    // the garbage collection under way
+	holds    map[*hold]struct{}     // those not released yet
 	dying    map[chunk.ID]struct{}  // chunks whose removal has begun
 	removals uint64                 // how many batches of removals have ended
 	revived  map[chunk.ID]struct{}  // condemned chunks that were put again; pardoned by the next Flush
@@ -174,7 +175,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		maint:   make(chan struct{}, 1), wake: make(chan struct{}, 1), changed: make(chan struct{}),
 		pending: map[chunk.ID]spot{}, pendingCID: map[seal.CID]chunk.ID{},
 		sealing: map[seal.CID]chan struct{}{}, uploads: map[*openPack]*attempt{}, leaving: map[pack.Name]struct{}{},
-		dying: map[chunk.ID]struct{}{}, revived: map[chunk.ID]struct{}{}, removed: map[pack.Name]struct{}{},
+		holds: map[*hold]struct{}{}, dying: map[chunk.ID]struct{}{}, revived: map[chunk.ID]struct{}{}, removed: map[pack.Name]struct{}{},
 	}
 	s.entropy.r = o.Entropy
 	s.workers.New = func() any { return newWorker(o.Keys.Seal, o.Suite, o.Level) }

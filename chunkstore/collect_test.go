@@ -523,3 +523,32 @@ func TestSweep_NewChunksOfTheCycleAreLive(t *testing.T) {
 		t.Fatalf("got %+v, %v, want the chunk live", r, err)
 	}
 }
+
+// A commit may be slower than any number of garbage collections.
+func TestHold_KeepsWhatIsPutUntilReleased(t *testing.T) {
+	s := openStore(t, mem.New(), newCrashKV())
+	before := put(t, s, text(9, 100))
+	known := put(t, s, text(8, 100))
+	flush(t, s)
+	release := s.Hold()
+	fresh := put(t, s, text(1, 100))
+	put(t, s, text(8, 100))
+	flush(t, s)
+	for n := range 3 {
+		sweepAll(t, s, day(n))
+	}
+	if r := sweepAll(t, s, day(3)); r.LiveChunks != 2 || r.Waiting != 0 {
+		t.Fatalf("got %+v, want the two chunks live that were put", r)
+	}
+	s.cache = newSegmentCache(0)
+	wantChunk(t, s, fresh, text(1, 100))
+	wantChunk(t, s, known, text(8, 100))
+	if ok, err := s.Has(t.Context(), before.ID); ok || err != nil {
+		t.Fatalf("a chunk put before the Hold: got %v, %v, want it gone", ok, err)
+	}
+	release()
+	release()
+	if r := sweepAll(t, s, day(4)); r.Condemned != 2 {
+		t.Fatalf("got %+v, want both condemned after the release", r)
+	}
+}

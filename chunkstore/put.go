@@ -181,10 +181,14 @@ func (s *Store) keep(ctx context.Context, id chunk.ID, removals uint64) (keeping
 	return mark(true), nil
 }
 
-// markLocked makes the chunk live in the garbage collection that is under way.
+// markLocked makes the chunk live in the garbage collection that is under way, and in
+// all that begin before the holds of now are released.
 func (s *Store) markLocked(id chunk.ID) {
 	if s.cycle != nil {
 		s.cycle.marks.Add(id)
+	}
+	for h := range s.holds {
+		h.put.Add(id)
 	}
 }
 

@@ -124,8 +124,12 @@ func TestStore_NoLiveChunkIsLostWhileAllIsInMotion(t *testing.T) {
 	all := t.Context()
 	for n := range uint64(3) {
 		run(n, func(rnd *rand.Rand) error { // writer
-			inWrite.RLock()
-			defer inWrite.RUnlock()
+			if n == 0 {
+				defer s.Hold()() // as long as it likes, over any number of cycles
+			} else {
+				inWrite.RLock()
+				defer inWrite.RUnlock()
+			}
 			m := map[chunk.Ref]string{}
 			for range 1 + rnd.IntN(6) {
 				plain := text(rnd.IntN(300), 100+rnd.IntN(2)*700)
@@ -135,6 +139,11 @@ func TestStore_NoLiveChunkIsLostWhileAllIsInMotion(t *testing.T) {
 				}
 				m[ref] = string(plain)
 				puts.Add(1)
+				if n == 0 {
+					for c := cycles.Load(); cycles.Load() < c+2 && rnd.IntN(2) == 0 && ctx.Err() == nil; {
+						time.Sleep(time.Millisecond) // so that some are as slow as two cycles
+					}
+				}
 			}
 			if rnd.IntN(3) == 0 {
 				if err := s.Flush(all); err != nil {

@@ -11,7 +11,8 @@
 //
 // Whoever puts the bytes of a condemned chunk again pardons it. So a chunk that
 // is put must be reachable before the second cycle after that begins, or before
-// the grace time is over, whichever is later.
+// the grace time is over, whichever is later. A writer that may take longer
+// holds what it puts: see Hold of the store.
 package gc
 
 import (
@@ -34,8 +35,8 @@ const RepackShare = 0.25
 // Options say how a Sweep decides.
 type Options struct {
 	// Grace is how long a chunk must have been condemned before it goes. With 0 there
-	// is no wait but that for a later cycle: right only where the caller knows that
-	// nobody is still writing what he put before the last cycle began.
+	// is no wait but that for a later cycle: right only where every writer holds what
+	// it puts until it is reachable.
 	Grace time.Duration
 	// Now is the time to go by; the zero Time for the clock's.
 	Now time.Time
