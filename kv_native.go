@@ -11,5 +11,9 @@ import (
 )
 
 func openKV(ctx context.Context, dir string, key [32]byte, log *slog.Logger) (kv.DB, error) {
-	return badgerkv.Open(ctx, badgerkv.Options{Dir: dir, Key: key[:], Log: log})
+	db, err := badgerkv.Open(ctx, badgerkv.Options{Dir: dir, Key: key[:], Log: log})
+	if err != nil {
+		return nil, err // and no interface with a nil *DB in it
+	}
+	return db, nil
 }

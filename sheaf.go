@@ -81,7 +81,7 @@ type Drive struct {
 	account *keys.Account
 	device  *keys.Device
 	db      kv.DB
-	store   *chunkstore.Store
+	store   treeStore
 	refs    *refs.Refs
 	tree    *live.FS
 
@@ -277,7 +277,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open local database: %w", err)
 	}
-	d.store, err = chunkstore.Open(ctx, chunkstore.Options{
+	d.store.Store, err = chunkstore.Open(ctx, chunkstore.Options{
 		Bucket: d.o.Bucket, KV: d.db, Suite: seal.Suite(d.account.Record.Suite), Level: seal.Fastest, Log: d.o.Log,
 		Keys: chunkstore.Keys{
 			Seal:    seal.Secrets{CID: ring.Derive(kdf.ChunkIDOwn), SIV: ring.Derive(kdf.FrameSIV), Chunk: ring.Derive(kdf.ChunkKey)},
@@ -458,7 +458,7 @@ func (d *Drive) closeParts(ctx context.Context) error {
 	if d.tree != nil {
 		errs = append(errs, d.tree.Close(ctx))
 	}
-	if d.store != nil {
+	if d.store.Store != nil {
 		errs = append(errs, d.store.Close(ctx))
 	}
 	if d.db != nil {
