@@ -81,6 +81,8 @@ func (f *FS) commit(ctx context.Context, keep func(now time.Time, current manife
 	if len(z.dirs) == 0 && keep == nil {
 		return nil
 	}
+	// What is stored from here on is named by nothing until the head has moved.
+	defer f.o.Store.Hold()()
 	next, kept, err := f.store(ctx, z, keep)
 	if err != nil {
 		f.unfreeze(z)

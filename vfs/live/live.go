@@ -39,6 +39,8 @@ type Store interface {
 	ReadAt(ctx context.Context, ref chunk.Ref, p []byte, off int64) (int, error)
 	// Flush returns when all that was Put is durable.
 	Flush(ctx context.Context) error
+	// Hold begins a span in which what is Put is kept though nothing refers to it yet.
+	Hold() (release func())
 }
 
 // Publish makes new the newest state of this device, durably. old is the state it

@@ -89,6 +89,8 @@ func (s *memStore) Flush(context.Context) error {
 	return nil
 }
 
+func (s *memStore) Hold() func() { return func() {} }
+
 // crash returns what is left of the store.
 func (s *memStore) crash() *memStore {
 	s.mu.Lock()

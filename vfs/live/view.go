@@ -340,30 +340,42 @@ type handle struct {
 	n    *node
 	flag vfs.OpenFlag
 
-	mu     sync.RWMutex // held for reading by each call, so that Close waits for them
+	mu     sync.Mutex
+	calls  int // under way
 	closed bool
 }
 
 // begin returns why a call that needs the given rights cannot go on. If it returns nil, the caller must
-// call h.mu.RUnlock.
+// call h.end. Close does not wait for calls under way: two handles that copy to each other while
+// they are closed would wait forever.
 func (h *handle) begin(need vfs.OpenFlag) error {
-	h.mu.RLock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	switch {
 	case h.closed:
-		h.mu.RUnlock()
 		return fs.ErrClosed
 	case h.flag&need != need:
-		h.mu.RUnlock()
 		return fs.ErrPermission
 	}
+	h.calls++
 	return nil
+}
+
+func (h *handle) end() {
+	h.mu.Lock()
+	h.calls--
+	last := h.closed && h.calls == 0
+	h.mu.Unlock()
+	if last {
+		h.v.f.release(h.n)
+	}
 }
 
 func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := h.begin(vfs.OpenRead); err != nil {
 		return 0, err
 	}
-	defer h.mu.RUnlock()
+	defer h.end()
 	return h.v.f.readAt(ctx, h.n, p, off)
 }
 
@@ -371,7 +383,7 @@ func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) 
 	if err := h.begin(vfs.OpenWrite); err != nil {
 		return 0, err
 	}
-	defer h.mu.RUnlock()
+	defer h.end()
 	n, err := h.v.f.writeAt(ctx, h.n, p, off)
 	if n > 0 {
 		h.v.tell(h.n, "")
@@ -383,7 +395,7 @@ func (h *handle) Truncate(ctx context.Context, size int64) error {
 	if err := h.begin(vfs.OpenWrite); err != nil {
 		return err
 	}
-	defer h.mu.RUnlock()
+	defer h.end()
 	_, err := h.v.f.setAttr(ctx, h.n, vfs.AttrChange{Set: vfs.SetSize, Size: size})
 	if err == nil {
 		h.v.tell(h.n, "")
@@ -395,7 +407,7 @@ func (h *handle) Allocate(ctx context.Context, mode vfs.AllocMode, off, n int64)
 	if err := h.begin(vfs.OpenWrite); err != nil {
 		return err
 	}
-	defer h.mu.RUnlock()
+	defer h.end()
 	err := h.v.f.allocate(ctx, h.n, mode, off, n)
 	if err == nil {
 		h.v.tell(h.n, "")
@@ -407,7 +419,7 @@ func (h *handle) Seek(ctx context.Context, off int64, whence vfs.Whence) (int64,
 	if err := h.begin(0); err != nil {
 		return 0, err
 	}
-	defer h.mu.RUnlock()
+	defer h.end()
 	return h.v.f.seek(ctx, h.n, off, whence)
 }
 
@@ -419,11 +431,11 @@ func (h *handle) CopyTo(ctx context.Context, off int64, dst vfs.Handle, dstOff, 
 	if err := h.begin(vfs.OpenRead); err != nil {
 		return 0, err
 	}
-	defer h.mu.RUnlock()
+	defer h.end()
 	if err := to.begin(vfs.OpenWrite); err != nil {
 		return 0, err
 	}
-	defer to.mu.RUnlock()
+	defer to.end()
 	done, err := h.v.f.copyTo(ctx, h.n, off, to.n, dstOff, n)
 	if done > 0 {
 		h.v.tell(to.n, "")
@@ -435,17 +447,20 @@ func (h *handle) Sync(ctx context.Context) error {
 	if err := h.begin(0); err != nil {
 		return err
 	}
-	defer h.mu.RUnlock()
+	defer h.end()
 	return plain{h.v, h.n}.Sync(ctx)
 }
 
 func (h *handle) Close(context.Context) error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
+	was, calls := h.closed, h.calls
+	h.closed = true
+	h.mu.Unlock()
+	if was {
 		return fs.ErrClosed
 	}
-	h.closed = true
-	h.v.f.release(h.n)
+	if calls == 0 {
+		h.v.f.release(h.n)
+	}
 	return nil
 }
