@@ -27,13 +27,13 @@ func number(t *testing.T, name string, other int) int {
 }
 
 func TestMounted_PassesTheSuite(t *testing.T) {
-	dir, _ := mounted(t)
+	dir := mounted(t)
 	mounttest.Run(t, dir)
 }
 
 // M1: random operations with memory maps against a model.
 func TestMounted_FilesAreWhatWasWritten(t *testing.T) {
-	dir, _ := mounted(t)
+	dir := mounted(t)
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("SHEAF_SEED"); s != "" {
 		var err error
@@ -56,7 +56,7 @@ func TestMounted_FilesAreWhatWasWritten(t *testing.T) {
 
 // M1: git and go at work.
 func TestMounted_GitAndGoWorkInside(t *testing.T) {
-	dir, _ := mounted(t)
+	dir := mounted(t)
 	top := strings.TrimSpace(run(t, ".", "go", "env", "GOMOD"))
 	repo := filepath.Dir(top)
 	work := filepath.Join(dir, "work")
@@ -84,7 +84,7 @@ func TestMounted_GitAndGoWorkInside(t *testing.T) {
 
 // M1: a database with a write-ahead log, several writers, and what its own check says.
 func TestMounted_SqliteKeepsItsWord(t *testing.T) {
-	dir, _ := mounted(t)
+	dir := mounted(t)
 	db := filepath.Join(dir, "db")
 	run(t, dir, "sqlite3", db, "pragma journal_mode=wal; create table t(i integer primary key, w int, b blob);")
 	errs := make(chan error, 4)
@@ -110,7 +110,7 @@ func TestMounted_SqliteKeepsItsWord(t *testing.T) {
 
 // M14: a tree goes in with all that rsync knows of it, and nothing is left to do.
 func TestMounted_RsyncFindsNothingToDo(t *testing.T) {
-	dir, _ := mounted(t)
+	dir := mounted(t)
 	src := t.TempDir()
 	tree(t, src)
 	to := filepath.Join(dir, "copy")

@@ -75,23 +75,19 @@ func serve(home, dir string) error {
 	return errors.Join(m.Unmount(context.Background()), d.Close(context.Background()))
 }
 
-// mounted mounts a new drive and returns the folder.
-func mounted(t *testing.T) (dir string, d *sheaf.Drive) {
+// mounted mounts a new drive, served by a process of its own (a page fault of this one must
+// not wait for itself), and returns the folder. At the end the drive is verified.
+func mounted(t *testing.T) (dir string) {
 	t.Helper()
 	home, dir := t.TempDir(), t.TempDir()
-	d, err := open(t.Context(), home, restless)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := fuse.Mount(t.Context(), d.FS(), dir, mount.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := start(t, home, dir)
 	t.Cleanup(func() {
+		p.stop(t)
 		ctx := context.Background()
-		if err := m.Unmount(ctx); err != nil {
-			t.Errorf("unmount: %v", err)
-			_ = m.Abort(ctx)
+		d, err := open(ctx, home, restless)
+		if err != nil {
+			t.Errorf("open again: %v", err)
+			return
 		}
 		if r, err := d.Verify(ctx, nil); err != nil || len(r.Findings) > 0 {
 			t.Errorf("verify: %v %v", r.Findings, err)
@@ -100,7 +96,7 @@ func mounted(t *testing.T) (dir string, d *sheaf.Drive) {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return dir, d
+	return dir
 }
 
 // daemon is a process that serves a drive.
@@ -156,6 +152,7 @@ func (p *daemon) stop(t *testing.T) {
 	rest, _ := io.ReadAll(p.out)
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("daemon: %v %s", err, rest)
+		_ = unix.Unmount(p.dir, unix.MNT_DETACH)
 	}
 }
 
