@@ -21,7 +21,7 @@ import (
 // Bytes are right if they were in a.
 func Join(ctx context.Context, st Store, a, b Snapshot) (Snapshot, error) {
 	out := Snapshot{Context: a.Context.Join(b.Context), Lamport: max(a.Lamport, b.Lamport), Top: joinTop(a, b)}
-	if inA, inB := a.Context.Includes(b.Context), b.Context.Includes(a.Context); seeded != bugNoShortcut && (inA != inB || inA && a.Root == b.Root && a.History == b.History) {
+	if inA, inB := a.Context.Includes(b.Context), b.Context.Includes(a.Context); seeded&bugNoShortcut == 0 && (inA != inB || inA && a.Root == b.Root && a.History == b.History) {
 		// A writer gives every state a dot of its own, so what has seen b's latest
 		// has all of b already, or has replaced it.
 		if !inA {
@@ -39,7 +39,7 @@ func Join(ctx context.Context, st Store, a, b Snapshot) (Snapshot, error) {
 		return out, nil
 	}
 	force := BelowStored | BelowHeld
-	if seeded == bugTrustRefs {
+	if seeded&bugTrustRefs != 0 {
 		force = 0
 	}
 	j := newJoiner(ctx, st, a, b, force)
@@ -384,7 +384,7 @@ func joinRecords(recs [2][]record, seen [2]causal.Context) []record {
 		for i := range recs[s] {
 			dot := recs[s][i].Dot
 			other := slices.ContainsFunc(recs[1-s], func(r record) bool { return r.Dot == dot })
-			if other || !seen[1-s].Covers(dot) || seeded == bugNoCoverCheck {
+			if other || !seen[1-s].Covers(dot) || seeded&bugNoCoverCheck != 0 {
 				keep = append(keep, recs[s][i])
 			}
 		}

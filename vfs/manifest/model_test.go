@@ -48,8 +48,9 @@ type world struct {
 	bug     writerBug
 	nextID  uint64
 	nextDat uint64
-	written map[causal.Dot]chunk.Ref // by Edit
-	kills   map[causal.Dot][]kill    // by Edit
+	written map[causal.Dot]chunk.Ref  // by Edit
+	before  map[causal.Dot]causal.Dot // the Edit that an Edit replaced
+	kills   map[causal.Dot][]kill     // by Edit
 	orphans int
 	cut     int
 	clashes int
@@ -62,11 +63,12 @@ type device struct {
 	s       Snapshot
 	counter uint64
 	lamport uint64
-	root    *tree // nil: not loaded
+	root    *tree   // nil: not loaded
+	moved   []*tree // directories, since the last commit
 }
 
 func newWorld(r *rand.Rand, devices int, bug writerBug) *world {
-	w := &world{r: r, st: newMemStore(), bug: bug, written: map[causal.Dot]chunk.Ref{}, kills: map[causal.Dot][]kill{}}
+	w := &world{r: r, st: newMemStore(), bug: bug, written: map[causal.Dot]chunk.Ref{}, before: map[causal.Dot]causal.Dot{}, kills: map[causal.Dot][]kill{}}
 	for i := range devices {
 		w.devices = append(w.devices, &device{w: w, id: causal.Device(0x1000000000000000 * uint64(i+1))})
 	}
@@ -203,6 +205,7 @@ func (d *device) move(t, to *tree, name string) {
 	if t.kids != nil && d.w.bug != writerNoSettle {
 		for up := to; up.up != nil; up = up.up {
 			if up.exiled() {
+				d.moved = append(d.moved, up)
 				up.e.From, up.e.Place, up.e.Stored = up.up.e.ID, d.stamp(), nil
 				d.change(up)
 			}
@@ -221,6 +224,7 @@ func (d *device) move(t, to *tree, name string) {
 	t.e.Name, t.e.Place, t.e.Stored = name, d.stamp(), nil
 	if t.kids != nil {
 		t.e.From = from.e.ID
+		d.moved = append(d.moved, t)
 	}
 	d.change(t)
 }
@@ -236,6 +240,7 @@ func (d *device) edit(t *tree, files []*tree) {
 		old := f.e
 		d.killed(&old)
 		d.newValue(&f.e)
+		d.w.before[f.e.Edit] = old.Edit
 		if d.w.bug != writerForgetsPast {
 			f.e.Past = append([]causal.Dot{old.Edit}, old.Past...)
 			f.e.Past = f.e.Past[:min(len(f.e.Past), MaxPast)]
@@ -339,6 +344,47 @@ func (d *device) commit() error {
 		}
 	}
 	count(d.root)
+	return d.stays()
+}
+
+// stays checks that the directories that a user moved stay where they were put when the
+// view is made anew, also where something was cut from a cycle.
+func (d *device) stays() error {
+	moved := d.moved
+	d.moved = nil
+	if len(moved) == 0 || d.s.Below&BelowHeld == 0 {
+		return nil
+	}
+	ctx := context.Background()
+	s := d.s
+	var err error
+	if s.Root, err = flatJoin(ctx, d.w.st, s, s); err != nil {
+		return err
+	}
+	parents := map[NodeID]NodeID{}
+	var visit func(dir chunk.Ref, id NodeID) error
+	visit = func(dir chunk.Ref, id NodeID) error {
+		for e, err := range Entries(ctx, d.w.st, dir, "") {
+			if err != nil {
+				return err
+			}
+			parents[e.ID] = id
+			if e.Kind == vfs.KindDir {
+				if err := visit(e.Node, e.ID); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	if err := visit(s.Root, RootID); err != nil {
+		return err
+	}
+	for _, t := range moved {
+		if p, ok := parents[t.e.ID]; ok && p != t.up.e.ID {
+			return fmt.Errorf("%w: directory %x does not stay where it was moved", errViolated, t.e.ID)
+		}
+	}
 	return nil
 }
 
@@ -399,9 +445,7 @@ func (d *device) join(o *device) error {
 	w.joins++
 
 	bug := seeded
-	if bug == bugNone {
-		seeded = bugNoShortcut
-	}
+	seeded |= bugNoShortcut
 	got, err := Join(ctx, w.st, d.s, o.s)
 	var other Snapshot
 	if err == nil {
@@ -414,7 +458,7 @@ func (d *device) join(o *device) error {
 	if !sameState(got, other) {
 		return fmt.Errorf("%w: I1, join is not commutative: %v %v", errViolated, got, other)
 	}
-	seeded = bugNone
+	seeded = 0
 	want, err := flatJoin(ctx, w.st, d.s, o.s)
 	seeded = bug
 	if err != nil {

@@ -146,7 +146,7 @@ func (n *namer) entries() ([]Entry, error) {
 }
 
 func beats(a, b *item) bool {
-	if seeded == bugWrongWinner {
+	if seeded&bugWrongWinner != 0 {
 		return false
 	}
 	return cmp.Or(a.place.Place.Compare(b.place.Place), bytes.Compare(a.id[:], b.id[:])) > 0
@@ -156,7 +156,7 @@ func beats(a, b *item) bool {
 // read, so that it wants to stay; nil if there is none.
 func (n *namer) unread(name string) (*Entry, error) {
 	d := n.dir.dir
-	if n.known[name] || d.whole || n.j.force == forceAll || seeded == bugNoLookup {
+	if n.known[name] || d.whole || n.j.force == forceAll || seeded&bugNoLookup != 0 {
 		return nil, nil
 	}
 	e, ok, err := Lookup(n.j.ctx, n.j.st, d.ref[n.base], name)
@@ -260,23 +260,22 @@ func withSuffix(name string, kind vfs.Kind, suffix string) string {
 }
 
 // A seededBug breaks Join, so that the tests can show that they would find it.
-type seededBug uint8
+type seededBug uint16
 
-// The bugs that can be seeded.
+// The bugs that can be seeded. The first is none: it makes Join go the long way always.
 const (
-	bugNone seededBug = iota
-	bugNoShortcut
-	bugTrustRefs    // skip equal subtrees in spite of BelowStored
-	bugNoCoverCheck // keep what the other side deleted
-	bugFirstPlace   // ignore the order of moves
-	bugNoPast       // ignore which Edits were replaced
-	bugDropHidden   // forget the records behind a value
-	bugShownPlace   // store the place shown for the record's own
-	bugNoCycles     // let circles stand
-	bugNoHold       // do not mark where the cut would return to
-	bugWrongWinner  // give a name to whoever comes first
-	bugNoLookup     // do not look who has a name already
+	bugNoShortcut   seededBug = 1 << iota
+	bugTrustRefs              // skip equal subtrees in spite of BelowStored
+	bugNoCoverCheck           // keep what the other side deleted
+	bugFirstPlace             // ignore the order of moves
+	bugNoPast                 // ignore which Edits were replaced
+	bugDropHidden             // forget the records behind a value
+	bugShownPlace             // store the place shown for the record's own
+	bugNoCycles               // let circles stand
+	bugNoHold                 // do not mark where the cut would return to
+	bugWrongWinner            // give a name to whoever comes first
+	bugNoLookup               // do not look who has a name already
 )
 
 // seeded is set by tests, never otherwise.
-var seeded = bugNone
+var seeded seededBug

@@ -35,7 +35,7 @@ func latestPlace(recs []record) *record {
 			best = r
 		}
 	}
-	if seeded == bugFirstPlace {
+	if seeded&bugFirstPlace != 0 {
 		return &recs[0]
 	}
 	return best
@@ -59,7 +59,7 @@ func valuesOf(recs []record) [][]record {
 	replaced := make(map[causal.Dot]bool)
 	for i := range recs {
 		for _, p := range recs[i].Past {
-			replaced[p] = seeded != bugNoPast
+			replaced[p] = seeded&bugNoPast == 0
 		}
 	}
 	var edits []causal.Dot
@@ -93,7 +93,7 @@ func valuesOf(recs []record) [][]record {
 			continue
 		}
 		v := max(0, slices.IndexFunc(past, func(p map[causal.Dot]bool) bool { return p[recs[i].Edit] }))
-		if seeded != bugDropHidden {
+		if seeded&bugDropHidden == 0 {
 			values[v] = append(values[v], recs[i])
 		}
 	}
@@ -124,7 +124,7 @@ func entriesOf(recs []record, place *record) []Entry {
 			if r := &group[i]; mixed || r.Dot != own.Dot {
 				h := r.Entry
 				h.Stored = &Stored{Parent: r.parent, Name: r.Name}
-				if seeded == bugShownPlace {
+				if seeded&bugShownPlace != 0 {
 					h.Stored = &Stored{Parent: place.parent, Name: place.Name}
 					h.Name = place.Name
 				}
@@ -222,7 +222,7 @@ func (j *joiner) replay(dirs []*item) error {
 		}
 		return true
 	}
-	if seeded == bugNoCycles {
+	if seeded&bugNoCycles != 0 {
 		closes = func(NodeID, NodeID) bool { return false }
 	}
 	for _, it := range dirs {
@@ -256,7 +256,7 @@ func (j *joiner) replay(dirs []*item) error {
 // hold marks a directory as one that an item cut from a circle would return to, so that the next
 // join reads it.
 func (j *joiner) hold(id NodeID) {
-	if it := j.items[id]; it != nil && seeded != bugNoHold {
+	if it := j.items[id]; it != nil && seeded&bugNoHold == 0 {
 		it.held = true
 	}
 }
