@@ -246,7 +246,7 @@ func (f *FS) store(ctx context.Context, z *frozen, keep func(time.Time, manifest
 	}
 	now := f.o.Now()
 	next.Device, next.Time, next.Mark = f.o.Device, now, z.cut
-	next.Files = uint64(max(f.files.Load(), 0))
+	next.Files, next.Bytes = uint64(max(f.files.Load(), 0)), uint64(max(f.bytes.Load(), 0))
 	kept, err := f.keep(z, next, now, clock, keep)
 	if err != nil {
 		return next, nil, err

@@ -188,7 +188,17 @@ func (f *FS) change1(ctx context.Context, n *node, fn func() error) error {
 	defer f.mu.RUnlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return fn()
+	before := n.file.size
+	err := fn()
+	f.resized(n, before)
+	return err
+}
+
+// resized counts the bytes of the tree after n had before. f.mu is held.
+func (f *FS) resized(n *node, before int64) {
+	if n.file.size != before && len(n.names) > 0 {
+		f.bytes.Add(n.file.size - before)
+	}
 }
 
 // about puts records about n into the journal, behind those that tell where it lies. f.mu and n.mu are held.

@@ -89,6 +89,7 @@ type FS struct {
 	linked  map[manifest.NodeID]*node
 	gen     atomic.Uint64 // of changes; raised when a commit begins
 	files   atomic.Int64  // entries in the tree, for statistics
+	bytes   atomic.Int64  // of its files
 
 	tableMu sync.Mutex
 	table   map[manifest.NodeID]weak.Pointer[node]
@@ -151,6 +152,7 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	kept := f.kept
 	f.keptNow.Store(&kept)
 	f.files.Store(int64(o.Base.Files))
+	f.bytes.Store(int64(o.Base.Bytes))
 	r := replayer{f: f, bound: map[manifest.NodeID]*node{f.root.id: f.root}}
 	jr, err := journal.Open(ctx, o.Journal, o.Base.Mark, func(rec journal.Replayed) error { return r.apply(ctx, rec) })
 	if err != nil {

@@ -245,6 +245,7 @@ func (f *FS) unname(n *node, nm *name, now time.Time) {
 		f.remark(n)
 	default:
 		delete(f.linked, n.id)
+		f.bytes.Add(-n.file.size)
 		if n.opens > 0 {
 			f.orphans[n] = struct{}{}
 		}

@@ -59,7 +59,7 @@ func (r *replayer) apply(ctx context.Context, rec journal.Replayed) error {
 	if n.kind != vfs.KindFile && (rec.Type >= recWrite || rec.Type == recSetAttr && c.attr.Set&vfs.SetSize != 0) {
 		return r.damaged("bytes for what is no file")
 	}
-	gen := f.gen.Load()
+	gen, before := f.gen.Load(), n.file.size
 	switch rec.Type {
 	case recSetAttr:
 		n.applyAttr(c.attr)
@@ -75,6 +75,7 @@ func (r *replayer) apply(ctx context.Context, rec journal.Replayed) error {
 	case recChunks:
 		n.applyRuns(&c, gen)
 	}
+	f.resized(n, before)
 	f.mark(n)
 	touched(n, rec.LSN)
 	return nil
