@@ -122,8 +122,17 @@ func TestTime_HasOneForm(t *testing.T) {
 
 func TestSnapshot_RoundTrips(t *testing.T) {
 	st := newMemStore()
+	top := dirEntry("", 1, chunk.Ref{}, 0)
+	top.ID, top.Mode = RootID, 0o750
+	hidden := dirEntry("root", 1, chunk.Ref{}, 0)
+	hidden.ID, hidden.Stored = topID, &Stored{Name: "root"}
+	joined := top
+	joined.Dot.Counter++
+	joined.Hidden = []Entry{hidden}
 	for _, s := range []Snapshot{
 		{},
+		{Top: top},
+		{Top: joined},
 		{
 			Root: chunk.Ref{ID: chunk.ID{1}, Kind: chunk.Dir}, History: chunk.Ref{ID: chunk.ID{2}, Kind: chunk.History},
 			Context: causal.Context{{Device: 3, Counter: 4}, {Device: 5, Counter: 1 << 60}}, Lamport: 77, Below: belowAll, Files: 3, Bytes: 1 << 50,
@@ -140,6 +149,11 @@ func TestSnapshot_RoundTrips(t *testing.T) {
 		}
 		if d := cmp.Diff(s, got); d != "" {
 			t.Error(d)
+		}
+	}
+	for _, e := range []Entry{fileEntry("", 1), dirEntry("x", 1, chunk.Ref{}, 0)} {
+		if _, err := EncodeSnapshot(nil, Snapshot{Top: e}); !errors.Is(err, ErrMalformed) {
+			t.Errorf("root %v: %v", e.Name, err)
 		}
 	}
 	if _, err := EncodeSnapshot(nil, Snapshot{Context: causal.Context{{Device: 5, Counter: 1}, {Device: 3, Counter: 1}}}); !errors.Is(err, ErrMalformed) {
@@ -261,7 +275,9 @@ func FuzzHistoryNode(f *testing.F) {
 }
 
 func FuzzSnapshot(f *testing.F) {
-	b, err := EncodeSnapshot(nil, Snapshot{Context: causal.Context{{Device: 3, Counter: 4}}, Lamport: 77, Time: time.Unix(5, 6)})
+	top := dirEntry("", 1, chunk.Ref{}, 0)
+	top.ID = RootID
+	b, err := EncodeSnapshot(nil, Snapshot{Context: causal.Context{{Device: 3, Counter: 4}}, Lamport: 77, Time: time.Unix(5, 6), Top: top})
 	if err != nil {
 		f.Fatal(err)
 	}
