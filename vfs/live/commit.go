@@ -316,6 +316,10 @@ func (f *FS) storeDir(ctx context.Context, z *frozen, fd *frozenDir, c *clock, e
 		if sub := z.at[e.child]; sub != nil {
 			e.entry.Node, e.entry.Below = sub.ref, sub.below
 		}
+		if e.child.id == manifest.RecoveredID {
+			edits = append(edits, recoveredEdit(e))
+			continue
+		}
 		if zf := z.files[e.child]; zf != nil {
 			e.entry.Node, e.entry.Size, e.entry.Bytes = zf.ref, zf.size, zf.bytes
 			e.entry.Edit, e.entry.Past = editOf(e.child, edited, c), pastOf(e.entry.Edit, e.entry.Past)
@@ -334,6 +338,17 @@ func (f *FS) storeDir(ctx context.Context, z *frozen, fd *frozenDir, c *clock, e
 	ref, below, err := manifest.EditDir(ctx, f.o.Store, fd.old, edits)
 	fd.ref, fd.below = ref, below
 	return err
+}
+
+// recoveredEdit writes the directory of recovered entries, which nobody made: it has no
+// causality, and is not there when it is empty.
+func recoveredEdit(e *frozenEdit) manifest.Edit {
+	if e.entry.Node.IsZero() {
+		return manifest.Edit{Name: e.as}
+	}
+	e.entry.Dot, e.entry.Place, e.entry.Attr = causal.Dot{}, causal.Stamp{}, causal.Stamp{}
+	e.entry.From, e.entry.Stored = manifest.NodeID{}, nil
+	return manifest.Edit{Name: e.as, Entry: &e.entry}
 }
 
 // editOf returns the Edit of a file: one for all its names.

@@ -311,6 +311,8 @@ func checkRename(n, target, d2 *node, as, as2 string, flag vfs.RenameFlag) error
 	switch {
 	case n == nil:
 		return fail(as, fs.ErrNotExist)
+	case n.id == manifest.RecoveredID || flag == vfs.RenameExchange && target != nil && target.id == manifest.RecoveredID:
+		return fail(as, fs.ErrPermission)
 	case d2.dir.dead:
 		return fail(as2, fs.ErrNotExist)
 	case n.kind == vfs.KindDir && within(d2, n):
@@ -367,13 +369,14 @@ func (f *FS) place(n *node, nm *name, d *node, as string, now time.Time) {
 	if n.kind == vfs.KindDir && nm.parent != d && !nm.moved {
 		nm.from = nm.parent.id
 	}
-	if nm.stored != nil {
-		// A person gave it this place: from now on it is a thing of its own.
-		nm.stored, nm.conflict = nil, false
-		if n.kind != vfs.KindDir {
-			nm.id = n.id
-		}
+	switch {
+	case nm.conflict:
+		// A value that a person gave a place is a file of its own from now on.
+		nm.id = mixed(nm.id, n.edit, 0x3c)
+	case nm.stored != nil && n.kind != vfs.KindDir:
+		nm.id = n.id
 	}
+	nm.stored, nm.conflict = nil, false
 	nm.parent, nm.name, nm.moved = d, strings.Clone(as), true
 	d.set(nm.name, nm)
 	n.attr.ctime = now
@@ -381,4 +384,18 @@ func (f *FS) place(n *node, nm *name, d *node, as string, now time.Time) {
 	f.markName(d, as, nm)
 	f.dirtyMu.Unlock()
 	f.remark(n)
+	if n.kind == vfs.KindDir {
+		f.settle(d, now)
+	}
+}
+
+// settle makes the shown place of the directories above d their own, where a cycle was cut: otherwise
+// the next join might undo what was just moved below them.
+func (f *FS) settle(d *node, now time.Time) {
+	for ; d != f.root && len(d.names) > 0; d = d.names[0].parent {
+		nm := d.names[0]
+		if nm.stored != nil && nm.stored.Parent != nm.parent.id {
+			f.place(d, nm, nm.parent, nm.name, now)
+		}
+	}
 }

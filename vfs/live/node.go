@@ -113,12 +113,18 @@ func identity(e *manifest.Entry) manifest.NodeID {
 		id = e.Link
 	}
 	if e.Stored != nil && e.Kind != vfs.KindDir {
-		var w [16]byte
-		binary.BigEndian.PutUint64(w[:], uint64(e.Edit.Device))
-		binary.BigEndian.PutUint64(w[8:], e.Edit.Counter)
-		for i := range id {
-			id[i] ^= w[i] ^ 0xa5
-		}
+		id = mixed(id, e.Edit, 0xa5)
+	}
+	return id
+}
+
+// mixed returns an ID that follows from another and an Edit.
+func mixed(id manifest.NodeID, edit causal.Dot, with byte) manifest.NodeID {
+	var w [16]byte
+	binary.BigEndian.PutUint64(w[:], uint64(edit.Device))
+	binary.BigEndian.PutUint64(w[8:], edit.Counter)
+	for i := range id {
+		id[i] ^= w[i] ^ with
 	}
 	return id
 }
