@@ -173,8 +173,9 @@ func (a *app) upload(ctx context.Context, s *session, to place, f *jobFlags) err
 	send := func(m *sheafv1.WriteRequest) error { return st.Send(m) }
 	err = send(&sheafv1.WriteRequest{Part: &sheafv1.WriteRequest_Start{Start: &sheafv1.WriteStart{Path: to.wire()}}})
 	buf := make([]byte, 512<<10)
+	in := a.interruptible(ctx)
 	for err == nil {
-		n, e := io.ReadFull(a.in, buf)
+		n, e := io.ReadFull(in, buf)
 		if n > 0 {
 			err = send(&sheafv1.WriteRequest{Part: &sheafv1.WriteRequest_Data{Data: buf[:n]}})
 		}
@@ -201,6 +202,18 @@ func (a *app) upload(ctx context.Context, s *session, to place, f *jobFlags) err
 	}
 	a.say("wrote /%s, %s", a.name(resp.GetNode().GetPath()), a.size(resp.GetNode().GetSize()))
 	return nil
+}
+
+// interruptible returns what comes in, which ends with an error when ctx is done. A read of a terminal
+// or a pipe cannot be broken off, so the one that is under way then is left to the end of the process.
+func (a *app) interruptible(ctx context.Context) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.Copy(w, a.in)
+		_ = w.CloseWithError(err) // never fails
+	}()
+	context.AfterFunc(ctx, func() { _ = r.CloseWithError(ctx.Err()) })
+	return r
 }
 
 // quoted returns s as a shell takes it.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 )
 
@@ -24,6 +25,9 @@ passphrase or its recovery words.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
+			if (&device{home: a.home}).Exists() { // before anybody is asked for anything
+				return sheaf.ErrExists
+			}
 			r := &sheafv1.InitRequest{Chunker: chunker, DeviceName: name, Join: from != ""}
 			var err error
 			if r.GetJoin() {

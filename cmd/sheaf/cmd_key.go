@@ -69,7 +69,7 @@ func (a *app) replacement(ctx context.Context, file string) ([]byte, error) {
 	if p != nil || err != nil {
 		return p, err
 	}
-	p, err = a.ask("new passphrase", true)
+	p, err = a.ask(ctx, "new passphrase", true)
 	switch {
 	case errors.Is(err, errNoTerminal):
 		return nil, usagef("set SHEAF_NEW_PASSWORD_FILE", "the new passphrase is missing")

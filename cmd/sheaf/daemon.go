@@ -63,7 +63,7 @@ func (a *app) serve(ctx context.Context) (*daemon, error) {
 	o := a.options(true, log)
 	o.Stopped = sync.OnceFunc(func() { close(d.stopped) })
 	d.svc = service.New(o)
-	d.srv = newServer(d.svc)
+	d.srv = newServer(d.svc, log)
 	d.serving.Go(func() {
 		if err := d.srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			log.Error("socket", "error", err)

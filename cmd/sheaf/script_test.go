@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
 )
 
 func TestMain(m *testing.M) {
@@ -28,7 +31,10 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Vars = append(e.Vars, "SHEAF_HOME="+home, "TZ=UTC")
-			e.Defer(func() { stopDaemon(t, home, filepath.Join(e.WorkDir, "home2")) })
+			e.Defer(func() {
+				stopDaemon(t, home, filepath.Join(e.WorkDir, "home2"))
+				clearMounts(t, e.WorkDir)
+			})
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -56,6 +62,22 @@ func stopDaemon(t *testing.T, homes ...string) {
 		var e *exec.ExitError
 		if err != nil && (!errors.As(err, &e) || e.ExitCode() != 14) {
 			t.Errorf("stop the daemon of %s: %v: %s", home, err, out)
+		}
+	}
+}
+
+// clearMounts takes away what a failed script left mounted below dir.
+func clearMounts(t *testing.T, dir string) {
+	b, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return // no such file on this system
+	}
+	for line := range strings.SplitSeq(string(b), "\n") {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
+			t.Errorf("%s was left mounted", f[1])
+			if out, err := exec.Command("umount", "-l", f[1]).CombinedOutput(); err != nil {
+				t.Errorf("unmount %s: %v: %s", f[1], err, out)
+			}
 		}
 	}
 }
@@ -118,19 +140,11 @@ func killDaemon(ts *testscript.TestScript, _ bool, _ []string) {
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
-	for end := time.Now().Add(10 * time.Second); syscall.Kill(pid, 0) == nil && !zombie(pid); {
-		if time.Now().After(end) {
-			ts.Fatalf("process %d does not go", pid)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// zombie reports whether a process has ended, and only its parent has not noticed.
-func zombie(pid int) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	_, after, ok := strings.Cut(string(b), ") ")
-	return err == nil && ok && strings.HasPrefix(after, "Z")
+	h, err := home.Find(ts.Getenv("SHEAF_HOME"), func(string) string { return "" })
+	ts.Check(err)
+	lock, err := h.Lock(context.Background(), 10*time.Second)
+	ts.Check(err)
+	ts.Check(lock.Unlock())
 }
 
 // damage: damage FOLDER flips one bit in the midst of the biggest file below it.

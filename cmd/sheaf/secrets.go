@@ -122,15 +122,15 @@ func cleanEnv(env []string) []string {
 }
 
 // ask asks for a passphrase at the terminal, without echo; twice if it is new. Without a
-// terminal it returns errNoTerminal.
-func (a *app) ask(prompt string, isNew bool) ([]byte, error) {
+// terminal it returns errNoTerminal. When ctx is done it gives up and the terminal its echo back.
+func (a *app) ask(ctx context.Context, prompt string, isNew bool) ([]byte, error) {
 	in, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return nil, errNoTerminal
 	}
 	once := func(prompt string) ([]byte, error) {
 		_, _ = fmt.Fprint(a.err, prompt+": ")
-		p, err := term.ReadPassword(int(in.Fd()))
+		p, err := readHidden(ctx, int(in.Fd()))
 		_, _ = fmt.Fprintln(a.err)
 		if err != nil {
 			return nil, fmt.Errorf("read passphrase: %w", err)
@@ -153,6 +153,30 @@ func (a *app) ask(prompt string, isNew bool) ([]byte, error) {
 	}
 }
 
+// readHidden reads a line without echo. The read of a terminal cannot be broken off, so when ctx is done
+// it is left to the end of the process.
+func readHidden(ctx context.Context, fd int) ([]byte, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		p   []byte
+		err error
+	}
+	read := make(chan line, 1)
+	go func() {
+		p, err := term.ReadPassword(fd)
+		read <- line{p, err}
+	}()
+	select {
+	case l := <-read:
+		return l.p, l.err
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), term.Restore(fd, before))
+	}
+}
+
 // errNoTerminal says that nobody can be asked.
 var errNoTerminal = errors.New("no terminal to ask at")
 
@@ -162,7 +186,7 @@ func (a *app) newPassphrase(ctx context.Context) ([]byte, error) {
 	if p != nil || err != nil {
 		return p, err
 	}
-	p, err = a.ask("passphrase for the new drive (empty: none, a key on this device opens it)", true)
+	p, err = a.ask(ctx, "passphrase for the new drive (empty: none, a key on this device opens it)", true)
 	if errors.Is(err, errNoTerminal) {
 		return nil, nil
 	}
@@ -176,7 +200,7 @@ func (a *app) knownPassphrase(ctx context.Context) ([]byte, error) {
 	if p != nil || err != nil {
 		return p, err
 	}
-	p, err = a.ask("passphrase of the drive", false)
+	p, err = a.ask(ctx, "passphrase of the drive", false)
 	if errors.Is(err, errNoTerminal) {
 		return nil, nil
 	}

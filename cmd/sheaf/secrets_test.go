@@ -60,7 +60,7 @@ func TestPassphraseFromEnv_AnEmptyAnswerIsNone(t *testing.T) {
 
 func TestAsk_WithoutATerminalAsksNobody(t *testing.T) {
 	a := &app{in: strings.NewReader("typed\n"), err: new(bytes.Buffer)}
-	if p, err := a.ask("passphrase", false); !errors.Is(err, errNoTerminal) {
+	if p, err := a.ask(t.Context(), "passphrase", false); !errors.Is(err, errNoTerminal) {
 		t.Errorf("got %q, %v", p, err)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -67,9 +68,10 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 
 // inProcess serves this process itself, until the session is closed, and gives the lock back then.
 func (a *app) inProcess(lock interface{ Unlock() error }) *session {
-	svc := service.New(a.options(false, a.logger(a.err)))
+	log := a.logger(a.err)
+	svc := service.New(a.options(false, log))
 	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-	srv := newServer(svc)
+	srv := newServer(svc, log)
 	var served sync.WaitGroup
 	served.Go(func() { _ = srv.Serve(l) })
 	t := &http.Transport{DialContext: l.dial, DisableCompression: true}
@@ -83,11 +85,11 @@ func (a *app) inProcess(lock interface{ Unlock() error }) *session {
 }
 
 // newServer returns a server of the services over svc.
-func newServer(svc *service.Service) *http.Server {
+func newServer(svc *service.Service, log *slog.Logger) *http.Server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true) // for gRPC clients
-	return &http.Server{Handler: rpc.NewHandler(svc), Protocols: p, ReadHeaderTimeout: 10 * time.Second}
+	return &http.Server{Handler: rpc.NewHandler(svc), Protocols: p, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
 }
 
 // with runs f in a session in which the drive is open, and closes it.
@@ -140,7 +142,7 @@ func (a *app) unlock(ctx context.Context, s *session) error {
 		return err
 	}
 	for try := 0; ; try++ {
-		p, err := a.ask("passphrase", false)
+		p, err := a.ask(ctx, "passphrase", false)
 		if errors.Is(err, errNoTerminal) {
 			return needed
 		}
