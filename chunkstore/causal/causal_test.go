@@ -147,7 +147,7 @@ func TestContext_ResultsShareNoMemoryThatGrows(t *testing.T) {
 }
 
 func TestContext_ZeroDotIsSeenByAll(t *testing.T) {
-	if !(Context)(nil).Covers(Dot{}) || !(Context{{1, 1}}).Covers(Dot{}) {
+	if !Context(nil).Covers(Dot{}) || !(Context{{1, 1}}).Covers(Dot{}) {
 		t.Error("a context has not seen the zero dot")
 	}
 	if got := (Context{{1, 1}}).With(Dot{}); len(got) != 1 {
@@ -164,7 +164,7 @@ func TestContext_ValidRefuses(t *testing.T) {
 			t.Errorf("%v is valid", bad)
 		}
 	}
-	if !(Context)(nil).Valid() || !(Context{{1, 1}, {2, 1}, {1 << 63, 1 << 63}}).Valid() {
+	if !Context(nil).Valid() || !(Context{{1, 1}, {2, 1}, {1 << 63, 1 << 63}}).Valid() {
 		t.Error("a sound context is not valid")
 	}
 }

@@ -108,11 +108,15 @@ func (d drive) drop(t testing.TB, name blob.Name) {
 // T-A12: the rules of the log, each broken by an entry that the owner himself has signed.
 func TestLoadMembers_RefusesWhatBreaksARule(t *testing.T) {
 	for name, bad := range map[string]func(t *testing.T, d drive) Entry{
-		"a device is added again":               func(t *testing.T, d drive) Entry { return d.addEntry(t, d.device, Writer, DeviceID{}) },
-		"a revoked device is added again":       func(t *testing.T, d drive) Entry { return d.addEntry(t, someDevice(t, 5), Writer, DeviceID{}) },
-		"a stranger is revoked":                 func(*testing.T, drive) Entry { return Entry{Op: OpRevoke, Device: DeviceID{1}} },
-		"a device is revoked again":             func(t *testing.T, _ drive) Entry { return Entry{Op: OpRevoke, Device: someDevice(t, 5).ID()} },
-		"an entry does not name the one before": func(t *testing.T, d drive) Entry { e := d.addEntry(t, someDevice(t, 6), 0, DeviceID{}); e.Seq = 4; return e },
+		"a device is added again":         func(t *testing.T, d drive) Entry { return d.addEntry(t, d.device, Writer, DeviceID{}) },
+		"a revoked device is added again": func(t *testing.T, d drive) Entry { return d.addEntry(t, someDevice(t, 5), Writer, DeviceID{}) },
+		"a stranger is revoked":           func(*testing.T, drive) Entry { return Entry{Op: OpRevoke, Device: DeviceID{1}} },
+		"a device is revoked again":       func(t *testing.T, _ drive) Entry { return Entry{Op: OpRevoke, Device: someDevice(t, 5).ID()} },
+		"an entry does not name the one before": func(t *testing.T, d drive) Entry {
+			e := d.addEntry(t, someDevice(t, 6), 0, DeviceID{})
+			e.Seq = 4
+			return e
+		},
 		"an entry is of another drive": func(t *testing.T, d drive) Entry {
 			e := d.addEntry(t, someDevice(t, 6), 0, DeviceID{})
 			e.Drive = DriveID{1}

@@ -22,7 +22,9 @@ func seed(t testing.TB) uint64 {
 }
 
 // entropy returns bytes that are the same for the same n.
-func entropy(n uint64) *rand.ChaCha8 { return rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}) }
+func entropy(n uint64) *rand.ChaCha8 {
+	return rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16)})
+}
 
 // T-A3: each flipped bit of a slot gives the same error, for a recovery slot through
 // the whole of Unlock.
@@ -124,9 +126,13 @@ func TestUnlock_MutatedSlotsGiveOneError(t *testing.T) {
 func TestUnlock_RefusesCostsOutsideOfTheLimits(t *testing.T) {
 	d := newDrive(t)
 	for _, a := range []Argon{
-		{}, {Memory: minArgonMemory - 1, Time: 3, Threads: 1}, {Memory: minArgonMemory, Time: 2, Threads: 1},
-		{Memory: minArgonMemory, Time: 3}, {Memory: maxArgonMemory + 1, Time: 3, Threads: 1},
-		{Memory: minArgonMemory, Time: maxArgonTime + 1, Threads: 1}, {Memory: 1<<32 - 1, Time: 1<<32 - 1, Threads: 255},
+		{},
+		{Memory: minArgonMemory - 1, Time: 3, Threads: 1},
+		{Memory: minArgonMemory, Time: 2, Threads: 1},
+		{Memory: minArgonMemory, Time: 3},
+		{Memory: maxArgonMemory + 1, Time: 3, Threads: 1},
+		{Memory: minArgonMemory, Time: maxArgonTime + 1, Threads: 1},
+		{Memory: 1<<32 - 1, Time: 1<<32 - 1, Threads: 255},
 	} {
 		wantError(t, "check", a.Check(), ErrCost)
 		_, err := newSlot(DriveID{}, PassphraseSlot, a, entropy(1))

@@ -180,7 +180,8 @@ func (n *node) fill(e *manifest.Entry) {
 }
 
 func nameOf(parent, bears *node, e *manifest.Entry) *name {
-	return &name{parent: parent, bears: bears,
+	return &name{
+		parent: parent, bears: bears,
 		name: e.Name, id: e.ID, place: e.Place, from: e.From, stored: e.Stored, conflict: e.Conflict, held: e.Held,
 	}
 }

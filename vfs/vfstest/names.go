@@ -19,8 +19,13 @@ var badNames = []struct {
 	name string
 	want error
 }{
-	{"", vfs.ErrName}, {".", vfs.ErrName}, {"..", vfs.ErrName}, {"a/b", vfs.ErrName}, {"/", vfs.ErrName},
-	{"a\x00", vfs.ErrName}, {strings.Repeat("n", vfs.MaxName+1), vfs.ErrNameLen},
+	{"", vfs.ErrName},
+	{".", vfs.ErrName},
+	{"..", vfs.ErrName},
+	{"a/b", vfs.ErrName},
+	{"/", vfs.ErrName},
+	{"a\x00", vfs.ErrName},
+	{strings.Repeat("n", vfs.MaxName+1), vfs.ErrNameLen},
 }
 
 var nameTests = []test{

@@ -33,8 +33,13 @@ func wrongSize(t *testing.T, b blob.Bucket) {
 		name       blob.Name
 		have, size int64
 	}{
-		{"short", 999, 1000}, {"long", 1001, 1000}, {"none", 0, 1000}, {"some", 1, 0}, {"negative", 1, -1},
-		{"far-too-short", 10, 1 << 40}, {"far-too-long", 3 << 20, 10},
+		{"short", 999, 1000},
+		{"long", 1001, 1000},
+		{"none", 0, 1000},
+		{"some", 1, 0},
+		{"negative", 1, -1},
+		{"far-too-short", 10, 1 << 40},
+		{"far-too-long", 3 << 20, 10},
 	} {
 		tries(t, b, c.name, func(t *testing.T) {
 			err := b.Put(t.Context(), c.name, bytes.NewReader(make([]byte, c.have)), c.size)

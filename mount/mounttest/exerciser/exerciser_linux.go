@@ -43,8 +43,22 @@ var kinds = []struct {
 	kind   Kind
 	weight int
 }{
-	{Read, 18}, {Write, 20}, {Append, 3}, {Truncate, 8}, {MapRead, 10}, {MapWrite, 12}, {Reserve, 3}, {Keep, 2},
-	{Punch, 5}, {Zero, 4}, {ZeroKeep, 3}, {Copy, 6}, {SeekHoles, 1}, {Sync, 2}, {Drop, 2}, {Reopen, 1},
+	{Read, 18},
+	{Write, 20},
+	{Append, 3},
+	{Truncate, 8},
+	{MapRead, 10},
+	{MapWrite, 12},
+	{Reserve, 3},
+	{Keep, 2},
+	{Punch, 5},
+	{Zero, 4},
+	{ZeroKeep, 3},
+	{Copy, 6},
+	{SeekHoles, 1},
+	{Sync, 2},
+	{Drop, 2},
+	{Reopen, 1},
 }
 
 // Config says what to exercise. Path is needed; zeros elsewhere mean what is said there.
