@@ -303,6 +303,7 @@ type village struct {
 	words string
 	want  state
 	past  []*mem.Bucket // the bucket after each commit, oldest first
+	wants []state       // the tree then
 }
 
 // newVillage makes a drive with some files of one chunk and one of three segments, committed in three
@@ -313,7 +314,13 @@ func newVillage(t testing.TB) *village {
 	v.machine = newMachine(t, v.store)
 	d, words := v.create(Secret{})
 	v.words = words
-	mark := func() { v.past = append(v.past, v.store.Clone()) }
+	mark := func() {
+		s, err := stateOf(t.Context(), d.FS())
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.past, v.wants, v.want = append(v.past, v.store.Clone()), append(v.wants, s), s
+	}
 	big := make([]byte, 300<<10)
 	newNoise(1).fill(big)
 	write(t, d.FS(), "big", big)
@@ -334,22 +341,15 @@ func newVillage(t testing.TB) *village {
 		t.Fatal(err)
 	}
 	commit(t, d)
-	var err error
-	if v.want, err = stateOf(t.Context(), d.FS()); err != nil {
-		t.Fatal(err)
-	}
-	closeDrive(t, d)
 	mark()
+	closeDrive(t, d)
 	return v
 }
-
-// on returns a copy of the village's machine on a bucket of its own, and that bucket.
-func (v *village) on(b *mem.Bucket) *machine { return v.clone(b) }
 
 // The control of inspect: an untouched village has nothing to find, and other bytes are noticed.
 func TestVillage_IsSoundAndInspectSeesWrongData(t *testing.T) {
 	v := newVillage(t)
-	m := v.on(v.store.Clone())
+	m := v.clone(v.store.Clone())
 	if found, err := inspect(t, m.tryOpen, v.want); found != nil || err != nil {
 		t.Fatalf("untouched: found %v, error %v", found, err)
 	}

@@ -28,7 +28,6 @@ import (
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/live/journal"
-	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
 
 // The errors of a drive, besides those of vfs and chunkstore.
@@ -287,124 +286,22 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	mark, err := d.openRefs(ctx)
-	if err != nil {
+	if err := d.openRefs(ctx); err != nil {
 		return err
 	}
-	base, baseRef, err := d.newest(ctx)
-	if err != nil {
-		return err
-	}
-	base.Mark = max(mark, base.Mark)
 	params, err := cdc.ParseParams(d.account.Record.Chunker)
 	if err != nil {
 		return fmt.Errorf("read chunker of the drive: %w", err)
 	}
 	o := d.o.Tree
-	o.Store, o.Base, o.BaseRef, o.Owner = d.store, base, baseRef, owner()
+	o.Store, o.Owner = d.store, owner()
 	o.Device, o.Chunker, o.Entropy = d.device.ID().Short(), params, rand.Reader
 	if o.Journal.Dir == nil {
 		o.Journal.Dir = journal.OSDir(filepath.Join(d.o.Dir, "journal"))
 	}
 	o.Journal.Key, o.Journal.Entropy = ring.Derive(kdf.Journal), rand.Reader
 	o.Publish, o.Usage, o.Log = d.publish, d.o.Usage, d.o.Log
-	d.tree, err = live.Open(ctx, o)
-	return err
-}
-
-// openRefs opens the heads. If the state of this device was lost, it becomes a new device, and
-// the mark is what its journal is committed up to by the old one.
-func (d *Drive) openRefs(ctx context.Context) (mark uint64, err error) {
-	open := func() (*refs.Refs, error) {
-		return refs.Open(ctx, refs.Options{
-			Bucket: d.o.Bucket, KV: d.db, Ring: d.account.Ring, Device: d.device, Members: d.account.Members,
-			Record: d.account.RecordMark, Log: d.o.Log,
-		})
-	}
-	d.refs, err = open()
-	if !errors.Is(err, refs.ErrStateLost) {
-		return 0, err
-	}
-	d.o.Log.Warn("the local state is lost or older than the drive: this device joins as a new one", "err", err)
-	file, err := keys.ReadDevice(d.o.Dir)
-	if err != nil {
-		return 0, fmt.Errorf("read device: %w", err)
-	}
-	old := d.device.ID()
-	if d.device, err = enroll(ctx, d.account, d.o, file.HasKey()); err != nil {
-		return 0, err
-	}
-	if d.refs, err = open(); err != nil {
-		return 0, err
-	}
-	for h, err := range d.refs.Heads(ctx) {
-		if err != nil {
-			return 0, fmt.Errorf("read heads: %w", err)
-		}
-		if h.Device == old {
-			s, err := manifest.GetSnapshot(ctx, d.store, h.Root)
-			if err != nil {
-				return 0, fmt.Errorf("read snapshot: %w", err)
-			}
-			mark = s.Mark
-		}
-	}
-	return mark, nil
-}
-
-// newest returns the state that all heads come to together, and the snapshot of this device's own.
-func (d *Drive) newest(ctx context.Context) (base manifest.Snapshot, own chunk.Ref, err error) {
-	have := false
-	h, err := d.refs.Head(ctx)
-	switch {
-	case err == nil:
-		own = h.Root
-		if base, err = manifest.GetSnapshot(ctx, d.store, own); err != nil {
-			return base, own, fmt.Errorf("read snapshot: %w", err)
-		}
-		have = true
-	case !errors.Is(err, fs.ErrNotExist):
-		return base, own, err
-	}
-	mark := base.Mark
-	for h, err := range d.refs.Heads(ctx) {
-		if err != nil {
-			return base, own, fmt.Errorf("read heads: %w", err)
-		}
-		if h.Root == own || have && base.Context.Includes(h.Context) {
-			continue
-		}
-		s, err := manifest.GetSnapshot(ctx, d.store, h.Root)
-		if err != nil {
-			return base, own, fmt.Errorf("read snapshot: %w", err)
-		}
-		switch {
-		case !have || s.Context.Includes(base.Context):
-			base, have = s, true
-		default:
-			if base, err = manifest.Join(ctx, d.store, base, s); err != nil {
-				return base, own, fmt.Errorf("join states of devices: %w", err)
-			}
-		}
-	}
-	base.Mark = mark // it speaks of the journal of this device only
-	return base, own, nil
-}
-
-// publish moves this device's head.
-func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snapshot) error {
-	d.mu.Lock()
-	tried := d.tried
-	d.tried = new
-	d.mu.Unlock()
-	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time)
-	if errors.Is(err, refs.ErrMoved) && !tried.IsZero() {
-		// An earlier move failed after the head had been put. What it named is in s too.
-		if h, herr := d.refs.Head(ctx); herr == nil && h.Root == tried {
-			_, err = d.refs.Move(ctx, tried, new, s.Context, s.Time)
-		}
-	}
-	return err
+	return d.openTree(ctx, o)
 }
 
 // Info says who the drive and this device are.

@@ -1,0 +1,262 @@
+package sheaf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv/memkv"
+	"github.com/sheaf-drive/sheaf/chunkstore/refs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
+)
+
+// How a tree begins. The records of a journal were made on one state, and mean something on that state only: on
+// another one "make a" may meet an a that is there. So at each moment the journal of a device lies on
+//
+//   - the head of this device, if it has one;
+//   - else, if it is a device that took the place of one that lost its state, on the ground
+//     that was kept when that happened;
+//   - else on the empty tree.
+//
+// To keep it so, what other devices did is joined in a fixed order: the journal is replayed on its own ground and
+// committed; the join with the others is put as a head of this device; and only then the tree is there for
+// changes.
+
+// groundKey is where the ground is kept in the database: the Ref of the last snapshot that was published from
+// here. It tells a copied device, or one from a backup, what its journal lies on, when the heads in the bucket are
+// another one's.
+const groundKey = "tree/ground"
+
+// ground returns the kept ground, or the zero Ref.
+func (d *Drive) ground(ctx context.Context) (chunk.Ref, error) {
+	b, err := d.db.Get(ctx, []byte(groundKey))
+	if errors.Is(err, fs.ErrNotExist) {
+		return chunk.Ref{}, nil
+	}
+	if err != nil {
+		return chunk.Ref{}, fmt.Errorf("read ground of the journal: %w", err)
+	}
+	ref, err := chunk.ParseRef(b)
+	if err != nil {
+		return chunk.Ref{}, fmt.Errorf("read ground of the journal: %w: %w", kv.ErrDamaged, err)
+	}
+	return ref, nil
+}
+
+// keepGround keeps the ground, durably.
+func (d *Drive) keepGround(ctx context.Context, ref chunk.Ref) error {
+	err := d.db.Update(ctx, func(tx kv.Tx) error { return tx.Put([]byte(groundKey), ref.Append(nil)) })
+	if err == nil {
+		err = d.db.Sync(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("keep ground of the journal: %w", err)
+	}
+	return nil
+}
+
+// openRefs opens the heads. If the state of this device was lost, or it was copied, it becomes a new device.
+func (d *Drive) openRefs(ctx context.Context) (err error) {
+	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
+	if !errors.Is(err, refs.ErrStateLost) {
+		return err
+	}
+	d.o.Log.Warn("the local state is lost, older than the drive or a copy: this device joins as a new one", "err", err)
+	file, err := keys.ReadDevice(d.o.Dir)
+	if err != nil {
+		return fmt.Errorf("read device: %w", err)
+	}
+	old := d.device.ID()
+	o := d.o
+	o.Dir = "" // its file is written when the ground is kept: a crash before that begins anew
+	if d.device, err = enroll(ctx, d.account, o, false); err != nil {
+		return err
+	}
+	ground, err := d.ground(ctx)
+	if err != nil {
+		return err
+	}
+	if ground.IsZero() {
+		// The database is gone. Nothing tells a copy now, so the journal is taken for the one that goes with
+		// the newest head.
+		if ground, err = d.lastHead(ctx, old); err != nil {
+			return err
+		}
+		if err := d.keepGround(ctx, ground); err != nil {
+			return err
+		}
+	}
+	if err := d.account.SaveDevice(d.o.Dir, d.device, file.HasKey()); err != nil {
+		return err
+	}
+	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
+	return err
+}
+
+// refsOptions are those of the heads, with what is remembered of them in a database.
+func (d *Drive) refsOptions(db kv.DB) refs.Options {
+	return refs.Options{
+		Bucket: d.o.Bucket, KV: db, Ring: d.account.Ring, Device: d.device, Members: d.account.Members,
+		Record: d.account.RecordMark, Log: d.o.Log,
+	}
+}
+
+// lastHead returns what the newest head of another device names, as it looks to one without any memory.
+func (d *Drive) lastHead(ctx context.Context, id keys.DeviceID) (chunk.Ref, error) {
+	r, err := refs.Open(ctx, d.refsOptions(memkv.New()))
+	if err != nil {
+		return chunk.Ref{}, err
+	}
+	for h, err := range r.Heads(ctx) {
+		if err != nil {
+			return chunk.Ref{}, fmt.Errorf("read heads: %w", err)
+		}
+		if h.Device == id {
+			return h.Root, nil
+		}
+	}
+	return chunk.Ref{}, nil
+}
+
+// openTree opens the tree, in the order that the top of this file tells.
+func (d *Drive) openTree(ctx context.Context, o live.Options) error {
+	own, err := d.head(ctx)
+	if err != nil {
+		return err
+	}
+	ground := own
+	if ground.IsZero() {
+		if ground, err = d.ground(ctx); err != nil {
+			return err
+		}
+	}
+	base, err := d.snapshot(ctx, ground)
+	if err != nil {
+		return err
+	}
+	news, err := d.news(ctx, base)
+	if err != nil {
+		return err
+	}
+	o.Base, o.BaseRef = base, own
+	if d.tree, err = live.Open(ctx, o); err != nil || len(news) == 0 && ground == own {
+		return err
+	}
+	o.Base, err = d.join(ctx, base, news)
+	if err != nil && (own.IsZero() || ctx.Err() != nil) {
+		return fmt.Errorf("begin as a new device: %w", err)
+	}
+	if err != nil {
+		// The bucket may be full or read-only. What this device has is shown all the same.
+		d.o.Log.Warn("what other devices did is not joined yet", "err", err)
+		return nil
+	}
+	if own, err = d.head(ctx); err != nil {
+		return err
+	}
+	if o.BaseRef, err = manifest.PutSnapshot(ctx, d.store, o.Base); err != nil {
+		return fmt.Errorf("join states of devices: %w", err)
+	}
+	if err := d.store.Flush(ctx); err != nil {
+		return fmt.Errorf("join states of devices: %w", err)
+	}
+	if err := d.publish(ctx, own, o.BaseRef, o.Base); err != nil {
+		return fmt.Errorf("join states of devices: %w", err)
+	}
+	if err := d.tree.Close(ctx); err != nil { // it has nothing left to commit
+		return err
+	}
+	d.tree, err = live.Open(ctx, o)
+	return err
+}
+
+// news returns the states of other devices that base has not seen.
+func (d *Drive) news(ctx context.Context, base manifest.Snapshot) ([]manifest.Snapshot, error) {
+	var news []manifest.Snapshot
+	for h, err := range d.refs.Heads(ctx) {
+		if err != nil {
+			return nil, fmt.Errorf("read heads: %w", err)
+		}
+		if base.Context.Includes(h.Context) {
+			continue
+		}
+		s, err := d.snapshot(ctx, h.Root)
+		if err != nil {
+			return nil, err
+		}
+		news = append(news, s)
+	}
+	return news, nil
+}
+
+// join commits what the journal has, on base, and returns the state that this and the news come to together.
+func (d *Drive) join(ctx context.Context, base manifest.Snapshot, news []manifest.Snapshot) (manifest.Snapshot, error) {
+	if err := d.tree.Commit(ctx); err != nil {
+		return base, err
+	}
+	own, err := d.head(ctx)
+	if err != nil {
+		return base, err
+	}
+	if !own.IsZero() {
+		if base, err = d.snapshot(ctx, own); err != nil {
+			return base, err
+		}
+	}
+	mark := base.Mark // it speaks of the journal of this device only
+	for _, s := range news {
+		if s.Context.Includes(base.Context) {
+			base = s
+		} else if base, err = manifest.Join(ctx, d.store, base, s); err != nil {
+			return base, fmt.Errorf("join states of devices: %w", err)
+		}
+	}
+	base.Mark, base.Device, base.Time = mark, d.device.ID().Short(), time.Now()
+	return base, nil
+}
+
+// publish moves this device's head.
+func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snapshot) error {
+	d.mu.Lock()
+	tried := d.tried
+	d.tried = new
+	d.mu.Unlock()
+	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time)
+	if errors.Is(err, refs.ErrMoved) && !tried.IsZero() {
+		// An earlier move failed after the head had been put. What it named is in s too.
+		if h, herr := d.refs.Head(ctx); herr == nil && h.Root == tried {
+			_, err = d.refs.Move(ctx, tried, new, s.Context, s.Time)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return d.keepGround(ctx, new)
+}
+
+// head returns what this device's newest head names, or the zero Ref.
+func (d *Drive) head(ctx context.Context) (chunk.Ref, error) {
+	h, err := d.refs.Head(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return chunk.Ref{}, nil
+	}
+	return h.Root, err
+}
+
+// snapshot reads a snapshot; the zero Ref is an empty tree.
+func (d *Drive) snapshot(ctx context.Context, ref chunk.Ref) (manifest.Snapshot, error) {
+	if ref.IsZero() {
+		return manifest.Snapshot{}, nil
+	}
+	s, err := manifest.GetSnapshot(ctx, d.store, ref)
+	if err != nil {
+		return s, fmt.Errorf("read snapshot: %w", err)
+	}
+	return s, nil
+}
