@@ -29,7 +29,11 @@ func manyEntries(n int) []Entry {
 func TestEditDir_GivesWhatBuildDirGives(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed(t), 2))
 	st := newMemStore()
-	for round := range 16 {
+	rounds := 16
+	if testing.Short() {
+		rounds = 3
+	}
+	for round := range rounds {
 		have := make(map[string]Entry)
 		var ref chunk.Ref
 		span := []int{10, 300, 3000, 40_000}[round%4]

@@ -42,7 +42,11 @@ func placed(xs []Extent) (list []PlacedExtent, size int64) {
 func TestExtents_AreWhatWasBuilt(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed(t), 5))
 	st := newMemStore()
-	for round := range 65 {
+	rounds := 65
+	if testing.Short() {
+		rounds = 45
+	}
+	for round := range rounds {
 		var xs []Extent
 		for i := range r.IntN([]int{3, 30, 3000, 60_000}[min(round/20, 3)]) {
 			if r.IntN(4) == 0 {
