@@ -23,7 +23,7 @@ import (
 // or misplaced. It is never fatal: the packs tell all that index blobs tell.
 var ErrBlob = errors.New("index blob is damaged or was tampered with")
 
-// The format of index blobs is docs/format/index.md.
+// The format of index blobs is docs/FORMAT.md.
 const (
 	blobMagic   = "SHEAFIX1"
 	blobHead    = len(blobMagic) + chacha20poly1305.NonceSizeX

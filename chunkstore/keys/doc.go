@@ -12,7 +12,7 @@
 //
 // What is in a Bucket is either a key slot (its head is clear, the root in it is
 // sealed) or a sealed blob as SealBlob makes it. Nobody without a secret can
-// make one that is accepted. The bytes are described in docs/format/keys.md.
+// make one that is accepted. The bytes are described in docs/FORMAT.md.
 package keys
 
 import "errors"

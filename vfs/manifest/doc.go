@@ -7,7 +7,7 @@
 //
 // A directory, a file's list of extents and a history are sorted or ordered lists, cut by their
 // content into leaf nodes under inner nodes. Equal lists are equal chunks, whatever was done
-// to come there. The encoding is in docs/format/manifest.md.
+// to come there. The encoding is in docs/FORMAT.md.
 //
 // # Join
 //

@@ -14,7 +14,7 @@ import (
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
-// The keys of an entry, see docs/format/manifest.md. What has its default is left out.
+// The keys of an entry, see docs/FORMAT.md. What has its default is left out.
 const (
 	keyName = 1 + iota
 	keyID
