@@ -417,9 +417,15 @@ func (f *FS) thaw(z *frozen, ref chunk.Ref) {
 			if e.nm != nil {
 				f.thawName(e)
 			}
-			if _, ok := again[e.as]; !ok {
-				delete(d.dir.over, e.as)
+			if _, ok := again[e.as]; ok {
+				continue
 			}
+			if e.nm != nil && identity(&e.entry) != e.child.id {
+				// The listing alone would make another node of it: the name stays.
+				d.set(e.as, e.nm)
+				continue
+			}
+			delete(d.dir.over, e.as)
 		}
 		d.dir.overSorted = nil
 		if len(d.dir.over) == 0 {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/sheaf-drive/sheaf/chunkstore/causal"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
@@ -224,6 +225,7 @@ func (s *dirState) sortedOver() []string {
 // loadLinks finds all files with several names, so that each name knows of the others. It
 // costs the number of directories that hold such names.
 func (f *FS) loadLinks(ctx context.Context) error {
+	groups := map[linkGroup]*node{}
 	var down func(d *node) error
 	down = func(d *node) error {
 		if err := f.load(ctx, d); err != nil {
@@ -247,15 +249,39 @@ func (f *FS) loadLinks(ctx context.Context) error {
 					return err
 				}
 			case e.Kind != vfs.KindDir && e.Link != (manifest.NodeID{}):
-				id := identity(e)
-				if n := f.linked[id]; n != nil {
-					n.names = append(n.names, nameOf(d, n, e))
-				} else {
-					f.linked[id] = f.intern(d, e)
-				}
+				f.loadLink(d, e, groups)
 			}
 		}
 		return nil
 	}
 	return down(f.root)
+}
+
+// linkGroup is what the names of one file have in common. Names with one Link and other Edits were
+// written by two devices at the same time: they are files of their own now, and no bytes are lost.
+type linkGroup struct {
+	link manifest.NodeID
+	edit causal.Dot
+}
+
+// loadLink takes in one name of a file with hard links. f.mu is held for writing.
+func (f *FS) loadLink(d *node, e *manifest.Entry, groups map[linkGroup]*node) {
+	g := linkGroup{identity(e), e.Edit}
+	n := groups[g]
+	switch {
+	case n != nil:
+		n.names = append(n.names, nameOf(d, n, e))
+	case f.linked[g.link] == nil:
+		n = f.intern(d, e)
+	default:
+		n = newNode(mixed(g.link, e.Edit, 0x5a), e.Kind)
+		n.fill(e)
+		n.names = []*name{nameOf(d, n, e)}
+		f.adopt(n)
+	}
+	groups[g] = n
+	f.linked[n.id] = n
+	if n.id != g.link {
+		d.set(e.Name, n.names[len(n.names)-1])
+	}
 }

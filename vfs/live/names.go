@@ -372,7 +372,7 @@ func (f *FS) place(n *node, nm *name, d *node, as string, now time.Time) {
 	switch {
 	case nm.conflict:
 		// A value that a person gave a place is a file of its own from now on.
-		nm.id = mixed(nm.id, n.edit, 0x3c)
+		nm.id, nm.apart = mixed(nm.id, n.edit, 0x3c), true
 	case nm.stored != nil && n.kind != vfs.KindDir:
 		nm.id = n.id
 	}

@@ -77,6 +77,7 @@ type name struct {
 	moved  bool // since the last commit began
 
 	conflict, held bool // as manifest.Entry has them
+	apart          bool // it was moved away from its conflict: its new id is not that of a link
 }
 
 // dirState is what a directory has besides attributes.
@@ -200,7 +201,7 @@ func (n *node) entry(nm *name) manifest.Entry {
 	if nm != nil {
 		e.Name, e.ID, e.Place, e.From, e.Stored = nm.name, nm.id, nm.place, nm.from, nm.stored
 		e.Conflict, e.Held = nm.conflict, nm.held
-		if len(n.names) > 1 || nm.id != n.id && nm.stored == nil {
+		if len(n.names) > 1 || nm.id != n.id && nm.stored == nil && !nm.apart {
 			e.Link = n.id
 		}
 	}
@@ -219,14 +220,28 @@ func (f *FS) intern(dir *node, e *manifest.Entry) *node {
 	id := identity(e)
 	f.tableMu.Lock()
 	defer f.tableMu.Unlock()
-	if n := f.table[id].Value(); n != nil {
-		return n
+	for with := byte(0x77); ; with++ {
+		n := f.table[id].Value()
+		if n == nil {
+			break
+		}
+		if n.has(dir, e.Name) {
+			return n
+		}
+		// Another thing has the ID: a name that one device linked and another one
+		// wrote at the same time is no link any more, but has the ID that the links go by.
+		id = mixed(id, e.Edit, with)
 	}
 	n := newNode(id, e.Kind)
 	n.fill(e)
 	n.names = []*name{nameOf(dir, n, e)}
 	f.enter(n)
 	return n
+}
+
+// has reports whether n has that name.
+func (n *node) has(dir *node, as string) bool {
+	return slices.ContainsFunc(n.names, func(nm *name) bool { return nm.parent == dir && nm.name == as })
 }
 
 // enter puts n into the table. f.tableMu is held.
