@@ -78,7 +78,7 @@ func TestMounted_GitAndGoWorkInside(t *testing.T) {
 	t.Setenv("GOFLAGS", "-mod=mod")
 	t.Setenv("GOMODCACHE", strings.TrimSpace(run(t, ".", "go", "env", "GOMODCACHE")))
 	t.Setenv("CGO_ENABLED", "0")
-	run(t, work, "go", "build", "-o", filepath.Join(dir, "out"), "./chunkstore/chunk", "./chunkstore/causal", "./chunkstore/cbor", "./vfs")
+	run(t, work, "go", "build", "./chunkstore/chunk", "./chunkstore/causal", "./chunkstore/cbor", "./vfs")
 	run(t, work, "go", "test", "-count=1", "./chunkstore/kdf")
 }
 
