@@ -33,6 +33,7 @@ import (
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 )
@@ -177,16 +178,26 @@ func (d *DB) open(key []byte, log *slog.Logger) (err error) {
 		WithNumGoroutines(2).
 		WithValueLogFileSize(16 << 20).
 		WithValueThreshold(kv.MaxValue). // shorter values lie in the tree
-		WithDetectConflicts(false).      // Updates run one after the other
+		// All tables are checked by Open, which reads some 100 bytes for each small pair. There is
+		// no other way: where a block turns out to be damaged later, badger's gets and iterators
+		// pass over it without a word and come up with older versions of its keys.
+		WithChecksumVerificationMode(options.OnTableRead).
+		WithDetectConflicts(false). // Updates run one after the other
 		WithSyncWrites(false)
 	defer func() {
-		// Badger trusts its files; some damage makes it panic.
+		// Badger trusts its files; some damage makes it panic here, see also countOpening.
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: %v", kv.ErrDamaged, r)
 		}
 	}()
 	opts.TableSizeMultiplier = 1
+	if err := d.countOpening(); err != nil {
+		return err
+	}
 	d.b, err = badger.Open(opts)
+	if err == nil {
+		err = os.Remove(d.openingFile())
+	}
 	if err != nil && !ofSystem(err) && d.checkSpace(0) == nil && d.probe() == nil {
 		err = fmt.Errorf("%w: %w", kv.ErrDamaged, err)
 	}
@@ -217,6 +228,26 @@ func (d *DB) sweepEmpty() error {
 		}
 	}
 	return nil
+}
+
+// maxOpenings is how many times in a row an Open may end in the death of the process before the
+// files are called damaged.
+const maxOpenings = 3
+
+func (d *DB) openingFile() string { return filepath.Join(d.dir, "SHEAF-OPENING") }
+
+// countOpening notes that badger is about to open the folder. Some damage, such as a table that was
+// cut off, makes badger panic in a goroutine of its own, which nobody can catch: without this
+// count, the process would die of it again each time it is started.
+func (d *DB) countOpening() error {
+	marks, err := os.ReadFile(d.openingFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(marks) >= maxOpenings {
+		return fmt.Errorf("%w: the process died of opening it %d times", kv.ErrDamaged, len(marks))
+	}
+	return os.WriteFile(d.openingFile(), append(marks, 'x'), 0o600)
 }
 
 // ofSystem reports whether err is one that the files are not to blame for.

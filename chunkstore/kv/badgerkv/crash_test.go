@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		updateForEver(dir)
 		return
 	}
+	if dir := os.Getenv(damageEnv); dir != "" {
+		readAll(dir)
+		return
+	}
 	if dir := os.Getenv(memoryEnv); dir != "" {
 		fillMany(dir)
 		return
