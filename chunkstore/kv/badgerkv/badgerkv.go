@@ -77,7 +77,7 @@ type DB struct {
 var _ kv.DB = (*DB)(nil)
 
 // The sizes that bound badger's memory. While a million pairs of 32 and 64 bytes come in as fast
-// as they can, the process peaks at about 290 MiB resident, of which 60 MiB are pages of
+// as they can, the process peaks at 300 to 420 MiB resident, of which 60 MiB and more are pages of
 // files (TestDB_MemoryIsBounded); badger's defaults take 670 MB. What is left is badger's
 // table builders: compaction runs a dozen of them at once and keeps eight, each several
 // times as large as a table, hence the small tables.
