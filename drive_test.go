@@ -13,6 +13,7 @@ import (
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/disk"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/memfs"
@@ -106,6 +107,7 @@ func closeDrive(t testing.TB, d *Drive) {
 }
 
 func TestDrive_IsThereAgainAfterClose(t *testing.T) {
+	gone := testkit.Goroutines(t)
 	h := newHome(t)
 	d, words := h.create(Secret{})
 	if len(words) < 24 {
@@ -124,6 +126,8 @@ func TestDrive_IsThereAgainAfterClose(t *testing.T) {
 		t.Error("big has other bytes")
 	}
 	clean(t, d)
+	closeDrive(t, d)
+	gone.Check(t)
 }
 
 // X7, K16: the words and the bucket alone.
