@@ -27,7 +27,6 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/seal"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
-	"github.com/sheaf-drive/sheaf/vfs/live/journal"
 )
 
 // The errors of a drive, besides those of vfs and chunkstore.
@@ -259,7 +258,7 @@ func enroll(ctx context.Context, account *keys.Account, o Options, keepKey bool)
 func (d *Drive) start(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			d.closeParts(ctx)
+			_ = d.closeParts(ctx) // err is why there is nothing to use
 		}
 	}()
 	ring := d.account.Ring
@@ -267,9 +266,12 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	key := ring.Derive(kdf.Local)
 	d.db, err = d.o.OpenKV(ctx, dir, key, d.o.Log)
 	if errors.Is(err, kv.ErrDamaged) {
-		d.o.Log.Warn("the local database is damaged and is built anew", "err", err)
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("remove damaged database: %w", err)
+		// What it held can be built anew. The files are kept, one set of them, for who wants to
+		// know what happened.
+		aside := dir + ".damaged"
+		d.o.Log.Warn("the local database is damaged and is built anew", "err", err, "kept", aside)
+		if err := errors.Join(os.RemoveAll(aside), os.Rename(dir, aside)); err != nil {
+			return fmt.Errorf("put damaged database aside: %w", err)
 		}
 		d.db, err = d.o.OpenKV(ctx, dir, key, d.o.Log)
 	}
@@ -296,10 +298,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	o := d.o.Tree
 	o.Store, o.Owner = d.store, owner()
 	o.Device, o.Chunker, o.Entropy = d.device.ID().Short(), params, rand.Reader
-	if o.Journal.Dir == nil {
-		o.Journal.Dir = journal.OSDir(filepath.Join(d.o.Dir, "journal"))
-	}
-	o.Journal.Key, o.Journal.Entropy = ring.Derive(kdf.Journal), rand.Reader
+	o.Journal = d.journalOptions()
 	o.Publish, o.Usage, o.Log = d.publish, d.o.Usage, d.o.Log
 	return d.openTree(ctx, o)
 }
