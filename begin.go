@@ -2,17 +2,22 @@ package sheaf
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv/memkv"
 	"github.com/sheaf-drive/sheaf/chunkstore/refs"
+	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
+	"github.com/sheaf-drive/sheaf/vfs/live/journal"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
 
@@ -82,9 +87,13 @@ func (d *Drive) openRefs(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if ground.IsZero() {
-		// The database is gone. Nothing tells a copy now, so the journal is taken for the one that goes with
-		// the newest head.
+	fits, err := d.journalFits(ctx, ground)
+	if err != nil {
+		return err
+	}
+	if !fits {
+		// The database is gone, or older than the journal. Nothing tells a copy now, so the journal is taken for
+		// the one that goes with the newest head.
 		if ground, err = d.lastHead(ctx, old); err != nil {
 			return err
 		}
@@ -97,6 +106,39 @@ func (d *Drive) openRefs(ctx context.Context) (err error) {
 	}
 	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
 	return err
+}
+
+// journalFits reports whether the journal can lie on ground: that it goes on where that ends.
+func (d *Drive) journalFits(ctx context.Context, ground chunk.Ref) (bool, error) {
+	if ground.IsZero() {
+		return false, nil
+	}
+	s, err := d.snapshot(ctx, ground)
+	if errors.Is(err, vfs.ErrCorrupt) {
+		return false, nil // collected since then, most likely
+	}
+	if err != nil {
+		return false, err
+	}
+	some := false
+	j, err := journal.Open(ctx, d.journalOptions(), s.Mark, func(journal.Replayed) error { some = true; return nil })
+	if errors.Is(err, journal.ErrDamaged) && !some {
+		return false, nil // it begins later
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, j.Close()
+}
+
+// journalOptions are those of this device's journal.
+func (d *Drive) journalOptions() journal.Options {
+	o := d.o.Tree.Journal
+	if o.Dir == nil {
+		o.Dir = journal.OSDir(filepath.Join(d.o.Dir, "journal"))
+	}
+	o.Key, o.Entropy = d.account.Ring.Derive(kdf.Journal), rand.Reader
+	return o
 }
 
 // refsOptions are those of the heads, with what is remembered of them in a database.
