@@ -126,7 +126,9 @@ func (d *fakeDrive) Verify(ctx context.Context, p sheaf.Progress) (sheaf.VerifyR
 func (d *fakeDrive) GC(context.Context, sheaf.Progress) (sheaf.GCReport, error) {
 	return sheaf.GCReport{Freed: 5}, nil
 }
+
 func (d *fakeDrive) Stats(context.Context) (sheaf.Stats, error) { return sheaf.Stats{Packs: 2}, nil }
+
 func (d *fakeDrive) Unique(context.Context, string) (int64, int64, int64, error) {
 	return 3, 2, 1, nil
 }

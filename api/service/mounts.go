@@ -50,13 +50,11 @@ func folder(dir string) (string, error) {
 	}
 	dir = filepath.Clean(dir)
 	// The last element may be a dead mount, which cannot be looked at.
-	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
-	if err != nil {
-		return dir, nil
-	}
-	dir = filepath.Join(parent, filepath.Base(dir))
-	if full, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = full
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
+		dir = filepath.Join(parent, filepath.Base(dir))
+		if full, err := filepath.EvalSymlinks(dir); err == nil {
+			dir = full
+		}
 	}
 	return dir, nil
 }

@@ -35,10 +35,10 @@ func sysItem(info fs.FileInfo, it *Item) {
 	it.Nlink = uint32(s.Nlink)
 	it.ATime = accessTime(s)
 	if it.Kind == vfs.KindChar || it.Kind == vfs.KindBlock {
-		it.Rdev = linuxDev(uint64(s.Rdev))
+		it.Rdev = linuxDev(uint64(s.Rdev)) //nolint:unconvert // 32 bits wide on macOS
 	}
 	if it.Kind != vfs.KindDir && it.Nlink > 1 {
-		it.Same = Identity{Dev: uint64(s.Dev), Ino: s.Ino}
+		it.Same = Identity{Dev: uint64(s.Dev), Ino: s.Ino} //nolint:unconvert // 32 bits wide on macOS
 	}
 }
 
