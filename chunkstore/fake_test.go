@@ -45,13 +45,6 @@ func (d *crashKV) afterPowerCut() *crashKV {
 	return &crashKV{now: maps.Clone(d.durable), durable: maps.Clone(d.durable)}
 }
 
-// afterKill returns what is left if the process is killed now, but the machine goes on.
-func (d *crashKV) afterKill() *crashKV {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return &crashKV{now: maps.Clone(d.now), durable: maps.Clone(d.durable)}
-}
-
 func (d *crashKV) Get(ctx context.Context, key []byte) ([]byte, error) {
 	d.mu.Lock()
 	v, err := (*crashTx)(d).Get(key)
@@ -316,7 +309,7 @@ func wantChunk(t testing.TB, s *Store, ref chunk.Ref, plain []byte) {
 	p := make([]byte, 5000)
 	off := int64(len(plain) / 2)
 	n, err := s.ReadAt(t.Context(), ref, p, off)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF { //nolint:errorlint // ReadAt promises io.EOF itself, as io.ReaderAt does
 		t.Fatalf("read %v at %d: %v", ref, off, err)
 	}
 	if want := min(len(p), len(plain)-int(off)); n != want || string(p[:n]) != string(plain[off:int(off)+n]) {

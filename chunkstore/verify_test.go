@@ -238,6 +238,7 @@ func TestStore_FlippedBitsAreNeverServed(t *testing.T) {
 			}
 			part := make([]byte, len(want))
 			n, err := s.ReadAt(t.Context(), ref, part, 0)
+			//nolint:errorlint // ReadAt promises io.EOF itself, as io.ReaderAt does
 			if (err == nil || errors.Is(err, io.EOF)) && !bytes.Equal(part[:n], want) || err != nil && err != io.EOF && !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("read %v: %v, or other bytes", ref, err)
 			}

@@ -41,7 +41,7 @@ func after(prefix string) []byte {
 func locationKey(id chunk.ID) []byte  { return append([]byte(prefixLocation), id[:]...) }
 func cidKey(cid seal.CID) []byte      { return append([]byte(prefixCID), cid[:cidPrefix]...) }
 func condemnedKey(id chunk.ID) []byte { return append([]byte(prefixCondemned), id[:]...) }
-func packKey(num uint32) []byte { return binary.BigEndian.AppendUint32([]byte(prefixPack), num) }
+func packKey(num uint32) []byte       { return binary.BigEndian.AppendUint32([]byte(prefixPack), num) }
 
 func idOfKey(key []byte) (chunk.ID, bool) {
 	if len(key) != 2+len(chunk.ID{}) {
