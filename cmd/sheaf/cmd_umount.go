@@ -28,7 +28,7 @@ func (a *app) umountCmd() *cobra.Command {
 			}
 			s := a.dial(ctx)
 			if s == nil {
-				cleared, err := clearDead(dir)
+				cleared, err := clearDead(ctx, dir)
 				if err != nil {
 					return err
 				}

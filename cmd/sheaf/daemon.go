@@ -48,14 +48,14 @@ func (a *app) serve(ctx context.Context) (*daemon, error) {
 	left, err := a.home.Mounts()
 	if err == nil {
 		for _, dir := range left {
-			if cleared, err := clearDead(dir); err != nil {
+			if cleared, err := clearDead(ctx, dir); err != nil {
 				log.Warn("a dead mount stays", "dir", dir, "error", err)
 			} else if cleared {
 				log.Info("cleared a dead mount away", "dir", dir)
 			}
 		}
 	}
-	l, err := a.home.Listen(log)
+	l, err := a.home.Listen(ctx, log)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
@@ -150,7 +150,7 @@ func (a *app) startDaemon(ctx context.Context) (s *session, started bool, err er
 	if a.home.Dir != "" {
 		args = append(args, "--home", a.home.Dir)
 	}
-	cmd := exec.Command(self, args...) // not of ctx: it outlives this command
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, args...) // it outlives this command
 	cmd.Env = cleanEnv(os.Environ())
 	if a.getenv("SHEAF_CONFIG") != "" {
 		cmd.Env = append(cmd.Env, "SHEAF_CONFIG="+a.home.Config) // absolute

@@ -15,7 +15,7 @@ import (
 // door returns the way in which drives are mounted on this system.
 func door(log *slog.Logger) service.Door {
 	return func(ctx context.Context, fsys vfs.FS, dir string, readOnly bool) (service.Mounted, error) {
-		if _, err := clearDead(dir); err != nil {
+		if _, err := clearDead(ctx, dir); err != nil {
 			return nil, err
 		}
 		m, err := fuse.Door{}.Mount(ctx, fsys, dir, mount.Options{Name: "sheaf", ReadOnly: readOnly, Log: log})

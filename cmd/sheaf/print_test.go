@@ -46,8 +46,15 @@ func TestSize(t *testing.T) {
 		si   bool
 		want string
 	}{
-		{0, false, "0 B"}, {1023, false, "1023 B"}, {1024, false, "1.0 KiB"}, {1536, false, "1.5 KiB"}, {1<<20 - 1, false, "1.0 MiB"},
-		{1 << 30, false, "1.0 GiB"}, {1<<63 - 1, false, "8.0 EiB"}, {1000, true, "1.0 kB"}, {999_999, true, "1.0 MB"},
+		{0, false, "0 B"},
+		{1023, false, "1023 B"},
+		{1024, false, "1.0 KiB"},
+		{1536, false, "1.5 KiB"},
+		{1<<20 - 1, false, "1.0 MiB"},
+		{1 << 30, false, "1.0 GiB"},
+		{1<<63 - 1, false, "8.0 EiB"},
+		{1000, true, "1.0 kB"},
+		{999_999, true, "1.0 MB"},
 	} {
 		a := &app{si: c.si}
 		if got := a.size(c.n); got != c.want {

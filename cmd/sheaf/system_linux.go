@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +25,7 @@ func dead(dir string) bool {
 }
 
 // clearDead takes a mount away whose process is gone, and reports whether there was one.
-func clearDead(dir string) (bool, error) {
+func clearDead(ctx context.Context, dir string) (bool, error) {
 	if !dead(dir) {
 		return false, nil
 	}
@@ -34,7 +35,7 @@ func clearDead(dir string) (bool, error) {
 		}
 		return true, nil
 	}
-	if out, err := exec.Command("fusermount3", "-u", "-z", "--", dir).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "fusermount3", "-u", "-z", "--", dir).CombinedOutput(); err != nil {
 		return false, fmt.Errorf("unmount %s: %w: %s", dir, err, strings.TrimSpace(string(out)))
 	}
 	return true, nil

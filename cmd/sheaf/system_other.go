@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"runtime"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
@@ -11,7 +12,7 @@ import (
 // dead finds nothing here: a mount whose process is gone is taken away by this system itself.
 func dead(string) bool { return false }
 
-func clearDead(string) (bool, error) { return false, nil }
+func clearDead(context.Context, string) (bool, error) { return false, nil }
 
 // systemChecks says what can be mounted on this system.
 func systemChecks() []*sheafv1.Check {

@@ -22,6 +22,7 @@ func usage(dir string) func(context.Context) (vfs.Usage, error) {
 			return vfs.Usage{}, err
 		}
 		b := uint64(s.Bsize)
+		//nolint:unconvert // some of them are signed on other systems
 		return vfs.Usage{Bytes: uint64(s.Blocks) * b, BytesFree: uint64(s.Bavail) * b, Files: uint64(s.Files), FilesFree: uint64(s.Ffree)}, nil
 	}
 }

@@ -116,7 +116,7 @@ func TestListen_TakesTheSocketOfAKilledProcess(t *testing.T) {
 	if err := os.WriteFile(h.Socket(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := h.Listen(slog.New(slog.DiscardHandler))
+	l, err := h.Listen(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

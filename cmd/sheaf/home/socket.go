@@ -12,12 +12,13 @@ import (
 
 // Listen opens the socket, in place of one that a killed process left. The caller holds
 // the lock. Whoever is neither this user nor root is turned away.
-func (h Home) Listen(log *slog.Logger) (net.Listener, error) {
+func (h Home) Listen(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 	path := h.Socket()
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	l, err := net.Listen("unix", path)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
