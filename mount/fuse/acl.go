@@ -135,7 +135,7 @@ func extended(list []aclEntry) bool { return len(list) > 3 }
 func (s *server) shownACL(ctx context.Context, n *inode, v []byte) ([]byte, error) {
 	list, err := parseACL(v)
 	if err != nil {
-		return v, nil // whoever stored it past this package may have it back
+		return v, nil //nolint:nilerr // whoever stored it past this package may have it back
 	}
 	a, err := n.node.Attr(ctx)
 	if err != nil {
@@ -233,9 +233,9 @@ func (s *server) inherit(ctx context.Context, n *inode, what *vfs.New, umask uin
 		return heir{}, err
 	}
 	list, err := parseACL(v)
-	if err != nil { // stored past this package: it cannot be followed
+	if err != nil {
 		what.Mode = masked
-		return heir{}, nil
+		return heir{}, nil //nolint:nilerr // stored past this package: it cannot be followed
 	}
 	var h heir
 	if what.Kind == vfs.KindDir {

@@ -2,7 +2,6 @@ package fuse_test
 
 import (
 	"context"
-	"log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -17,16 +16,18 @@ func ExampleDoor_Mount() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	var door mount.Door = fuse.Door{}
 	m, err := door.Mount(ctx, memfs.New(memfs.Options{}), "/mnt/sheaf", mount.Options{
 		Name: "scratch",
-		Log:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Log:  log,
 	})
 	if err != nil {
-		log.Fatal(err)
+		log.Error("mount", "error", err)
+		return
 	}
 	<-ctx.Done()
 	if err := m.Unmount(context.Background()); err != nil { // mount.ErrBusy, perhaps
-		log.Fatal(err)
+		log.Error("unmount", "error", err)
 	}
 }

@@ -208,7 +208,7 @@ func TestMount_AsAPlainUser(t *testing.T) {
 		}
 	}
 	const nobody = 65534
-	dir, err := os.MkdirTemp("", "sheaf-plain-")
+	dir, err := os.MkdirTemp("", "sheaf-plain-") //nolint:usetesting // a plain user cannot enter t.TempDir
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	program, err := os.ReadFile(os.Args[0])

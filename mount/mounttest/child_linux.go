@@ -61,7 +61,7 @@ func runChild(job string, args []string, in *bufio.Reader) error {
 			}
 			fmt.Println(dir)
 			if err := wait(); err != nil {
-				return nil // the parent is done
+				return nil //nolint:nilerr // the parent is done
 			}
 		}
 	case "flock", "fcntl": // path, and for fcntl start and length
