@@ -104,30 +104,30 @@ func (f *FS) childName(d *node, as string) (*node, *name) {
 	panic("live: a child that does not know its name")
 }
 
-// empty reports whether d has no children. f.mu is held and d's listing loaded.
-func (d *node) empty() bool {
-	for _, nm := range d.dir.over {
+// empty reports whether n has no children. f.mu is held and n's listing loaded.
+func (n *node) empty() bool {
+	for _, nm := range n.dir.over {
 		if nm != nil {
 			return false
 		}
 	}
-	for i := range d.dir.list.entries {
-		if _, ok := d.dir.over[d.dir.list.entries[i].Name]; !ok {
+	for i := range n.dir.list.entries {
+		if _, ok := n.dir.over[n.dir.list.entries[i].Name]; !ok {
 			return false
 		}
 	}
 	return true
 }
 
-// set gives the name as in d to nm; nil says that nobody has it. f.mu is held for writing.
-func (d *node) set(as string, nm *name) {
-	if d.dir.over == nil {
-		d.dir.over = map[string]*name{}
+// set gives the name as in n to nm; nil says that nobody has it. f.mu is held for writing.
+func (n *node) set(as string, nm *name) {
+	if n.dir.over == nil {
+		n.dir.over = map[string]*name{}
 	}
-	if _, ok := d.dir.over[as]; !ok {
-		d.dir.overSorted = nil
+	if _, ok := n.dir.over[as]; !ok {
+		n.dir.overSorted = nil
 	}
-	d.dir.over[as] = nm
+	n.dir.over[as] = nm
 }
 
 func (f *FS) lookup(ctx context.Context, d *node, as string) (*node, error) {
@@ -179,15 +179,15 @@ func (f *FS) list(ctx context.Context, d *node, after string) iter.Seq2[vfs.Entr
 
 // some appends the next children after a name, up to a page of them. f.mu is held and the
 // listing loaded.
-func (d *node) some(dst []vfs.Entry, after string) []vfs.Entry {
-	base := d.dir.list.entries
-	i, ok := d.dir.list.find(after)
+func (n *node) some(dst []vfs.Entry, after string) []vfs.Entry {
+	base := n.dir.list.entries
+	i, ok := n.dir.list.find(after)
 	if ok {
 		i++
 	}
 	var over []string
-	if len(d.dir.over) > 0 {
-		over = d.dir.sortedOver()
+	if len(n.dir.over) > 0 {
+		over = n.dir.sortedOver()
 		j, ok := slices.BinarySearch(over, after)
 		if ok {
 			j++
@@ -199,7 +199,7 @@ func (d *node) some(dst []vfs.Entry, after string) []vfs.Entry {
 			if i < len(base) && base[i].Name == over[0] {
 				i++
 			}
-			if nm := d.dir.over[over[0]]; nm != nil {
+			if nm := n.dir.over[over[0]]; nm != nil {
 				dst = append(dst, vfs.Entry{Name: nm.name, Ino: nm.bears.ino, Kind: nm.bears.kind})
 			}
 			over = over[1:]

@@ -236,8 +236,8 @@ func applicable(ctx context.Context, p *Player, o Op) (errs []string) {
 	add(!exchange && dstIsDir && !srcIsDir, "ErrIsDir")
 	add(!exchange && dst != nil && !dstIsDir && srcIsDir, "ErrNotDir")
 	if dstIsDir && !exchange {
-		for range dstDir.List(ctx, "") {
-			add(true, "ErrNotEmpty")
+		for _, err := range dstDir.List(ctx, "") {
+			add(err == nil, "ErrNotEmpty")
 			break
 		}
 	}

@@ -85,7 +85,8 @@ var pathTests = []test{
 		s.ok(vfs.RemoveAll(s.ctx, s.fs, "b/x"))
 		s.ok(vfs.RemoveAll(s.ctx, s.fs, "a"))
 		s.same("tree", all(), []string{"a.b", "b", "b/a"})
-		for e := range vfs.Tree(s.ctx, s.root) {
+		for e, err := range vfs.Tree(s.ctx, s.root) {
+			s.ok(err)
 			s.same("first", e.Path, "a.b")
 			break
 		}

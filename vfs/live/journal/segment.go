@@ -193,7 +193,7 @@ func load(o Options, name string) (s *segment, err error) {
 	}
 	s, err = parseHeader(o, name, h[:])
 	if err != nil && size <= headerSize {
-		return nil, nil //nolint:nilerr // a crash came while the segment was made; nothing was in it
+		return nil, nil // a crash came while the segment was made; nothing was in it
 	}
 	if err != nil {
 		return nil, err
