@@ -88,10 +88,16 @@ posix:
 soak:
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 12h ./...
 
-#: make bench      go test -bench, COUNT=10 times, to bench/new.txt
+#: make bench      the mount against gocryptfs and others, ROUNDS times (5), sizes divided by SCALE (1): bench/README.md
 .PHONY: bench
-bench:
+bench: build
 	scripts/deps bench
+	$(GO) build -trimpath -o bin/mountbench ./bench/mountbench
+	bin/mountbench -rounds "$${ROUNDS:-5}" -scale "$${SCALE:-1}" -json bench/results/mount.jsonl
+
+#: make microbench go test -bench, COUNT=10 times, to bench/new.txt
+.PHONY: microbench
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) -timeout 4h ./... | tee bench/new.txt
 
 #: make benchcmp   bench/baseline.txt against bench/new.txt

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheaf-drive/sheaf/bench/nullfs"
+	"github.com/sheaf-drive/sheaf/mount"
+	"github.com/sheaf-drive/sheaf/mount/fuse"
+)
+
+// A config is what the flags say.
+type config struct {
+	self   string // this program
+	sheaf  string // the program sheaf
+	crypt  string // the program gocryptfs
+	dir    string // below which all is made
+	out    string // the file of the lines of JSON; "" for none
+	rounds int
+	scale  int
+}
+
+func main() {
+	// A second interruption changes nothing: the mounts are being taken away.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mountbench:", err)
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string) error {
+	rounds := 5
+	if s := os.Getenv("ROUNDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return fmt.Errorf("ROUNDS: %w", err)
+		}
+		rounds = n
+	}
+	var c config
+	f := flag.NewFlagSet("mountbench", flag.ContinueOnError)
+	f.IntVar(&c.rounds, "rounds", rounds, "how often each row is measured (environment: ROUNDS)")
+	f.IntVar(&c.scale, "scale", 1, "divides all sizes and numbers")
+	f.StringVar(&c.sheaf, "sheaf", "bin/sheaf", "the `program` sheaf")
+	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that all are measured on")
+	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
+	null := f.String("serve-null", "", "serve the empty file system at a `folder`, and measure nothing")
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if *null != "" {
+		return serveNull(ctx, *null)
+	}
+	if c.rounds < 1 || c.scale < 1 || f.NArg() > 0 {
+		return errors.New("rounds and scale are at least 1, and there are no arguments")
+	}
+	if err := c.find(); err != nil {
+		return err
+	}
+	return bench(ctx, c, os.Stdout, os.Stderr)
+}
+
+// serveNull mounts an empty file system until it is told to end.
+func serveNull(ctx context.Context, dir string) error {
+	m, err := fuse.Mount(ctx, nullfs.New(uint32(os.Getuid()), uint32(os.Getgid())), dir, mount.Options{Name: "nullfs"})
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	for {
+		err := m.Unmount(context.WithoutCancel(ctx))
+		if !errors.Is(err, mount.ErrBusy) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond) // a program that dies has still to leave it
+	}
+}
+
+// find finds the programs, or says how to get them.
+func (c *config) find() error {
+	var err error
+	if c.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if c.sheaf, err = filepath.Abs(c.sheaf); err != nil {
+		return err
+	}
+	if _, err := os.Stat(c.sheaf); err != nil {
+		return fmt.Errorf("%w: run make build", err)
+	}
+	for _, p := range []string{cryptName, "fio", "sqlite3", "git", "fusermount3"} {
+		path, err := exec.LookPath(p)
+		if err != nil {
+			return fmt.Errorf("%s is not installed: run scripts/deps bench", p)
+		}
+		if p == cryptName {
+			c.crypt = path
+		}
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return fmt.Errorf("nothing can be mounted here: %w", err)
+	}
+	return nil
+}
+
+// bench measures all rows and prints them. What it made is gone when it returns.
+func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
+	work, err := os.MkdirTemp(c.dir, "mountbench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removeAll(work)) }()
+	m, err := c.machine(ctx, work)
+	if err != nil {
+		return err
+	}
+	if err := c.space(work); err != nil {
+		return err
+	}
+	m.print(progress)
+	l, err := newLoad(ctx, work, c.scale)
+	if err != nil {
+		return err
+	}
+	all := steps()
+	b := newBook(rowsOf(all))
+	r := &runner{config: c, load: l, steps: all, book: b, progress: progress, cold: dropCaches() == nil}
+	for i := range c.rounds {
+		if err := r.round(ctx, filepath.Join(work, "round"), i); err != nil {
+			return err
+		}
+	}
+	m.print(out)
+	fmt.Fprintf(out, "big file %d MiB, tree of %d files, %d random operations, %d transactions\n\n", len(l.data)/mib, l.files, l.ops, l.txs)
+	if err := b.table(out); err != nil {
+		return err
+	}
+	if c.out == "" {
+		return nil
+	}
+	return writeJSON(c.out, m, b)
+}
+
+// space sees that the disk has room for all systems at once.
+func (c config) space(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	if have, need := int64(st.Bavail)*st.Bsize/mib, int64(12*1024/c.scale+512); have < need {
+		return fmt.Errorf("%s has room for %d MiB, and %d are needed: name another folder with -dir", c.dir, have, need)
+	}
+	return nil
+}
+
+// A runner measures, round by round.
+type runner struct {
+	config
+	load     *load
+	steps    []step
+	book     *book
+	progress io.Writer
+	cold     bool // whether caches can be dropped
+}
+
+// round makes all systems anew, does all steps on each in turn, and takes them away.
+func (r *runner) round(ctx context.Context, base string, n int) (err error) {
+	var systems []*system
+	defer func() {
+		for _, s := range systems {
+			if e := s.stop(); e != nil {
+				err = errors.Join(err, e)
+			}
+		}
+		err = errors.Join(err, removeAll(base))
+	}()
+	for _, name := range systemNames {
+		s, err := newSystem(ctx, name, filepath.Join(base, name), r.config)
+		if err != nil {
+			return err
+		}
+		systems = append(systems, s)
+		if err := s.start(ctx); err != nil {
+			return err
+		}
+	}
+	for i, st := range r.steps {
+		for _, s := range turned(systems, n+i) {
+			if err := r.step(ctx, st, s, n == 0); err != nil {
+				return fmt.Errorf("%s: %s: %w", s.name, st.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// step does one step on one system.
+func (r *runner) step(ctx context.Context, st step, s *system, first bool) error {
+	switch {
+	case s.name == nullName && st.noNull != "":
+		r.book.skip(st.Name, s.name, st.noNull)
+	case st.cold && !r.cold:
+		r.book.skip(st.Name, s.name, "only root can drop the kernel's caches")
+	default:
+		if err := r.measure(ctx, st, s, first); err != nil {
+			return err
+		}
+	}
+	if st.memory != "" {
+		now, peak, ok := s.resident()
+		if ok {
+			a, b := memoryRows(st.memory)
+			r.book.add(a.Name, s.name, now)
+			r.book.add(b.Name, s.name, peak)
+		}
+	}
+	return nil
+}
+
+func (r *runner) measure(ctx context.Context, st step, s *system, first bool) error {
+	if st.cold && s.name != nullName { // which would forget its files
+		if err := s.restart(ctx); err != nil {
+			return err
+		}
+	}
+	if st.cold {
+		if err := dropCaches(); err != nil {
+			return err
+		}
+	}
+	if st.prepare != nil {
+		if err := st.prepare(ctx, s, r.load); err != nil {
+			return err
+		}
+	}
+	figure, err := st.do(ctx, s, r.load)
+	if err != nil {
+		return err
+	}
+	r.book.add(st.Name, s.name, figure)
+	rest, err := s.settle(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.progress, "%-32s %-10s %8s %-3s  at rest after %s s\n", st.Name, s.name, short(figure), st.Unit, short(rest.Seconds()))
+	if st.settled != "" {
+		r.book.add(st.settled, s.name, rest.Seconds())
+	}
+	if first && st.check != nil && s.name != nullName {
+		return st.check(ctx, s, r.load)
+	}
+	return nil
+}
+
+// dropCaches empties the kernel's caches of files, names and attributes.
+func dropCaches() error {
+	unix.Sync()
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3\n"), 0)
+}
+
+// removeAll removes a folder, unless something is still mounted in it: that would empty
+// the mount.
+func removeAll(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "*", "mnt"))
+	if err != nil {
+		return err
+	}
+	below, err := filepath.Glob(filepath.Join(dir, "round", "*", "mnt"))
+	if err != nil {
+		return err
+	}
+	for _, d := range append(left, below...) {
+		if err := detach(d); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
+}
