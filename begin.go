@@ -69,6 +69,7 @@ func (d *Drive) keepGround(ctx context.Context, ref chunk.Ref) error {
 // openRefs opens the heads. If the state of this device was lost, or it was copied, it becomes a new device.
 func (d *Drive) openRefs(ctx context.Context) (err error) {
 	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
+	err = asDamage(err) // a head that is listed and not there, for one
 	if !errors.Is(err, refs.ErrStateLost) {
 		return err
 	}
@@ -105,7 +106,7 @@ func (d *Drive) openRefs(ctx context.Context) (err error) {
 		return err
 	}
 	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
-	return err
+	return asDamage(err)
 }
 
 // journalFits reports whether the journal can lie on ground: that it goes on where that ends.
@@ -288,7 +289,7 @@ func (d *Drive) head(ctx context.Context) (chunk.Ref, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return chunk.Ref{}, nil
 	}
-	return h.Root, err
+	return h.Root, asDamage(err)
 }
 
 // snapshot reads a snapshot; the zero Ref is an empty tree.

@@ -9,6 +9,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/chunkstore/gc"
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
@@ -183,18 +184,18 @@ const keepHeads = 64
 // they wrote meanwhile.
 func (d *Drive) GC(ctx context.Context, p Progress) (GCReport, error) {
 	var report GCReport
-	grace := gc.DefaultGrace
-	alone := 0
-	for range d.account.Members.Active() {
-		alone++
-	}
-	if alone <= 1 {
-		grace = 0
-	}
 	if err := d.tree.Commit(ctx); err != nil {
 		return report, err
 	}
 	for phase := range 2 {
+		grace := gc.DefaultGrace
+		alone, err := d.alone(ctx)
+		if err != nil {
+			return report, fmt.Errorf("look for other devices: %w", err)
+		}
+		if alone {
+			grace = 0
+		}
 		r, err := d.sweep(ctx, gc.Options{Grace: grace}, p)
 		if err != nil {
 			return report, err
@@ -211,6 +212,25 @@ func (d *Drive) GC(ctx context.Context, p Progress) (GCReport, error) {
 		return report, fmt.Errorf("prune heads: %w", err)
 	}
 	return report, nil
+}
+
+// alone reports whether this is the only device of the drive. Others may have joined, and put heads, since the drive
+// was opened: these are known afterwards. Heads that are there but cannot be read are an error, for they may name anything.
+func (d *Drive) alone(ctx context.Context) (bool, error) {
+	if err := d.refs.Poll(ctx); err != nil {
+		return false, err
+	}
+	m, err := keys.LoadMembers(ctx, d.o.Bucket, d.account.Ring, d.account.Record.Owner)
+	if err == nil {
+		err = m.Follows(d.account.Members.Mark())
+	}
+	active := 0
+	if err == nil {
+		for range m.Active() {
+			active++
+		}
+	}
+	return active == 1, err
 }
 
 // sweep is one cycle.

@@ -412,3 +412,35 @@ func TestReplay_StoppedWhileBecomingANewDevice(t *testing.T) {
 		}
 	}
 }
+
+// A device that joined and wrote while this one was open loses nothing to the garbage collection of this one.
+func TestReplay_GCSparesWhatNewDevicesWrote(t *testing.T) {
+	v := newVillage(t)
+	d := v.open()
+	b := newMachine(t, v.store)
+	e := b.join(v.words)
+	write(t, e.FS(), "from b", []byte("body of b"))
+	closeDrive(t, e)
+	all, err := d.Snapshots(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range all[1:] {
+		if err := d.DropSnapshot(t.Context(), SnapshotID(k.Dot.String())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, d.FS(), "note", []byte("so that something is dead"))
+	if _, err := d.GC(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, d)
+	closeDrive(t, d)
+	e = b.open()
+	mustHave(t, "b", e, "body of b", "so that something is dead")
+	clean(t, e)
+	closeDrive(t, e)
+	d = v.open()
+	mustHave(t, "a", d, "body of b")
+	clean(t, d)
+}
