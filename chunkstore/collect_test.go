@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"bytes"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,20 +272,19 @@ func TestSweep_RemovalWithinALookUpIsSeen(t *testing.T) {
 	ref := put(t, s, text(1, 100))
 	flush(t, s)
 	sweepAll(t, s, day(0), other)
-	ran := false
-	db.got = func(key []byte) {
-		if ran || !bytes.Equal(key, append([]byte("xl"), ref.ID[:]...)) {
+	var ran atomic.Bool
+	db.onGet(func(key []byte) {
+		if !bytes.Equal(key, append([]byte("xl"), ref.ID[:]...)) || ran.Swap(true) {
 			return
 		}
-		ran = true
 		if r := sweepAll(t, s, day(1), other); r.Removed != 1 {
 			t.Errorf("got %+v, want it removed", r)
 		}
+	})
+	if got := put(t, s, text(1, 100)); got != ref || !ran.Load() {
+		t.Fatalf("got %v, want %v; ran: %v", got, ref, ran.Load())
 	}
-	if got := put(t, s, text(1, 100)); got != ref || !ran {
-		t.Fatalf("got %v, want %v; ran: %v", got, ref, ran)
-	}
-	db.got = nil
+	db.onGet(nil)
 	flush(t, s)
 	s.cache = newSegmentCache(0)
 	wantChunk(t, s, ref, text(1, 100))

@@ -45,12 +45,20 @@ func (d *crashKV) afterPowerCut() *crashKV {
 	return &crashKV{now: maps.Clone(d.durable), durable: maps.Clone(d.durable)}
 }
 
+// onGet sets what is called after each Get. The maintainer of a Store calls Get too.
+func (d *crashKV) onGet(got func(key []byte)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = got
+}
+
 func (d *crashKV) Get(ctx context.Context, key []byte) ([]byte, error) {
 	d.mu.Lock()
 	v, err := (*crashTx)(d).Get(key)
+	got := d.got
 	d.mu.Unlock()
-	if d.got != nil {
-		d.got(key)
+	if got != nil {
+		got(key)
 	}
 	return v, err
 }
