@@ -54,7 +54,7 @@ func (h *history) check(f *FS) error {
 func TestFS_DeathOfTheProcessLosesNothing(t *testing.T) {
 	seed := vfstest.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 2))
-	for round := range uint64(15) {
+	for round := range long(5, 200) {
 		ops, err := vfstest.Ops(t.Context(), seed+round, 250)
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +95,7 @@ func TestFS_DeathOfTheProcessLosesNothing(t *testing.T) {
 func TestFS_PowerCutKeepsWhatWasSynced(t *testing.T) {
 	seed := vfstest.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 3))
-	for round := range uint64(15) {
+	for round := range long(5, 200) {
 		ops, err := vfstest.Ops(t.Context(), seed+round, 250)
 		if err != nil {
 			t.Fatal(err)
@@ -136,6 +136,7 @@ func TestFS_PowerCutKeepsWhatWasSynced(t *testing.T) {
 				if err := h.check(g); err != nil {
 					t.Fatalf("round %d, after %d: %v", round, i+1, err)
 				}
+				end(t, g)
 			}
 		}
 		_ = p.Close(t.Context())
@@ -145,7 +146,7 @@ func TestFS_PowerCutKeepsWhatWasSynced(t *testing.T) {
 // A commit may be cut off after any of its writes.
 func TestFS_DeathWithinACommitLosesNothing(t *testing.T) {
 	seed := vfstest.Seed(t)
-	for round := range uint64(5) {
+	for round := range long(3, 50) {
 		ops, err := vfstest.Ops(t.Context(), seed+round, 120)
 		if err != nil {
 			t.Fatal(err)

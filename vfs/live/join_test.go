@@ -13,7 +13,7 @@ import (
 // committed and opened again, and joined once more, whatever conflicts are in it.
 func TestFS_GoesOnAfterAJoin(t *testing.T) {
 	seed := vfstest.Seed(t)
-	for round := range uint64(12) {
+	for round := range long(6, 200) {
 		store := newStore()
 		disks := [2]*disk{}
 		for i := range disks {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -233,7 +235,7 @@ func TestFS_ASnapshotIsAReadOnlyFS(t *testing.T) {
 
 func TestFS_AgreesWithTheOracle(t *testing.T) {
 	seed := vfstest.Seed(t)
-	for i := range uint64(20) {
+	for i := range long(6, 100) {
 		disks := map[vfs.FS]*disk{}
 		vfstest.ModelConfig{
 			Seed: seed + i, Ops: 600,
@@ -274,10 +276,28 @@ func TestFS_AgreesWithTheOracle(t *testing.T) {
 
 func TestFS_AgreesWithTheOracleWhileItCommits(t *testing.T) {
 	seed := vfstest.Seed(t)
-	for i := range uint64(20) {
-		f := mustOpen(t, newDisk())
-		busy(t, f)
-		vfstest.Model(t, f.View(), seed+i, 600)
+	for i := range long(5, 100) {
+		t.Run(strconv.FormatUint(i, 10), func(t *testing.T) {
+			f := mustOpen(t, newDisk())
+			busy(t, f)
+			vfstest.Model(t, f.View(), seed+i, 500)
+		})
+	}
+}
+
+// long returns few, or many in the long form of the tests.
+func long(few, many uint64) uint64 {
+	if os.Getenv("SHEAF_LONG") != "" {
+		return many
+	}
+	return few
+}
+
+// end closes f before the test ends, so that a test of many trees does not hold them all.
+func end(t *testing.T, f *FS) {
+	t.Helper()
+	if err := f.Close(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -296,7 +316,7 @@ func TestFS_AgreesWithTheOracleWhileCommitsFail(t *testing.T) {
 		}
 		return nil
 	}
-	for i := range uint64(10) {
+	for i := range long(4, 50) {
 		d := newDisk()
 		d.fail = fail
 		d.store.fail = func(string) error { return fail() }
@@ -314,5 +334,7 @@ func TestFS_AgreesWithTheOracleWhileCommitsFail(t *testing.T) {
 		vfstest.Model(t, f.View(), seed+i, 400)
 		stop()
 		<-done
+		d.fail, d.store.fail = nil, nil
+		end(t, f)
 	}
 }

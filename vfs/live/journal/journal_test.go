@@ -113,7 +113,11 @@ func seed(t *testing.T) int64 {
 // there, what is replayed is a prefix of what was written, and a second crash changes nothing of that.
 func TestJournal_PowerCutKeepsWhatWasSynced(t *testing.T) {
 	rng := mrand.New(mrand.NewPCG(uint64(seed(t)), 1))
-	for round := range 2000 {
+	rounds := 400
+	if os.Getenv("SHEAF_LONG") != "" {
+		rounds = 20_000
+	}
+	for round := range rounds {
 		d := NewMemDir()
 		o := options(d, int64(500+rng.IntN(5000)))
 		written, synced, from := LSN(0), LSN(0), LSN(0)
