@@ -26,7 +26,7 @@ type promise struct {
 
 // M3: the process dies under load. Every fsynced byte and every completed rename and removal is there.
 func TestMounted_KillLosesNothingThatWasAcknowledged(t *testing.T) {
-	rounds := number(t, "SHEAF_KILL_ROUNDS", 6)
+	rounds := number(t, "SHEAF_KILL_ROUNDS", 5)
 	seed := uint64(number(t, "SHEAF_SEED", int(time.Now().UnixNano())))
 	t.Logf("SHEAF_SEED=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

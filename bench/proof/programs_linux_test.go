@@ -42,7 +42,7 @@ func TestMounted_FilesAreWhatWasWritten(t *testing.T) {
 		}
 	}
 	t.Logf("SHEAF_SEED=%d", seed)
-	ops := number(t, "SHEAF_FSX_OPS", 20_000)
+	ops := number(t, "SHEAF_FSX_OPS", 6000)
 	sizes := []int64{256 << 10, 1 << 20, 6 << 20}
 	for i, size := range sizes {
 		err := exerciser.Run(t.Context(), exerciser.Config{
