@@ -34,6 +34,7 @@ deps:
 .PHONY: test
 test: deps floors cross
 	$(MAKE) fuzz FUZZTIME=100000x
+	$(MAKE) model
 	$(MAKE) race
 
 #: make unit       go test ./... -short: quick, and without root
@@ -41,10 +42,15 @@ test: deps floors cross
 unit:
 	$(GO) test -short ./...
 
-#: make race       all tests, with -race
+#: make model      what -race is too slow for: 10^5 schedules of the join, memory, damage, kills
+.PHONY: model
+model:
+	$(GO) test -timeout 20m ./vfs/manifest ./chunkstore/kv/badgerkv ./chunkstore/blob/disk
+
+#: make race       all tests, with -race, in their short form
 .PHONY: race
 race:
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -short -timeout 20m ./...
 
 #: make mount      the tests that mount; needs /dev/fuse
 .PHONY: mount
@@ -78,10 +84,11 @@ cross:
 fuzz:
 	scripts/fuzz "$(FUZZTIME)"
 
-#: make posix      the suites of a mounted folder, all of them
+#: make posix      the suites of a mounted folder, all of them, and the long proofs on a mounted drive
 .PHONY: posix
 posix:
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 60m -v ./mount/...
+	SHEAF_FSX_OPS=100000 SHEAF_KILL_ROUNDS=100 $(GO) test -count=1 -timeout 60m -v ./bench/proof
 
 #: make soak       the long forms of the tests: many schedules, kills and bit flips (hours)
 .PHONY: soak
