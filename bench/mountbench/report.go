@@ -39,6 +39,8 @@ type row struct {
 	Goal float64
 	// Most bounds sheaf's own median; 0 means none.
 	Most float64
+	// Alone says that its figures mean nothing beside each other, and no ratio is shown.
+	Alone bool
 }
 
 // better says which way the ratio sheaf/gocryptfs of this row should go: "≤" or "≥".
@@ -152,7 +154,7 @@ func (b *book) table(w io.Writer) error {
 		for _, s := range systemNames {
 			line = append(line, b.show(r.Name, s))
 		}
-		line = append(line, b.showRatio(r.Name, cryptName), r.goal(), b.verdict(r), b.showRatio(r.Name, plainName))
+		line = append(line, b.showRatio(r, cryptName), r.goal(), b.verdict(r), b.showRatio(r, plainName))
 		fmt.Fprintln(t, strings.Join(line, "\t"))
 	}
 	return t.Flush()
@@ -170,8 +172,8 @@ func (b *book) show(row, system string) string {
 	return "–"
 }
 
-func (b *book) showRatio(row, under string) string {
-	if s, ok := b.ratio(row, sheafName, under); ok {
+func (b *book) showRatio(r row, under string) string {
+	if s, ok := b.ratio(r.Name, sheafName, under); ok && !r.Alone {
 		return s.String()
 	}
 	return "–"
@@ -239,7 +241,7 @@ func (b *book) json(w io.Writer) error {
 		}
 		for _, under := range []string{cryptName, plainName} {
 			sp, ok := b.ratio(r.Name, sheafName, under)
-			if !ok {
+			if !ok || r.Alone {
 				continue
 			}
 			out := ratioResult{Kind: "ratio", Row: r.Name, Over: sheafName, Under: under, Better: "less", spread: sp}

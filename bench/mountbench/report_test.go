@@ -57,7 +57,10 @@ func filled() *book {
 		{Name: "random", Unit: perSecond, Goal: 4},
 		{Name: "sqlite", Unit: perSecond},
 		{Name: "memory", Unit: mebibytes, Most: 250},
+		{Name: "rest", Unit: seconds, Alone: true},
 	})
+	b.add("rest", sheafName, 2)
+	b.add("rest", cryptName, 1)
 	for _, round := range []float64{1, 2, 1} {
 		b.add("write", sheafName, 1*round)
 		b.add("write", cryptName, 2*round)
@@ -98,6 +101,7 @@ func TestBook_GoalsGoTheWayOfTheirUnit(t *testing.T) {
 		"random": {false, true},  // 3 times as many, ≥ 4
 		"sqlite": {false, false}, // no goal
 		"memory": {false, true},  // 260 > 250
+		"rest":   {false, false}, // no goal
 	}
 	for _, r := range b.rows {
 		yes, ok := b.reached(r)
@@ -122,6 +126,7 @@ func TestBook_TableShowsSkippedRowsAndVerdicts(t *testing.T) {
 		{"random", "/s", "300", "(150–300)", "100", "(50.0–100)", "–", "–", "3.00", "≥", "4.00", "NO", "–"},
 		{"sqlite", "/s", "–", "–", "–", "skip", "–", "–"},
 		{"memory", "MiB", "260", "–", "–", "–", "–", "≤", "250", "MiB", "NO", "–"},
+		{"rest", "s", "2.00", "1.00", "–", "–", "–", "–"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -153,6 +158,8 @@ func TestBook_JSONIsOneObjectALine(t *testing.T) {
 		`{"kind":"ratio","row":"random","over":"sheaf","under":"gocryptfs","goal":4,"better":"more","reached":false,"median":3,"min":3,"max":3}`,
 		`{"kind":"result","row":"sqlite","unit":"/s","system":"nullfs","skipped":"it keeps nothing"}`,
 		`{"kind":"result","row":"memory","unit":"MiB","system":"sheaf","rounds":[260],"median":260,"min":260,"max":260}`,
+		`{"kind":"result","row":"rest","unit":"s","system":"sheaf","rounds":[2],"median":2,"min":2,"max":2}`,
+		`{"kind":"result","row":"rest","unit":"s","system":"gocryptfs","rounds":[1],"median":1,"min":1,"max":1}`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
