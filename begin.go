@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
@@ -266,21 +267,30 @@ func (d *Drive) join(ctx context.Context, base manifest.Snapshot, news []manifes
 
 // publish moves this device's head.
 func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snapshot) error {
-	d.mu.Lock()
-	tried := d.tried
-	d.tried = new
-	d.mu.Unlock()
 	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time)
-	if errors.Is(err, refs.ErrMoved) && !tried.IsZero() {
-		// An earlier move failed after the head had been put. What it named is in s too.
-		if h, herr := d.refs.Head(ctx); herr == nil && h.Root == tried {
-			_, err = d.refs.Move(ctx, tried, new, s.Context, s.Time)
+	if errors.Is(err, refs.ErrMoved) {
+		// An earlier move failed after its head had been put. What it named is in s too.
+		if h, herr := d.refs.Head(ctx); herr == nil && d.wasTried(h.Root) {
+			_, err = d.refs.Move(ctx, h.Root, new, s.Context, s.Time)
 		}
 	}
+	d.mu.Lock()
 	if err != nil {
-		return err
+		d.tried = append(d.tried, new)
+	} else {
+		d.tried = nil
+	}
+	d.mu.Unlock()
+	if err != nil {
+		return asDamage(err)
 	}
 	return d.keepGround(ctx, new)
+}
+
+func (d *Drive) wasTried(ref chunk.Ref) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Contains(d.tried, ref)
 }
 
 // head returns what this device's newest head names, or the zero Ref.

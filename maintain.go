@@ -218,7 +218,7 @@ func (d *Drive) GC(ctx context.Context, p Progress) (GCReport, error) {
 // was opened: these are known afterwards. Heads that are there but cannot be read are an error, for they may name anything.
 func (d *Drive) alone(ctx context.Context) (bool, error) {
 	if err := d.refs.Poll(ctx); err != nil {
-		return false, err
+		return false, asDamage(err)
 	}
 	m, err := keys.LoadMembers(ctx, d.o.Bucket, d.account.Ring, d.account.Record.Owner)
 	if err == nil {
@@ -230,7 +230,7 @@ func (d *Drive) alone(ctx context.Context) (bool, error) {
 			active++
 		}
 	}
-	return active == 1, err
+	return active == 1, asDamage(err)
 }
 
 // sweep is one cycle.

@@ -86,7 +86,7 @@ type Drive struct {
 	mu      sync.Mutex
 	keysMu  sync.Mutex             // one writer of slots at a time
 	past    map[chunk.Ref]struct{} // roots of the trees of the past that were handed out
-	tried   chunk.Ref              // the last snapshot whose head was to be put
+	tried   []chunk.Ref            // since the last move of the head: snapshots whose heads may have been put
 	closing sync.Once
 	err     error // of Close
 }
