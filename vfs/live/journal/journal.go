@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -91,8 +92,8 @@ type Journal struct {
 	next     LSN
 	synced   LSN // all up to here are durable
 	syncing  bool
-	err      error // sticky: a sync failed, or closed
-	bytes    int64 // of all segments
+	err      error        // sticky: a sync failed, or closed
+	bytes    atomic.Int64 // of all segments; read without mu, for every writer asks it
 	sealPool sync.Pool
 }
 
@@ -184,7 +185,7 @@ func (j *Journal) write(seg *segment, b *sealed, pos []Pos) (LSN, error) {
 		return 0, fmt.Errorf("write journal: %w", err)
 	}
 	seg.size += int64(len(b.buf))
-	j.bytes += int64(len(b.buf))
+	j.bytes.Add(int64(len(b.buf)))
 	j.next += uint64(len(b.parts))
 	seg.last = j.next - 1
 	return seg.last, nil
@@ -214,9 +215,7 @@ func (j *Journal) Last() LSN {
 
 // Size returns the bytes that the journal takes.
 func (j *Journal) Size() int64 {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.bytes
+	return j.bytes.Load()
 }
 
 // Sync returns nil when all records up to the LSN upto are durable. One sync of the disk
@@ -314,7 +313,7 @@ func (j *Journal) Trim(upto LSN) error {
 	var gone []*segment
 	for len(j.segs) > 1 && j.segs[0].last <= upto {
 		gone = append(gone, j.segs[0])
-		j.bytes -= j.segs[0].size
+		j.bytes.Add(-j.segs[0].size)
 		j.segs = j.segs[1:]
 	}
 	j.mu.Unlock()
@@ -378,7 +377,7 @@ func (j *Journal) begin() error {
 		return fmt.Errorf("begin journal segment: %w", err)
 	}
 	j.segs = append(j.segs, seg)
-	j.bytes += seg.size
+	j.bytes.Add(seg.size)
 	return nil
 }
 

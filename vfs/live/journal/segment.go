@@ -257,7 +257,7 @@ func (j *Journal) recover(ctx context.Context, from LSN, replay func(Replayed) e
 			continue
 		}
 		j.segs = append(j.segs, s)
-		j.bytes += s.size
+		j.bytes.Add(s.size)
 		j.next = max(j.next, s.last+1)
 		if i+1 < len(all) && all[i+1].first == s.last+1 {
 			continue // a torn end, if there is one, was found and given up at an earlier Open
