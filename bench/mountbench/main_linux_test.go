@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // serverEnv is set for a test binary that is to serve an empty file system there.
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 func needMounts(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Getuid() != 0 {
-		t.Skip("needs /dev/fuse and root")
+		testkit.Lacks(t, "/dev/fuse and root")
 	}
 }
 

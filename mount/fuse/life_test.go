@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/mount"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
@@ -115,7 +116,7 @@ func TestUnmount_HandsOverWhatTheKernelGathered(t *testing.T) {
 func TestAbort_FailsWhatIsOpen(t *testing.T) {
 	needFuse(t)
 	if os.Getuid() != 0 && !fusectl() {
-		t.Skip("a plain user needs /sys/fs/fuse/connections to abort")
+		testkit.Lacks(t, "/sys/fs/fuse/connections, which a plain user needs to abort")
 	}
 	m, err := Mount(t.Context(), newMem(t), t.TempDir(), mount.Options{WriteThrough: true})
 	must(t, err)
@@ -193,12 +194,12 @@ func TestMount_AsAPlainUser(t *testing.T) {
 		t.Skip("root gives this test to a plain user; the others run as one now")
 	}
 	if _, err := helper(); err != nil {
-		t.Skip(err)
+		testkit.Lacks(t, err)
 	}
 	if info, err := os.Stat("/dev/fuse"); err != nil || info.Mode()&0o002 == 0 {
 		// As udev sets it on every desktop; containers often do not.
 		if err := os.Chmod("/dev/fuse", 0o666); err != nil {
-			t.Skip(err)
+			testkit.Lacks(t, err)
 		}
 		t.Cleanup(func() { os.Chmod("/dev/fuse", 0o600) })
 	}

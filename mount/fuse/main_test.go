@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/mount"
 	"github.com/sheaf-drive/sheaf/mount/mounttest"
 	"github.com/sheaf-drive/sheaf/vfs"
@@ -127,7 +128,7 @@ func clearMount(dir string) {
 func needFuse(t testing.TB) {
 	t.Helper()
 	if err := checkSystem(os.Geteuid() == 0); err != nil {
-		t.Skip(err)
+		testkit.Lacks(t, err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -54,11 +55,11 @@ func sh(t *testing.T, dir, script string) string {
 func needPrograms(t *testing.T, names ...string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs root")
+		t.Skip("needs root, which has run it already, or will")
 	}
 	for _, n := range names {
 		if _, err := exec.LookPath(n); err != nil {
-			t.Skip(err)
+			testkit.Lacks(t, err)
 		}
 	}
 }

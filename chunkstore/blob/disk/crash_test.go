@@ -138,7 +138,7 @@ func TestBucket_SurvivesKill(t *testing.T) {
 func TestPut_OnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=700"); err != nil {
-		t.Skipf("cannot mount a small file system: %v", err)
+		testkit.Lacks(t, fmt.Errorf("mount a small file system: %w", err))
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {
