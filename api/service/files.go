@@ -70,7 +70,7 @@ func (s *Service) find(ctx context.Context, text, at string) (_ context.Context,
 	if err != nil {
 		return nil, nil, "", nil, err
 	}
-	fsys, err := tree(ctx, d, at)
+	fsys, _, err := tree(ctx, d, at)
 	if err == nil {
 		n, err = vfs.Walk(ctx, fsys, p)
 	}

@@ -29,16 +29,18 @@ func kept(ctx context.Context, d Drive, at string) (manifest.Kept, error) {
 	return k, nil
 }
 
-// tree returns the drive's tree at a time, "" being now.
-func tree(ctx context.Context, d Drive, at string) (vfs.FS, error) {
+// tree returns the drive's tree at a time, and when it was taken; "" is now, and then the time
+// is zero.
+func tree(ctx context.Context, d Drive, at string) (vfs.FS, time.Time, error) {
 	if at == "" {
-		return d.FS(), nil
+		return d.FS(), time.Time{}, nil
 	}
 	k, err := kept(ctx, d, at)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	return d.At(ctx, k)
+	fsys, err := d.At(ctx, k)
+	return fsys, k.Time, err
 }
 
 // snapshotOf returns k as the contract has it.

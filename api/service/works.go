@@ -104,7 +104,7 @@ func (c *copyWork) do(ctx context.Context, d Drive) error {
 		}
 		return transfer.Copy(ctx, from, transfer.NewDrive(d.FS(), c.to, &c.s.claims), o, &c.progress)
 	}
-	fsys, err := tree(ctx, d, c.at)
+	fsys, taken, err := tree(ctx, d, c.at)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,9 @@ func (c *copyWork) do(ctx context.Context, d Drive) error {
 		defer func() { _ = place.Close() }()
 		return transfer.Copy(ctx, from, place, o, &c.progress)
 	}
-	o.Exact = c.restore
+	if c.restore {
+		o.Exact = taken
+	}
 	if c.restore && !c.overwrite {
 		when := time.Now().Format("2006-01-02 15.04.05")
 		o.KeepReplaced = func(name string, n int) string { return keptName(name, when, n) }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,16 +25,23 @@ const (
 	rangeSize = 64 << 20
 )
 
+// clockStep is more than any clock that stamps changes takes in one step.
+const clockStep = 2 * time.Second
+
 // Options say how to copy.
 type Options struct {
 	// DryRun makes nothing and counts what would be done.
 	DryRun bool
 	// Workers is how many files are in flight; 0: 4.
 	Workers int
-	// Checksum reads both files where size and time are equal, before one is skipped. With
-	// Exact, files are skipped unread also if even the time of the last change of attributes is
-	// equal, which no program can set; that makes sense inside one drive only.
-	Checksum, Exact bool
+	// Checksum reads both files where size and time are equal, before one is skipped.
+	Checksum bool
+	// Exact, if not zero, says that the source is a past state of the drive that is the target,
+	// taken at that time. Then both files are read where sizes are equal, unless all times are equal too,
+	// also that of the last change of attributes, which no program can set, and the change lies
+	// well before the state: the clock that stamps changes moves in steps, so what was
+	// changed just before the state and again just after may bear one time.
+	Exact time.Time
 	// KeepReplaced, if not nil, gives the name under which a file that differs is kept when
 	// it is replaced; n counts the tries.
 	KeepReplaced func(name string, n int) string
@@ -326,16 +334,17 @@ func (c *copier) file(ctx context.Context, n node) error {
 
 // same reports whether the file at n.path, which is have in the target, needs no copy.
 func (c *copier) same(ctx context.Context, n node, have Item) (bool, error) {
+	exact := !c.o.Exact.IsZero()
 	switch {
 	case have.Kind == vfs.KindDir:
 		return false, vfs.ErrIsDir
 	case have.Kind != vfs.KindFile || have.Size != n.it.Size:
 		return false, nil
-	case c.o.Exact && have.MTime.Equal(n.it.MTime) && have.CTime.Equal(n.it.CTime):
+	case exact && have.MTime.Equal(n.it.MTime) && have.CTime.Equal(n.it.CTime) && n.it.CTime.Before(c.o.Exact.Add(-clockStep)):
 		return true, nil
-	case !c.o.Exact && !have.MTime.Equal(n.it.MTime):
+	case !exact && !have.MTime.Equal(n.it.MTime):
 		return false, nil
-	case !c.o.Exact && !c.o.Checksum:
+	case !exact && !c.o.Checksum:
 		return true, nil
 	}
 	a, err := c.from.Open(ctx, n.path)

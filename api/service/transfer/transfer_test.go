@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -293,10 +294,67 @@ func TestCopy_ExactSeesAChangeThatTimeAndSizeHide(t *testing.T) {
 	if read() != "two" {
 		t.Error("equal size and time were not taken for equal")
 	}
-	must(t, Copy(t.Context(), NewDrive(a, "", nil), NewDrive(b, "", c), Options{Exact: true}, &Progress{}))
+	must(t, Copy(t.Context(), NewDrive(a, "", nil), NewDrive(b, "", c), Options{Exact: time.Now().Add(time.Hour)}, &Progress{}))
 	if read() != "one" {
 		t.Error("the change was not seen")
 	}
+}
+
+// The clock that stamps changes moves in steps: what was written just before a state was taken
+// and what was written just after may bear one time.
+func TestCopy_ExactReadsWhatChangedAboutWhenTheStateWasTaken(t *testing.T) {
+	when := time.Unix(1e9, 0)
+	for _, tc := range []struct {
+		taken time.Duration
+		want  string
+	}{{time.Millisecond, "one"}, {time.Hour, "two"}} {
+		a, b := memfs.New(memfs.Options{}), memfs.New(memfs.Options{})
+		must(t, vfs.WriteFile(t.Context(), a, "f", []byte("one"), vfs.New{Mode: 0o644}))
+		must(t, vfs.WriteFile(t.Context(), b, "f", []byte("two"), vfs.New{Mode: 0o644}))
+		c := &Claims{}
+		from, to := sameTimes{NewDrive(a, "", nil), when}, NewDrive(b, "", c)
+		must(t, Copy(t.Context(), from, sameTarget{Target: to, when: when}, Options{Exact: when.Add(tc.taken)}, &Progress{}))
+		got, err := vfs.ReadFile(t.Context(), b, "f", 100)
+		must(t, err)
+		if string(got) != tc.want {
+			t.Errorf("state taken %v after the change: got %q, want %q", tc.taken, got, tc.want)
+		}
+	}
+}
+
+// sameTimes is a Source whose files were all changed at once.
+type sameTimes struct {
+	Source
+	when time.Time
+}
+
+func (s sameTimes) Stat(ctx context.Context, path string) (Item, error) {
+	it, err := s.Source.Stat(ctx, path)
+	it.MTime, it.CTime = s.when, s.when
+	return it, err
+}
+
+func (s sameTimes) List(ctx context.Context, path string) iter.Seq2[Child, error] {
+	return func(yield func(Child, error) bool) {
+		for c, err := range s.Source.List(ctx, path) {
+			c.Item.MTime, c.Item.CTime = s.when, s.when
+			if !yield(c, err) {
+				return
+			}
+		}
+	}
+}
+
+// sameTarget is a Target whose files were all changed at once.
+type sameTarget struct {
+	Target
+	when time.Time
+}
+
+func (s sameTarget) Stat(ctx context.Context, path string) (Item, error) {
+	it, err := s.Target.Stat(ctx, path)
+	it.MTime, it.CTime = s.when, s.when
+	return it, err
 }
 
 func TestCopy_NotesWhatFailsAndDoesTheRest(t *testing.T) {
