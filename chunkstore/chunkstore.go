@@ -19,7 +19,13 @@
 // database works. The maintenance lock is held by whatever removes packs or
 // compares the index with the bucket: Refresh, Compact, Sweep and Verify run one
 // after the other. Put, Get, ReadAt and Flush never wait for it, but for a read
-// that misses a chunk.
+// that misses a chunk, or finds other bytes where hearsay has it.
+//
+// # Lies
+//
+// A bucket may lie for a while: show one pack for another, old bytes, half a listing. Nothing that was
+// stored is lost because of it, as long as the bucket still has it when it is honest again: see
+// [Store.Compact] and index.Pack for what a Store believes, and docs/adr/0011-proven-packs.md for why.
 package chunkstore
 
 import (
@@ -95,7 +101,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// missInterval is the least time between two Refreshes that a miss causes.
+// missInterval is the least time between two Refreshes that a miss causes, and two corrections of the index.
 const missInterval = time.Second
 
 // A Store puts chunks in and gets them out again, in plain text. It is the only
@@ -136,7 +142,8 @@ type Store struct {
 	filling    bool // the filter of known bytes is being filled, or is
 	flushing   bool
 	nextFlush  *flushRun
-	missed     time.Time // when a miss last caused a Refresh
+	missed     time.Time     // when a miss last caused a Refresh
+	pause      time.Duration // missInterval, but in tests
 
 	cycle    *GC                    // the garbage collection under way
 	holds    map[*hold]struct{}     // those not released yet
@@ -144,6 +151,10 @@ type Store struct {
 	removals uint64                 // how many batches of removals have ended
 	revived  map[chunk.ID]struct{}  // condemned chunks that were put again; pardoned by the next Flush
 	removed  map[pack.Name]struct{} // packs that this Store has removed: no listing brings them back
+
+	// These need the maintenance lock.
+	unsound  map[pack.Name]time.Time // packs that were not what their names say, and when
+	trusting time.Time               // until then no read doubts the index
 }
 
 // Open returns the Store over o.Bucket, and learns which packs it holds as far
@@ -176,6 +187,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		pending: map[chunk.ID]spot{}, pendingCID: map[seal.CID]chunk.ID{},
 		sealing: map[seal.CID]chan struct{}{}, uploads: map[*openPack]*attempt{}, leaving: map[pack.Name]struct{}{},
 		holds: map[*hold]struct{}{}, dying: map[chunk.ID]struct{}{}, revived: map[chunk.ID]struct{}{}, removed: map[pack.Name]struct{}{},
+		unsound: map[pack.Name]time.Time{}, pause: missInterval,
 	}
 	s.entropy.r = o.Entropy
 	s.workers.New = func() any { return newWorker(o.Keys.Seal, o.Suite, o.Level) }

@@ -14,6 +14,10 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 )
 
+// keepGraves is how long it is remembered that a pack was removed. A bucket that goes on to show it for longer can make
+// what is in it be taken for stored.
+const keepGraves = 90 * 24 * time.Hour
+
 // sweepStep is how many chunks are condemned, pardoned or removed in one step.
 const sweepStep = 2048
 
@@ -128,8 +132,11 @@ func (g *GC) Sweep(ctx context.Context, o gc.Options) (gc.Report, error) {
 	if !mine {
 		return r, errors.New("sweep store: the cycle has ended already")
 	}
-	w := sweep{g: g, s: s, o: o, r: &r}
+	w := sweep{g: g, s: s, o: o, r: &r, ripe: map[pack.Name]int64{}}
 	if err := w.chunks(ctx); err != nil {
+		return r, fmt.Errorf("sweep store: %w", err)
+	}
+	if err := w.prove(ctx); err != nil {
 		return r, fmt.Errorf("sweep store: %w", err)
 	}
 	if err := w.packs(ctx); err != nil {
@@ -147,6 +154,7 @@ type sweep struct {
 
 	condemn, pardon, orphans []chunk.ID
 	dead                     []index.Dead
+	ripe                     map[pack.Name]int64 // bytes that may go, by packs that are not proven
 }
 
 // chunks walks all chunks and all condemnations once, side by side, in the order of IDs.
@@ -192,13 +200,68 @@ func (w *sweep) chunk(it index.Item, condemned bool, c index.Condemned) error {
 		w.condemn = append(w.condemn, it.ID)
 		w.r.Waiting++
 		w.r.WaitingBytes += int64(it.Len)
-	case w.o.Ripe(c, w.g.cycle):
+	case w.o.Ripe(c, w.g.cycle) && w.proven(it.Pack):
 		w.dead = append(w.dead, index.Dead{ID: it.ID, Pack: it.Pack})
 	default:
+		if w.o.Ripe(c, w.g.cycle) {
+			w.ripe[it.Pack] += int64(it.Len)
+		}
 		w.r.Waiting++
 		w.r.WaitingBytes += int64(it.Len)
 	}
 	return nil
+}
+
+func (w *sweep) proven(name pack.Name) bool {
+	p, ok := w.s.x.Pack(name)
+	return ok && p.Proven
+}
+
+// prove reads those packs that are not proven and would be removed or written again without what is ripe in them, and then
+// removes that. Other chunks in packs that are not proven stay condemned.
+func (w *sweep) prove(ctx context.Context) error {
+	s, some := w.s, false
+	var buf []byte
+	for name, ripe := range w.ripe {
+		p, ok := s.x.Pack(name)
+		if !ok || p.Live == 0 {
+			continue
+		}
+		p.LiveBytes -= ripe
+		if p.DeadShare() <= gc.RepackShare {
+			continue
+		}
+		var err error
+		if buf, _, err = s.victim(ctx, p, buf); err != nil {
+			return err
+		}
+		some = true
+	}
+	if !some {
+		return nil
+	}
+	for c, err := range s.x.Condemned(ctx) {
+		if err != nil {
+			return err
+		}
+		if w.g.live(c.ID) || !w.o.Ripe(c, w.g.cycle) {
+			continue
+		}
+		loc, ok, err := s.x.Lookup(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if _, was := w.ripe[loc.Pack]; !ok || !was || !w.proven(loc.Pack) {
+			continue
+		}
+		w.r.Waiting--
+		w.r.WaitingBytes -= int64(loc.Len)
+		w.dead = append(w.dead, index.Dead{ID: c.ID, Pack: loc.Pack})
+		if err := w.flush(ctx, sweepStep); err != nil {
+			return err
+		}
+	}
+	return w.flush(ctx, 1)
 }
 
 // flush carries out the batches that have at least n chunks.
@@ -277,6 +340,9 @@ func (w *sweep) packs(ctx context.Context) error {
 	sizes := make(map[pack.Name]int64, len(packs))
 	for _, p := range packs {
 		sizes[p.Name] = p.Size
+	}
+	if err := s.x.Level(ctx, w.o.Now.Add(-keepGraves)); err != nil {
+		return spaceError(err)
 	}
 	changed := false
 	for _, victims := range [][]index.Pack{gc.Dead(packs), gc.Repack(packs)} {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -20,7 +21,12 @@ import (
 // Compact merges small packs into fewer when there are many, and removes packs
 // in which nothing is used any more. Chunks are copied as they are, sealed. The
 // Store does it by itself after a Flush. It is safe to crash at any point: old packs
-// are removed only when the new ones are durable and durably indexed.
+// are removed only when the new ones are durable, read back, and durably indexed.
+//
+// No pack is removed because of what the bucket once showed under its name. It must be proven: either this Store wrote
+// it and nothing was ever located elsewhere that it holds, or all of it is read, has the hash that is its
+// name, and its directory comes from these very bytes. If the index had other chunks in it, that is put right
+// and the pack stays for this time. One pack is in memory at a time, besides the new one.
 func (s *Store) Compact(ctx context.Context) error {
 	if err := s.checkOpen(); err != nil {
 		return err
@@ -46,17 +52,19 @@ type rewriting struct {
 	moved []index.Moved
 	done  []pack.Name // victims of which everything is in packs that are written, or in out
 
+	copied  map[chunk.ID]struct{} // those in out
+	file    []byte                // of the victim
 	sealed  []byte
 	written []int64 // sizes of new packs
 	removed []pack.Name
 }
 
 // rewrite copies what is live in the victims into new packs and removes them.
-// A victim with a chunk that is damaged stays where it is. If a victim has a second
+// A victim that is damaged, or has a chunk that is, stays where it is. If a victim has a second
 // copy of a chunk that is located elsewhere, that place is read and checked before the copy
-// goes; should it be damaged, the copy takes its place.
+// goes; should it be damaged, or in a pack that is not proven, the copy takes its place.
 func (s *Store) rewrite(ctx context.Context, victims []index.Pack) (*rewriting, error) {
-	r := &rewriting{s: s}
+	r := &rewriting{s: s, copied: map[chunk.ID]struct{}{}}
 	err := r.run(ctx, victims)
 	if r.out != nil { // after an error
 		s.unpin(r.out)
@@ -82,50 +90,57 @@ func (r *rewriting) run(ctx context.Context, victims []index.Pack) error {
 
 // copy copies what is live in one victim. It reports whether that was all.
 func (r *rewriting) copy(ctx context.Context, v index.Pack) (whole bool, err error) {
-	if v.Live == 0 && !v.Doubles {
-		return true, nil
+	p, known := r.s.x.Pack(v.Name)
+	if !known || v.Live == 0 && p.Live > 0 {
+		return false, nil // is not what it was when it was chosen
 	}
-	entries, err := r.s.directory(ctx, v.Name, v.Size)
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
-		r.s.log.Warn("a pack is damaged and stays as it is", "pack", v.Name, "err", err)
-		return false, nil
+	if p.Sure() && p.Live == 0 && !p.Doubles {
+		return true, nil // garbage collection has removed each of its chunks
 	}
-	if err != nil {
+	var entries []pack.Entry
+	r.file, entries, err = r.s.victim(ctx, p, r.file)
+	if err != nil || entries == nil {
 		return false, err
 	}
 	whole = true
 	for _, e := range entries {
-		loc, ok, err := r.s.x.Lookup(ctx, e.ID)
+		sound, err := r.entry(ctx, p, e)
 		if err != nil {
 			return false, err
 		}
-		if !ok {
-			continue // was removed
-		}
-		if loc.Pack != v.Name {
-			sound, err := r.read(ctx, e.ID, loc)
-			if err != nil {
-				return false, err
-			}
-			if sound {
-				continue
-			}
-			r.s.log.Warn("a chunk is damaged and is replaced by its second copy", "pack", loc.Pack, "chunk", e.ID)
-		}
-		sound, err := r.read(ctx, e.ID, index.Location{Pack: v.Name, Off: e.Off, Len: e.Len})
-		if err != nil {
-			return false, err
-		}
-		if !sound {
-			r.s.log.Warn("a chunk is damaged, its pack stays as it is", "pack", v.Name, "chunk", e.ID)
-			whole = false
-			continue
-		}
-		if err := r.add(ctx, loc.Pack, e); err != nil {
-			return false, err
-		}
+		whole = whole && sound
 	}
 	return whole, nil
+}
+
+// entry copies one chunk of the victim p, whose bytes are in r.file, if it is needed. It reports false if it is damaged.
+func (r *rewriting) entry(ctx context.Context, p index.Pack, e pack.Entry) (sound bool, err error) {
+	loc, ok, err := r.s.x.Lookup(ctx, e.ID)
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		return true, nil // was removed, for the pack is proven
+	}
+	if _, ok := r.copied[e.ID]; ok {
+		return true, nil
+	}
+	if other, ok := r.s.x.Pack(loc.Pack); loc.Pack != p.Name && ok && other.Sure() {
+		sound, err := r.read(ctx, e.ID, loc)
+		if err != nil {
+			return false, err
+		}
+		if sound {
+			return true, nil
+		}
+		r.s.log.Warn("a chunk is damaged and is replaced by its second copy", "pack", loc.Pack, "chunk", e.ID)
+	}
+	sealed := r.file[e.Off : e.Off+e.Len]
+	if chunk.ID(blake3.Sum256(sealed)) != e.ID {
+		r.s.log.Warn("a chunk is damaged, its pack stays as it is", "pack", p.Name, "chunk", e.ID)
+		return false, nil
+	}
+	return true, r.add(ctx, loc.Pack, e, sealed)
 }
 
 // read reads the sealed chunk into r.sealed and reports whether it is the one that the
@@ -142,9 +157,9 @@ func (r *rewriting) read(ctx context.Context, id chunk.ID, loc index.Location) (
 	return chunk.ID(blake3.Sum256(r.sealed)) == id, nil
 }
 
-// add appends the chunk in r.sealed to the new pack.
-func (r *rewriting) add(ctx context.Context, from pack.Name, e pack.Entry) error {
-	if r.out != nil && !r.out.w.Fits(len(r.sealed)) {
+// add appends a sealed chunk to the new pack.
+func (r *rewriting) add(ctx context.Context, from pack.Name, e pack.Entry, sealed []byte) error {
+	if r.out != nil && !r.out.w.Fits(len(sealed)) {
 		if err := r.emit(ctx, true); err != nil {
 			return err
 		}
@@ -156,16 +171,17 @@ func (r *rewriting) add(ctx context.Context, from pack.Name, e pack.Entry) error
 		}
 		r.out = &openPack{buf: buf, w: pack.NewWriter(buf), pins: 1}
 	}
-	off, err := r.out.w.Add(e, r.sealed)
+	off, err := r.out.w.Add(e, sealed)
 	if err != nil {
 		return err
 	}
 	e.Off = off
+	r.copied[e.ID] = struct{}{}
 	r.moved = append(r.moved, index.Moved{Entry: e, From: from})
 	return nil
 }
 
-// emit makes the new pack durable, moves its chunks there in the index, and
+// emit makes the new pack durable, reads it back, moves its chunks there in the index, and
 // removes the victims that are through.
 func (r *rewriting) emit(ctx context.Context, full bool) error {
 	s := r.s
@@ -176,11 +192,15 @@ func (r *rewriting) emit(ctx context.Context, full bool) error {
 	if err := s.putPack(ctx, name, file); err != nil {
 		return err
 	}
-	if err := s.x.Move(ctx, name, int64(len(file)), r.moved, nil); err != nil {
+	if err := s.confirm(ctx, name, file); err != nil {
+		return err
+	}
+	if err := s.x.Move(ctx, name, int64(len(file)), index.MarkOf(file), r.moved, nil); err != nil {
 		return spaceError(err)
 	}
 	r.written = append(r.written, int64(len(file)))
 	r.moved = r.moved[:0]
+	clear(r.copied)
 	s.unpin(r.out)
 	r.out = nil
 	return r.retire(ctx)
@@ -191,12 +211,10 @@ func (r *rewriting) retire(ctx context.Context) error {
 	if len(r.done) == 0 {
 		return nil
 	}
-	if err := r.s.removePacks(ctx, r.done); err != nil {
-		return err
-	}
-	r.removed = append(r.removed, r.done...)
+	gone, err := r.s.removePacks(ctx, r.done)
+	r.removed = append(r.removed, gone...)
 	r.done = nil
-	return nil
+	return err
 }
 
 // waitForBuffer returns memory for one pack.
@@ -223,26 +241,38 @@ func (s *Store) waitForBuffer(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// removePacks forgets packs that nothing is located in, durably, and then removes
-// them from the bucket. It needs the maintenance lock.
+// removePacks forgets packs that are proven and that nothing is located in, durably, and then removes
+// them from the bucket. It returns those that are removed: others stay. It needs the maintenance lock.
 //
 // The order matters: an index that names a removed pack would take bytes for stored
-// that are gone. A pack that stays though it is forgotten is only learned again.
-func (s *Store) removePacks(ctx context.Context, names []pack.Name) error {
+// that are gone. A pack that stays though it is forgotten is only learned again, as a ghost: what is in it can be read, but
+// nobody takes it for stored, and what is still needed of it is copied before it is removed once more.
+func (s *Store) removePacks(ctx context.Context, names []pack.Name) (removed []pack.Name, err error) {
 	s.mu.Lock()
 	for _, name := range names {
 		s.removed[name] = struct{}{}
 	}
 	s.mu.Unlock()
-	if err := s.x.Drop(ctx, names...); err != nil {
-		return spaceError(err)
+	buried, err := s.x.Bury(ctx, time.Now(), names...)
+	if err != nil {
+		return nil, spaceError(err)
 	}
+	s.mu.Lock()
+	for _, name := range names {
+		if !slices.Contains(buried, name) {
+			delete(s.removed, name)
+		}
+	}
+	s.mu.Unlock()
 	if err := s.x.Sync(ctx); err != nil {
-		return spaceError(err)
+		return nil, spaceError(err)
 	}
-	blobs := make([]blob.Name, len(names))
-	for i, name := range names {
+	blobs := make([]blob.Name, len(buried))
+	for i, name := range buried {
 		blobs[i] = blob.Name(name.BlobName())
 	}
-	return s.bucket.Remove(ctx, blobs...)
+	if err := s.bucket.Remove(ctx, blobs...); err != nil {
+		return nil, err
+	}
+	return buried, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/index"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 )
@@ -132,7 +133,7 @@ func (s *Store) store(ctx context.Context, p *openPack) error {
 		}
 		p.stored = true
 	}
-	return spaceError(s.x.Add(ctx, p.name, int64(len(p.file)), p.w.Entries()))
+	return spaceError(s.x.Add(ctx, p.name, int64(len(p.file)), p.w.Entries(), index.MarkOf(p.file)))
 }
 
 func (s *Store) putPack(ctx context.Context, name pack.Name, file []byte) error {

@@ -106,9 +106,10 @@ func (s *Store) sourceOf(id chunk.ID, loc index.Location) source {
 }
 
 // with calls fn with the place of the chunk, and again with the new one if the pack is
-// removed under it. An error of fn that wraps fs.ErrNotExist means just that.
+// removed under it, or if the index was deceived about the place. An error of fn that wraps fs.ErrNotExist
+// means that the pack is not there; ErrCorrupt, that other bytes are in this place.
 func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) error {
-	refreshed := false
+	refreshed, doubted := false, false
 	var last pack.Name
 	for range moves {
 		src, done, ok, err := s.locate(ctx, id)
@@ -119,6 +120,12 @@ func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) er
 		if ok {
 			err = fn(src)
 			done()
+			if errors.Is(err, ErrCorrupt) && src.view == nil && !doubted {
+				doubted = true
+				if elsewhere, derr := s.doubt(ctx, id, src); derr == nil && elsewhere {
+					continue
+				}
+			}
 			if err == nil || !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -131,6 +138,15 @@ func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) er
 			}
 		}
 		if refreshed {
+			if !doubted {
+				doubted = true
+				switch elsewhere, err := s.doubt(ctx, id, src); {
+				case err != nil:
+					return err
+				case elsewhere:
+					continue
+				}
+			}
 			return fmt.Errorf("%w: %s", ErrMissing, id)
 		}
 		refreshed = true
@@ -148,7 +164,7 @@ func (s *Store) refreshAfterMiss(ctx context.Context) error {
 	}
 	defer s.unlockMaintenance()
 	s.mu.Lock()
-	late := time.Since(s.missed) < missInterval
+	late := time.Since(s.missed) < s.pause
 	s.mu.Unlock()
 	if late {
 		return nil

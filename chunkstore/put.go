@@ -109,7 +109,10 @@ func (s *Store) fillFilter() {
 	}
 }
 
-// known returns the Ref of the bytes if the Store has them, and counts them as put now.
+// known returns the Ref of the bytes if the Store has them, and counts them as put now. Hearsay is enough for that: the
+// entry is from the sealed directory of a pack, or from an index blob, which whoever wrote them had. The bucket
+// may have shown that pack under the name of another, so that they are not where the index has them; but they are
+// in the bucket, for that pack is none that this device has removed: those are known by their names and marks.
 func (s *Store) known(ctx context.Context, cid seal.CID, kind chunk.Kind, size int) (chunk.Ref, bool, error) {
 	for {
 		s.mu.Lock()
@@ -125,6 +128,9 @@ func (s *Store) known(ctx context.Context, cid seal.CID, kind chunk.Kind, size i
 		id, loc, ok, err := s.x.ByCID(ctx, cid)
 		if err != nil || !ok || loc.Kind != kind || int64(loc.Plain) != int64(size) {
 			return chunk.Ref{}, false, err
+		}
+		if p, ok := s.x.Pack(loc.Pack); ok && p.Ghost {
+			return chunk.Ref{}, false, nil // may vanish at any time
 		}
 		switch state, err := s.keep(ctx, id, removals); {
 		case err != nil:
@@ -194,7 +200,7 @@ func (s *Store) markLocked(id chunk.ID) {
 
 // Keep says that what is going to be stored will refer to the chunk, as if its
 // bytes were put again. It returns an error that wraps ErrMissing if the chunk is
-// not there, or not any more. Whoever copies a Ref from where it may be the
+// not there, or not any more, or only in a pack that was removed and is shown nevertheless. Whoever copies a Ref from where it may be the
 // last one calls this before.
 func (s *Store) Keep(ctx context.Context, id chunk.ID) error {
 	for {
@@ -210,11 +216,11 @@ func (s *Store) Keep(ctx context.Context, id chunk.ID) error {
 		}
 		removals := s.removals
 		s.mu.Unlock()
-		_, ok, err := s.x.Lookup(ctx, id)
+		loc, ok, err := s.x.Lookup(ctx, id)
 		if err != nil {
 			return fmt.Errorf("keep chunk: %w", err)
 		}
-		if !ok {
+		if p, known := s.x.Pack(loc.Pack); !ok || known && p.Ghost {
 			return fmt.Errorf("keep chunk %s: %w", id, ErrMissing)
 		}
 		switch state, err := s.keep(ctx, id, removals); {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/index"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 )
 
@@ -26,6 +27,13 @@ const (
 // Refresh compares the index with the packs that are in the bucket: it learns
 // those that it does not know, from index blobs or their own directories, and
 // forgets those that are gone. A pack that cannot be read is left out and logged.
+//
+// What is learned is hearsay: see index.Pack. A bucket that says that a pack is gone, which is not, does no
+// harm: the pack is forgotten, so nothing can remove it, and bytes that it has are stored anew; that its chunks are
+// not known is no reason to remove anything. When it is shown again, all of its chunks are known again, and not
+// condemned. Nor does a bucket that goes on to show a pack which this device has removed, under its
+// name or another: it is a ghost, or left out, and nobody takes what is in it for stored. (Whether a pack was removed by
+// another device, or by this one before it lost its database, a Store cannot know.)
 func (s *Store) Refresh(ctx context.Context) error {
 	if err := s.checkOpen(); err != nil {
 		return err
@@ -139,25 +147,26 @@ func (s *Store) learn(ctx context.Context, unknown map[pack.Name]int64) error {
 			continue
 		}
 		g.Go(func() error {
-			entries, err := s.directory(gctx, name, size)
+			entries, mark, err := s.directory(gctx, name, size)
+			if err == nil {
+				err = s.x.Learn(gctx, name, size, entries, mark)
+			}
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // gone again
 			}
-			if errors.Is(err, ErrCorrupt) {
+			if errors.Is(err, ErrCorrupt) || errors.Is(err, index.ErrStranger) {
 				s.log.Warn("a pack is damaged and left out", "pack", name, "err", err)
 				return nil
 			}
-			if err != nil {
-				return err
-			}
-			return spaceError(s.x.Learn(gctx, name, size, entries))
+			return spaceError(err)
 		})
 	}
 	return g.Wait()
 }
 
 // forget drops packs that are gone. What they held may also be in packs that
-// were known to hold doubles, so those are read again first.
+// were known to hold doubles, so those are read again first. One of these that cannot be read is proven no more:
+// it may be the last to have a chunk that the index does not know from now on.
 func (s *Store) forget(ctx context.Context, gone []pack.Name) error {
 	away := make(map[pack.Name]bool, len(gone))
 	for _, name := range gone {
@@ -168,44 +177,50 @@ func (s *Store) forget(ctx context.Context, gone []pack.Name) error {
 		if !p.Doubles || away[p.Name] {
 			continue
 		}
-		entries, err := s.directory(ctx, p.Name, p.Size)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) {
-			continue
+		entries, mark, err := s.directory(ctx, p.Name, p.Size)
+		if err == nil {
+			err = s.x.Learn(ctx, p.Name, p.Size, entries, mark, gone...)
+		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) || errors.Is(err, index.ErrStranger) {
+			err = s.x.Doubt(ctx, p.Name)
 		}
 		if err != nil {
-			return err
-		}
-		if err := s.x.Learn(ctx, p.Name, p.Size, entries, gone...); err != nil {
 			return spaceError(err)
 		}
 	}
 	return spaceError(s.x.Drop(ctx, gone...))
 }
 
-// directory reads the directory of a pack. Damage comes as ErrCorrupt, a pack
+// directory reads the directory of what the bucket shows as that pack, and its mark. Damage comes as ErrCorrupt, a pack
 // that is not there as fs.ErrNotExist.
-func (s *Store) directory(ctx context.Context, name pack.Name, size int64) ([]pack.Entry, error) {
-	entries, err := pack.ReadDirectory(&s.keys.PackDir, size, &blobReader{ctx: ctx, s: s, name: blob.Name(name.BlobName())})
+func (s *Store) directory(ctx context.Context, name pack.Name, size int64) ([]pack.Entry, index.Mark, error) {
+	r := &blobReader{ctx: ctx, s: s, name: blob.Name(name.BlobName()), size: size}
+	entries, err := pack.ReadDirectory(&s.keys.PackDir, size, r)
 	if errors.Is(err, pack.ErrTampered) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("%w: directory of pack %s: %w", ErrCorrupt, name, err)
+		return nil, index.Mark{}, fmt.Errorf("%w: directory of pack %s: %w", ErrCorrupt, name, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read directory of pack %s: %w", name, err)
+		return nil, index.Mark{}, fmt.Errorf("read directory of pack %s: %w", name, err)
 	}
-	return entries, nil
+	return entries, r.mark, nil
 }
 
-// blobReader is an io.ReaderAt over one blob.
+// blobReader is an io.ReaderAt over one pack. It keeps the mark of what it has read.
 type blobReader struct {
 	ctx  context.Context // an io.ReaderAt has no other way to stop
 	s    *Store
 	name blob.Name
+	size int64
+	mark index.Mark
 }
 
 // ReadAt implements io.ReaderAt for ranges that lie within the blob.
 func (r *blobReader) ReadAt(p []byte, off int64) (int, error) {
 	if err := r.s.readBlob(r.ctx, r.name, p, off); err != nil {
 		return 0, err
+	}
+	if off+int64(len(p)) == r.size && len(p) >= len(r.mark) {
+		r.mark = index.MarkOf(p) // of the very footer that is checked now
 	}
 	return len(p), nil
 }

@@ -41,7 +41,7 @@ func (f Finding) String() string {
 // Verify reads and checks all that is durable: that each pack has the hash that is its
 // name, a directory, and chunks that open to what their dedup IDs say; that the
 // index and the packs agree; that the index blobs open; and that nothing else lies
-// among them. It yields what is wrong, in no particular order, and ends at the first
+// among them. Where a sound pack and the index do not agree, the index is put right. It yields what is wrong, in no particular order, and ends at the first
 // error that is none of the stored bytes' doing. progress, which may be nil, is told
 // how many bytes of how many are read, by one goroutine at a time.
 //
@@ -98,6 +98,7 @@ type verifying struct {
 
 	done, total atomic.Int64
 	mu          sync.Mutex // orders calls of progress
+	index       sync.Mutex // lets one pack at a time be compared with the index, and proven
 }
 
 func (v *verifying) report(f Finding) error {
@@ -133,6 +134,12 @@ func (v *verifying) run() error {
 			v.total.Add(p.Size)
 			continue
 		}
+		if p.Ghost { // this device has removed it
+			if err := v.s.forget(v.ctx, []pack.Name{p.Name}); err != nil {
+				return err
+			}
+			continue
+		}
 		err = fmt.Errorf("%w: the pack is gone, with %d chunks", ErrMissing, p.Live)
 		if err := v.report(Finding{Blob: blob.Name(p.Name.BlobName()), Err: err}); err != nil {
 			return err
@@ -160,17 +167,17 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 		v.progress(v.done.Add(size), v.total.Load())
 		v.mu.Unlock()
 	}()
-	file, err := blob.ReadAll(ctx, s.bucket, blobName, pack.Size)
-	if errors.Is(err, fs.ErrNotExist) {
+	file, err := s.wholePack(ctx, name, size, nil)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil // gone since it was listed; what was in the index is counted as missing
-	}
-	if err != nil {
-		if ctx.Err() != nil || size <= pack.Size {
-			return err
-		}
+	case errors.Is(err, ErrCorrupt):
 		return bad(chunk.ID{}, errors.New("larger than any pack"))
+	case err != nil:
+		return err
 	}
-	if blake3.Sum256(file) != name {
+	sound := blake3.Sum256(file) == name
+	if !sound {
 		if err := bad(chunk.ID{}, errors.New("the hash is not the name")); err != nil {
 			return err
 		}
@@ -186,7 +193,6 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 	if w.err != nil {
 		return w.err
 	}
-	var located uint32
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -204,6 +210,32 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 				return err
 			}
 		}
+	}
+	return v.compare(ctx, name, file, entries, sound, bad)
+}
+
+// compare compares the index with the directory of a pack, of which all is read. If the pack is sound it is proven
+// afterwards. What the index only knew by hearsay is put right and is no finding.
+func (v *verifying) compare(ctx context.Context, name pack.Name, file []byte, entries []pack.Entry, sound bool, bad func(chunk.ID, error) error) error {
+	s := v.s
+	v.index.Lock()
+	defer v.index.Unlock()
+	prove := func() error {
+		if !sound {
+			return nil
+		}
+		delete(s.unsound, name)
+		_, err := s.prove(ctx, name, file, entries)
+		return err
+	}
+	p, known := s.x.Pack(name)
+	if known && !p.Sure() {
+		if err := prove(); err != nil {
+			return err
+		}
+	}
+	var located uint32
+	for _, e := range entries {
 		loc, ok, err := s.x.Lookup(ctx, e.ID)
 		if err != nil {
 			return err
@@ -216,7 +248,10 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 			}
 		}
 	}
-	return v.agree(name, located, bad)
+	if err := v.agree(name, located, bad); err != nil {
+		return err
+	}
+	return prove()
 }
 
 // agree checks that the index has as many chunks in the pack as the pack's directory

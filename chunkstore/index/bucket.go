@@ -179,7 +179,8 @@ func listBlobs(ctx context.Context, b blob.Bucket) (names []blob.Name, newest ui
 // Load learns packs from the newest generation of index blobs that opens: those
 // of them that are present, with their sizes, and not known yet. Packs with
 // Doubles are left out, for a shard names only one place of a chunk, and that may
-// be gone: their directories must be read. All shards must be sound, or no pack
+// be gone: their directories must be read. So are those that this device has removed. What it learns is
+// hearsay: the blobs may be old, and their writer may have been shown one pack for another. All shards must be sound, or no pack
 // becomes known and the error wraps ErrBlob.
 func (x *Index) Load(ctx context.Context, b blob.Bucket, key *[32]byte, present map[pack.Name]int64) error {
 	r, err := newestRoot(ctx, b, key)
@@ -295,6 +296,11 @@ func (l *loader) reserve(ctx context.Context, present map[pack.Name]int64) error
 		_, known := x.byName[p.Name]
 		if there && size == p.Size && !known && !p.Doubles && !seen[p.Name] {
 			seen[p.Name] = true
+			if ghost, err := x.Buried(ctx, p.Name); err != nil {
+				return err
+			} else if ghost {
+				continue
+			}
 			l.learned[i] = &Pack{Name: p.Name, Size: p.Size, Body: p.Body, Count: p.Count}
 		}
 	}

@@ -17,58 +17,80 @@ import (
 
 // Add makes a pack of this device known, with all its chunks: they are located
 // there from now on, whatever was known of them before. It does nothing that it
-// did already, so it may be repeated.
-func (x *Index) Add(ctx context.Context, name pack.Name, size int64, entries []pack.Entry) error {
-	if err := x.add(ctx, name, size, entries, func(pack.Name) bool { return true }); err != nil {
+// did already, so it may be repeated. The pack is proven.
+func (x *Index) Add(ctx context.Context, name pack.Name, size int64, entries []pack.Entry, mark Mark) error {
+	err := x.change(ctx, func(b *batch) error {
+		num, p, err := b.open(name, size, entries)
+		if err != nil {
+			return err
+		}
+		p.Proven, p.Ghost, p.Mark = true, false, mark
+		return b.take(num, entries, func(uint32) bool { return true })
+	})
+	if err != nil {
 		return fmt.Errorf("add pack %x to index: %w", name[:6], err)
 	}
 	return nil
 }
 
-// Learn makes a pack known that was found in the bucket. Chunks that are
-// located in another known pack stay there, unless that pack is one of gone, which
-// the caller is about to Drop. A pack that is known already takes such chunks over, too.
-func (x *Index) Learn(ctx context.Context, name pack.Name, size int64, entries []pack.Entry, gone ...pack.Name) error {
-	if err := x.add(ctx, name, size, entries, func(n pack.Name) bool { return slices.Contains(gone, n) }); err != nil {
+// Learn makes a pack known by hearsay: the bucket showed the directory, with that mark. Chunks that are
+// located in another known pack stay there, unless that is a ghost or one of gone, which
+// the caller is about to Drop. A pack that is known already takes such chunks over, too. A pack that was
+// removed becomes a ghost. The error wraps ErrStranger if the directory is that of another pack.
+func (x *Index) Learn(ctx context.Context, name pack.Name, size int64, entries []pack.Entry, mark Mark, gone ...pack.Name) error {
+	err := x.change(ctx, func(b *batch) error {
+		ghost, err := b.buried(name, mark)
+		if err != nil {
+			return err
+		}
+		num, p, err := b.open(name, size, entries)
+		if err != nil {
+			return err
+		}
+		if p.Proven && p.Mark != mark {
+			return ErrStranger
+		}
+		p.Ghost = ghost
+		r := rank(*p)
+		return b.take(num, entries, func(at uint32) bool {
+			holder := b.x.table[at].Pack
+			return r > ghosts && rank(holder) == ghosts || slices.Contains(gone, holder.Name)
+		})
+	})
+	if err != nil {
 		return fmt.Errorf("learn pack %x: %w", name[:6], err)
 	}
 	return nil
 }
 
-// add makes a pack known. It takes over the chunks that are located in no other known
+// take locates entries of pack num in it: those that are located in no other known
 // pack, or in one of which wins says so.
-func (x *Index) add(ctx context.Context, name pack.Name, size int64, entries []pack.Entry, wins func(pack.Name) bool) error {
-	x.mu.RLock()
-	pardon := x.condemned
-	x.mu.RUnlock()
-	return x.change(ctx, func(b *batch) error {
-		num, p, err := b.open(name, size, entries)
+func (b *batch) take(num uint32, entries []pack.Entry, wins func(uint32) bool) error {
+	b.x.mu.RLock()
+	pardon := b.x.condemned
+	b.x.mu.RUnlock()
+	for _, e := range entries {
+		old, was, err := b.location(e.ID)
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			old, was, err := b.location(e.ID)
-			if err != nil {
+		switch {
+		case was && old == num:
+			continue
+		case was && !wins(old):
+			b.pack(num).Doubles = true
+			continue
+		}
+		if err := b.place(num, e); err != nil {
+			return err
+		}
+		if pardon { // whoever stores a chunk anew wants it
+			if err := b.tx.Delete(condemnedKey(e.ID)); err != nil {
 				return err
-			}
-			switch {
-			case was && old == num:
-				continue
-			case was && !wins(b.x.table[old].Name):
-				p.Doubles = true
-				continue
-			}
-			if err := b.place(num, e); err != nil {
-				return err
-			}
-			if pardon { // whoever stores a chunk anew wants it
-				if err := b.tx.Delete(condemnedKey(e.ID)); err != nil {
-					return err
-				}
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // A Moved is a chunk of a new pack, and the pack that it was copied from.
@@ -77,9 +99,9 @@ type Moved struct {
 	From  pack.Name
 }
 
-// Move makes a new pack known, locates in it the chunks that are still located
-// where they were copied from, and forgets the packs of drop, all in one step.
-func (x *Index) Move(ctx context.Context, name pack.Name, size int64, moved []Moved, drop []pack.Name) error {
+// Move makes a new pack of this device known, locates in it the chunks that are still located
+// where they were copied from, and forgets the packs of drop, all in one step. The pack is proven.
+func (x *Index) Move(ctx context.Context, name pack.Name, size int64, mark Mark, moved []Moved, drop []pack.Name) error {
 	err := x.change(ctx, func(b *batch) error {
 		entries := make([]pack.Entry, len(moved))
 		for i := range moved {
@@ -89,6 +111,7 @@ func (x *Index) Move(ctx context.Context, name pack.Name, size int64, moved []Mo
 		if err != nil {
 			return err
 		}
+		p.Proven, p.Ghost, p.Mark = true, false, mark
 		for _, m := range moved {
 			old, was, err := b.location(m.Entry.ID)
 			if err != nil {
@@ -127,7 +150,8 @@ type Dead struct {
 	Pack pack.Name
 }
 
-// Remove forgets chunks, and that they were condemned.
+// Remove forgets chunks, and that they were condemned, but for those in packs that are not proven: these stay as
+// they are.
 func (x *Index) Remove(ctx context.Context, dead []Dead) error {
 	err := x.change(ctx, func(b *batch) error {
 		for _, d := range dead {
@@ -272,27 +296,27 @@ func (x *Index) change(ctx context.Context, fn func(*batch) error) error {
 		}
 		return err
 	}
-	for num, p := range b.packs {
-		x.table[num] = packRec{Pack: *p, known: true}
-		x.byName[p.Name] = num
-	}
 	for _, num := range b.gone {
 		delete(x.byName, x.table[num].Name)
 		delete(x.table, num)
+	}
+	for num, p := range b.packs {
+		x.table[num] = packRec{Pack: *p, known: true}
+		x.byName[p.Name] = num
 	}
 	return nil
 }
 
 // finish writes the packs that have changed.
 func (b *batch) finish() error {
-	for _, num := range slices.Sorted(maps.Keys(b.packs)) {
-		if err := b.tx.Put(packKey(num), encodePack(*b.packs[num])); err != nil {
-			return err
-		}
-	}
 	for _, num := range b.gone {
 		delete(b.packs, num)
 		if err := b.tx.Delete(packKey(num)); err != nil {
+			return err
+		}
+	}
+	for _, num := range slices.Sorted(maps.Keys(b.packs)) {
+		if err := b.tx.Put(packKey(num), encodePack(*b.packs[num])); err != nil {
 			return err
 		}
 	}
@@ -320,6 +344,11 @@ func (b *batch) open(name pack.Name, size int64, entries []pack.Entry) (uint32, 
 	if num, ok := b.x.byName[name]; ok {
 		return num, b.pack(num), nil
 	}
+	return b.number(name, size, entries)
+}
+
+// number gives the pack a new number, as open does. If it had one before, the caller gives that up.
+func (b *batch) number(name pack.Name, size int64, entries []pack.Entry) (uint32, *Pack, error) {
 	if b.x.next == 1<<32-1 {
 		return 0, nil, errors.New("out of pack numbers: the index must be rebuilt")
 	}
@@ -338,19 +367,25 @@ func (b *batch) open(name pack.Name, size int64, entries []pack.Entry) (uint32, 
 
 // location returns the number of the known pack in which the chunk is located.
 func (b *batch) location(id chunk.ID) (num uint32, ok bool, err error) {
+	num, _, ok, err = b.where(id)
+	return num, ok, err
+}
+
+// where returns besides where in the pack it is, but for the name.
+func (b *batch) where(id chunk.ID) (num uint32, loc Location, ok bool, err error) {
 	v, err := b.tx.Get(locationKey(id))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
+		return 0, Location{}, false, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return 0, Location{}, false, err
 	}
-	num, _, err = decodeLocation(v)
+	num, loc, err = decodeLocation(v)
 	if err != nil {
-		return 0, false, err
+		return 0, Location{}, false, err
 	}
 	_, ok = b.x.table[num]
-	return num, ok, nil
+	return num, loc, ok, nil
 }
 
 // place locates the chunk in pack num, and takes it from where it was.
@@ -409,6 +444,9 @@ func (b *batch) remove(d Dead) error {
 	}
 	if was && b.x.table[num].Name != d.Pack {
 		return b.tx.Delete(condemnedKey(d.ID)) // stored anew meanwhile
+	}
+	if was && !b.x.table[num].Proven {
+		return nil // that it is there is hearsay; so may be what else the pack holds
 	}
 	if was {
 		if err := b.unlive(b.pack(num), d.ID); err != nil {

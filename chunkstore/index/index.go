@@ -9,13 +9,33 @@
 //
 //	"xl" ID(32)        pack number(4) off(4) len(4) plain(4) kind(1) SIV(32) CID(32)
 //	"xc" CID(16)       ID(32): the chunk with that CID; the full CID is in its "xl"
-//	"xp" number(4)     name(32) size(8) body(8) count(4) live(4) live bytes(8) flags(1)
+//	"xp" number(4)     name(32) size(8) body(8) count(4) live(4) live bytes(8) flags(1), then, if it is proven, mark(16)
 //	"xd" ID(32)        cycle(8) unix seconds(8): condemned
+//	"xr" name(32)      mark(16) unix seconds(8): the grave of a pack that this device has removed
+//	"xk" mark(16)      name(32): the same, by the mark
 //	"xm" name          what the index remembers of itself
 //
 // A pack has a number, which is never given twice, and counts only while it
 // has an "xp". So a pack is forgotten in one small step: what still points to
 // its number is treated as absent, and overwritten or swept away later.
+//
+// # What can be believed
+//
+// A bucket may show one pack under the name of another, or one that was removed long ago. The directory
+// of a pack is sealed, but what binds it to the name is the hash of the whole pack alone. So a
+// pack has one of three ranks:
+//
+//   - proven: this device wrote it, or read all of it and found the hash to be the name, and took the directory from
+//     these very bytes. Each chunk of its directory is located in it, or in another pack, or was
+//     removed by a garbage collection of this device: nothing else takes a chunk from it.
+//   - hearsay: what it holds was learned from the tail of what the bucket showed under its name, or
+//     from an index blob. It is good enough to look there for a chunk, for what is read has a hash itself.
+//   - ghost: this device has removed it, and the bucket shows it nevertheless. What is in it can be read, but it may
+//     vanish at any time: nobody may take bytes for stored because they are there.
+//
+// A pack of a higher rank takes the chunks of its directory over from those of a lower one. Chunks
+// are removed, and packs buried, only where they are proven: so whatever the bucket showed, nothing is deleted
+// because of it. The decision is docs/adr/0011-proven-packs.md.
 package index
 
 import (
@@ -56,6 +76,22 @@ type Pack struct {
 	// Doubles says that some of its chunks were, at some time, located in
 	// another pack. Its directory is read again when any pack vanishes.
 	Doubles bool
+	// Proven says that the pack is what its name says and that the index has its true directory.
+	Proven bool
+	// Ghost says that this device has removed the pack, and yet was shown it later.
+	Ghost bool
+	// Mark is that of the pack, if it is proven.
+	Mark Mark
+}
+
+// A Mark is the end of a pack's file. It is the tag of its sealed footer, which has a hash of the directory: packs
+// with one mark have one directory, and no two packs that were written have the same.
+type Mark [16]byte
+
+// MarkOf returns the mark of a pack, given the end of its file.
+func MarkOf(tail []byte) (m Mark) {
+	copy(m[:], tail[max(0, len(tail)-len(m)):])
+	return m
 }
 
 // DeadShare returns the share of the body that the index does not have here, 0

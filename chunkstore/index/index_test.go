@@ -62,6 +62,9 @@ func entry(n, off uint32) pack.Entry {
 
 func name(n int) pack.Name { return pack.Name{byte(n), byte(n >> 8), 0xaa} }
 
+// mark returns the mark of the pack of that name.
+func mark(n pack.Name) Mark { return Mark(n[:16]) }
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -70,7 +73,10 @@ func must(t testing.TB, err error) {
 }
 
 // modelPack and model do what the Index should, in the plainest way.
-type modelPack struct{ entries map[chunk.ID]pack.Entry }
+type modelPack struct {
+	entries map[chunk.ID]pack.Entry
+	proven  bool
+}
 
 type model struct {
 	packs map[pack.Name]*modelPack
@@ -79,10 +85,26 @@ type model struct {
 }
 
 func (m *model) add(n pack.Name, entries []pack.Entry, wins bool) {
-	p := &modelPack{entries: map[chunk.ID]pack.Entry{}}
+	p := &modelPack{entries: map[chunk.ID]pack.Entry{}, proven: wins}
 	for _, e := range entries {
 		p.entries[e.ID] = e
 		if _, ok := m.at[e.ID]; !ok || wins {
+			m.at[e.ID] = n
+		}
+	}
+	m.packs[n] = p
+}
+
+// prove says what pack n holds in truth.
+func (m *model) prove(n pack.Name, entries []pack.Entry) {
+	was := m.packs[n]
+	if !was.proven {
+		m.drop(n)
+	}
+	p := &modelPack{entries: map[chunk.ID]pack.Entry{}, proven: true}
+	for _, e := range entries {
+		p.entries[e.ID] = e
+		if at, ok := m.at[e.ID]; !was.proven && (!ok || !m.packs[at].proven) {
 			m.at[e.ID] = n
 		}
 	}
@@ -125,6 +147,9 @@ func (m *model) check(t *testing.T, x *Index, chunks uint32) {
 		if p.Live != live[p.Name] || p.LiveBytes != liveBytes[p.Name] || int(p.Count) != len(m.packs[p.Name].entries) {
 			t.Fatalf("pack %v: got %+v, want %d live of %d bytes", p.Name, p, live[p.Name], liveBytes[p.Name])
 		}
+		if p.Proven != m.packs[p.Name].proven {
+			t.Fatalf("pack %v: proven %v", p.Name, p.Proven)
+		}
 		if p.Live < p.Count && !p.Doubles {
 			for id := range m.packs[p.Name].entries {
 				if at, ok := m.at[id]; ok && at != p.Name && !m.gone[id] {
@@ -135,6 +160,14 @@ func (m *model) check(t *testing.T, x *Index, chunks uint32) {
 	}
 }
 
+func byID(entries []pack.Entry) map[chunk.ID]pack.Entry {
+	m := map[chunk.ID]pack.Entry{}
+	for _, e := range entries {
+		m[e.ID] = e
+	}
+	return m
+}
+
 func TestIndex_AgreesWithAModel(t *testing.T) {
 	rnd := testRand(t)
 	const chunks = 60
@@ -143,18 +176,31 @@ func TestIndex_AgreesWithAModel(t *testing.T) {
 		x := openIndex(t, db)
 		m := &model{packs: map[pack.Name]*modelPack{}, at: map[chunk.ID]pack.Name{}, gone: map[chunk.ID]bool{}}
 		var known []pack.Name
+		truth := map[pack.Name][]pack.Entry{}
 		for step := range 60 {
 			n := name(step)
-			switch op := rnd.IntN(10); {
+			switch op := rnd.IntN(12); {
+			case op >= 10 && len(known) > 0: // is read whole
+				p := known[rnd.IntN(len(known))]
+				was := m.packs[p]
+				lie := !was.proven && len(was.entries) > 0 && !maps.Equal(was.entries, byID(truth[p]))
+				if changed, err := x.Prove(t.Context(), p, pack.Size, truth[p], mark(p)); err != nil || lie && !changed || was.proven && changed {
+					t.Fatalf("prove: got %v, %v; it was a lie: %v", changed, err, lie)
+				}
+				m.prove(p, truth[p])
 			case op < 4:
 				var entries []pack.Entry
 				for _, c := range rnd.Perm(chunks)[:1+rnd.IntN(12)] {
 					entries = append(entries, entry(uint32(c), rnd.Uint32N(1000)))
 				}
+				truth[n] = entries
 				if op < 2 {
-					must(t, x.Add(t.Context(), n, pack.Size, entries))
+					must(t, x.Add(t.Context(), n, pack.Size, entries, mark(n)))
 				} else {
-					must(t, x.Learn(t.Context(), n, pack.Size, entries))
+					if i := rnd.IntN(2 * (len(known) + 1)); i < len(known) { // another pack is shown
+						entries = truth[known[i]]
+					}
+					must(t, x.Learn(t.Context(), n, pack.Size, entries, mark(n)))
 				}
 				m.add(n, entries, op < 2)
 				known = append(known, n)
@@ -174,20 +220,20 @@ func TestIndex_AgreesWithAModel(t *testing.T) {
 						entries = append(entries, e)
 					}
 				}
-				must(t, x.Move(t.Context(), n, pack.Size, moved, known[i:i+1]))
+				must(t, x.Move(t.Context(), n, pack.Size, mark(n), moved, known[i:i+1]))
 				for _, e := range entries {
 					delete(m.at, e.ID)
 				}
 				m.drop(known[i])
 				m.add(n, entries, true)
-				known[i] = n
+				known[i], truth[n] = n, entries
 			case op < 9: // collects garbage
 				id := entry(rnd.Uint32N(chunks), 0).ID
 				wrong := rnd.IntN(2) == 0
 				at, ok := m.at[id]
 				if wrong {
 					at = pack.Name{0xff}
-				} else if ok {
+				} else if ok && m.packs[at].proven {
 					delete(m.at, id)
 					m.gone[id] = true
 				}
@@ -207,10 +253,10 @@ func TestIndex_AgreesWithAModel(t *testing.T) {
 func TestIndex_NumbersAreNotUsedAgain(t *testing.T) {
 	db := memkv.New()
 	x := openIndex(t, db)
-	must(t, x.Add(t.Context(), name(1), pack.Size, []pack.Entry{entry(1, 8)}))
+	must(t, x.Add(t.Context(), name(1), pack.Size, []pack.Entry{entry(1, 8)}, mark(name(1))))
 	must(t, x.Drop(t.Context(), name(1)))
 	x = openIndex(t, db)
-	must(t, x.Add(t.Context(), name(2), pack.Size, []pack.Entry{entry(2, 8)}))
+	must(t, x.Add(t.Context(), name(2), pack.Size, []pack.Entry{entry(2, 8)}, mark(name(2))))
 	if _, ok, err := x.Lookup(t.Context(), entry(1, 0).ID); ok || err != nil {
 		t.Fatalf("a chunk of a dropped pack: got %v, %v", ok, err)
 	}
@@ -304,7 +350,7 @@ func fill(t testing.TB, x *Index, n, k int) map[pack.Name]int64 {
 		for j := range k {
 			entries = append(entries, entry(uint32(i*k+j), uint32(8+300*j)))
 		}
-		must(t, x.Add(t.Context(), name(i), pack.Size, entries))
+		must(t, x.Add(t.Context(), name(i), pack.Size, entries, mark(name(i))))
 		present[name(i)] = pack.Size
 	}
 	return present
@@ -322,7 +368,11 @@ func wantSame(t *testing.T, got, want *Index, chunks int) {
 			t.Fatalf("chunk %d: got %v %v, want %v %v", n, a, aok, b, bok)
 		}
 	}
-	if d := cmp.Diff(want.Packs(), got.Packs()); d != "" {
+	packs := want.Packs()
+	for i := range packs { // what blobs tell is hearsay
+		packs[i].Proven, packs[i].Mark = false, Mark{}
+	}
+	if d := cmp.Diff(packs, got.Packs()); d != "" {
 		t.Fatal(d)
 	}
 }

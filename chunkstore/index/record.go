@@ -21,6 +21,8 @@ const (
 	prefixCID       = "xc"
 	prefixPack      = "xp"
 	prefixCondemned = "xd"
+	prefixGrave     = "xr"
+	prefixMark      = "xk"
 
 	metaNext    = "xmnext"    // the next pack number, where it is higher than the table tells
 	metaCycle   = "xmcycle"   // the number of the last garbage collection
@@ -42,6 +44,22 @@ func locationKey(id chunk.ID) []byte  { return append([]byte(prefixLocation), id
 func cidKey(cid seal.CID) []byte      { return append([]byte(prefixCID), cid[:cidPrefix]...) }
 func condemnedKey(id chunk.ID) []byte { return append([]byte(prefixCondemned), id[:]...) }
 func packKey(num uint32) []byte       { return binary.BigEndian.AppendUint32([]byte(prefixPack), num) }
+
+func graveKey(name pack.Name) []byte { return append([]byte(prefixGrave), name[:]...) }
+func markKey(m Mark) []byte          { return append([]byte(prefixMark), m[:]...) }
+
+func encodeGrave(m Mark, at time.Time) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte(nil), m[:]...), uint64(at.Unix()))
+}
+
+func decodeGrave(key, b []byte) (name pack.Name, m Mark, at time.Time, err error) {
+	if len(key) != len(prefixGrave)+len(name) || len(b) != len(m)+8 {
+		return name, m, at, errRecord
+	}
+	copy(name[:], key[len(prefixGrave):])
+	copy(m[:], b)
+	return name, m, time.Unix(int64(binary.BigEndian.Uint64(b[len(m):])), 0), nil
+}
 
 func idOfKey(key []byte) (chunk.ID, bool) {
 	if len(key) != 2+len(chunk.ID{}) {
@@ -79,7 +97,12 @@ func decodeLocation(b []byte) (num uint32, l Location, err error) {
 	return num, l, nil
 }
 
-const flagDoubles = 1
+// The flags of a pack. They are not those of a root in the bucket.
+const (
+	flagDoubles = 1 << iota
+	flagProven
+	flagGhost
+)
 
 func encodePack(p Pack) []byte {
 	b := make([]byte, 0, packSize)
@@ -89,16 +112,28 @@ func encodePack(p Pack) []byte {
 	b = binary.BigEndian.AppendUint32(b, p.Count)
 	b = binary.BigEndian.AppendUint32(b, p.Live)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.LiveBytes))
+	var flags byte
 	if p.Doubles {
-		return append(b, flagDoubles)
+		flags |= flagDoubles
 	}
-	return append(b, 0)
+	if p.Ghost {
+		flags |= flagGhost
+	}
+	if !p.Proven {
+		return append(b, flags)
+	}
+	return append(append(b, flags|flagProven), p.Mark[:]...)
 }
 
 func decodePack(key, b []byte) (num uint32, p Pack, err error) {
-	if len(key) != len(prefixPack)+4 || len(b) != packSize {
+	if len(key) != len(prefixPack)+4 || len(b) < packSize {
 		return 0, Pack{}, errRecord
 	}
+	p.Proven = b[packSize-1]&flagProven != 0
+	if p.Proven && len(b) != packSize+len(p.Mark) || !p.Proven && len(b) != packSize {
+		return 0, Pack{}, errRecord
+	}
+	copy(p.Mark[:], b[packSize:])
 	num = binary.BigEndian.Uint32(key[len(prefixPack):])
 	copy(p.Name[:], b)
 	p.Size = int64(binary.BigEndian.Uint64(b[32:]))
@@ -106,7 +141,8 @@ func decodePack(key, b []byte) (num uint32, p Pack, err error) {
 	p.Count = binary.BigEndian.Uint32(b[48:])
 	p.Live = binary.BigEndian.Uint32(b[52:])
 	p.LiveBytes = int64(binary.BigEndian.Uint64(b[56:]))
-	p.Doubles = b[64]&flagDoubles != 0
+	p.Doubles = b[packSize-1]&flagDoubles != 0
+	p.Ghost = b[packSize-1]&flagGhost != 0
 	if p.Size < 0 || p.Body < 0 || p.LiveBytes < 0 {
 		return 0, Pack{}, errors.Join(errRecord, errors.New("negative size"))
 	}
