@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 )
 
 // lockDir makes dir if needed, and locks it against other processes until the lock is closed or
 // this process ends.
 func lockDir(dir string) (io.Closer, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make folder of the drive: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)

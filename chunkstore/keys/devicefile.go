@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/cbor"
+	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 )
 
@@ -149,27 +150,6 @@ func readSmall(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// writeDurably puts b into a file of dir, in one step and durably. One process owns dir.
-func writeDurably(dir, name string, b []byte) (err error) {
-	temp := filepath.Join(dir, "."+name+".new")
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(temp, filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return syncDir(dir)
-}
-
 // SaveDevice writes the device file into dir, which must exist. With keepKey the drive
 // opens on this device without a passphrase from then on: a device key is kept in a file
 // of its own. Without it, such a key is removed. A crash leaves the old file or the
@@ -193,7 +173,7 @@ func (a *Account) SaveDevice(dir string, d *Device, keepKey bool) error {
 			return fmt.Errorf("save device: %w", err)
 		}
 	}
-	if err := writeDurably(dir, deviceFile, f.bytes()); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, deviceFile), f.bytes()); err != nil {
 		return fmt.Errorf("save device: %w", err)
 	}
 	if keepKey {
@@ -204,7 +184,7 @@ func (a *Account) SaveDevice(dir string, d *Device, keepKey bool) error {
 			return fmt.Errorf("remove device key: %w", err)
 		}
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // addDeviceKey gives f a slot for the key in dir. One that is there is used again, so
@@ -219,7 +199,7 @@ func (a *Account) addDeviceKey(dir string, f *DeviceFile) error {
 		if _, err := io.ReadFull(a.entropy, key[:]); err != nil {
 			return fmt.Errorf("draw device key: %w", err)
 		}
-		if err := writeDurably(dir, deviceKeyFile, key[:]); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, deviceKeyFile), key[:]); err != nil {
 			return err
 		}
 	}

@@ -26,13 +26,13 @@ import (
 	"log/slog"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 )
 
 // Options say how a folder is opened. The zero value works. Durability is not
@@ -67,7 +67,7 @@ func Open(dir string, o Options) (*Bucket, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if err := makeDir(dir); err != nil {
+	if err := durable.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make blob folder: %w", noSpace(err))
 	}
 	root, err := os.OpenRoot(dir)
@@ -85,28 +85,6 @@ func Open(dir string, o Options) (*Bucket, error) {
 		return nil, errors.Join(fmt.Errorf("sweep blob folder: %w", err), b.Close())
 	}
 	return b, nil
-}
-
-// makeDir makes dir and the folders above it, durably.
-func makeDir(dir string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	err = os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil // OpenRoot tells if it is no folder
-	}
-	if err != nil {
-		return err
-	}
-	return syncPath(os.Open(filepath.Dir(dir)))
 }
 
 // Close closes the files that are kept open. Every other method returns an error that wraps

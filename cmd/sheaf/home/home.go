@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 )
 
 // maxSocket is the longest path of a unix socket that every system takes, in bytes.
@@ -101,7 +103,7 @@ func ofSystem(goos, user string, getenv func(string) string) Home {
 // Make makes the folders that sheaf writes to, readable by their owner only.
 func (h Home) Make() error {
 	for _, dir := range []string{h.Data, h.State, filepath.Dir(h.Socket())} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := durable.MkdirAll(dir); err != nil {
 			return fmt.Errorf("make home: %w", err)
 		}
 	}
@@ -153,25 +155,8 @@ func (h Home) SetMounts(dirs []string) error {
 
 // replace writes a file whole or not at all.
 func replace(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return durable.WriteFile(path, b)
 }
