@@ -260,6 +260,8 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", vfs.ErrNoSpace, err)
 	case errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", vfs.ErrQuota, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: %w", vfs.ErrReadOnly, err)
 	case errors.Is(err, journal.ErrDamaged), errors.Is(err, manifest.ErrMalformed):
 		return fmt.Errorf("%w: %w", vfs.ErrCorrupt, err)
 	case errors.Is(err, journal.ErrClosed):

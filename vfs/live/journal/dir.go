@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 )
 
 // A Dir is where the segments of a journal lie. OSDir is one; MemDir is another, for tests
@@ -18,6 +20,8 @@ type Dir interface {
 	List() ([]string, error)
 	// Remove removes a file. One that is not there is no error.
 	Remove(name string) error
+	// Rename gives a file another name, which no file has.
+	Rename(name, to string) error
 	// Sync makes the names durable.
 	Sync() error
 }
@@ -55,7 +59,7 @@ func openFile(path string, flag int) (File, error) {
 
 // List returns the names of the files. It makes the folder if it is not there.
 func (d OSDir) List() ([]string, error) {
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
+	if err := durable.MkdirAll(string(d)); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(string(d))
@@ -80,8 +84,13 @@ func (d OSDir) Remove(name string) error {
 	return nil
 }
 
+// Rename gives a file another name.
+func (d OSDir) Rename(name, to string) error {
+	return os.Rename(filepath.Join(string(d), name), filepath.Join(string(d), to))
+}
+
 // Sync makes the names durable.
-func (d OSDir) Sync() error { return syncDir(string(d)) }
+func (d OSDir) Sync() error { return durable.SyncDir(string(d)) }
 
 type osFile struct{ *os.File }
 

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -91,8 +92,13 @@ type Journal struct {
 	segs     []*segment // oldest first; the last one is written
 	next     LSN
 	synced   LSN // all up to here are durable
+	proved   LSN // found by Open: the highest that a record says is durable
 	syncing  bool
-	err      error        // sticky: a sync failed, or closed
+	err      error        // of a closed journal
+	failed   error        // a sync failed: what is not durable must be written again
+	number   uint64       // of the newest segment that was begun, or tried to
+	free     [][]byte     // see hold
+	holders  int          // buffers that exist
 	bytes    atomic.Int64 // of all segments; read without mu, for every writer asks it
 	sealPool sync.Pool
 }
@@ -109,7 +115,12 @@ func Open(ctx context.Context, o Options, from LSN, replay func(Replayed) error)
 		j.closeSegments()
 		return nil, err
 	}
-	// What survived the death of a process may still be in the system's memory only.
+	// What survived the death of a process may still be in the system's memory only, and
+	// clean in spite of that, if a sync failed before.
+	if err := j.refresh(); err != nil {
+		j.closeSegments()
+		return nil, fmt.Errorf("write journal again: %w", err)
+	}
 	for _, s := range j.segs {
 		if err := s.f.Sync(); err != nil {
 			j.closeSegments()
@@ -180,10 +191,12 @@ func (j *Journal) write(seg *segment, b *sealed, pos []Pos) (LSN, error) {
 		}
 	}
 	if _, err := seg.f.WriteAt(b.buf, at); err != nil {
-		// The end of the file may hold a part of the records. The next Append writes
-		// over it, and a crash before that leaves a torn tail, which Open drops.
+		// The end of the file may hold some of the records, even whole ones, that are not to be. So nothing
+		// is written behind them: the next segment begins with the LSN of the first of them.
+		seg.spoilt = true
 		return 0, fmt.Errorf("write journal: %w", err)
 	}
+	j.hold(seg, at, b.buf)
 	seg.size += int64(len(b.buf))
 	j.bytes.Add(int64(len(b.buf)))
 	j.next += uint64(len(b.parts))
@@ -191,13 +204,21 @@ func (j *Journal) write(seg *segment, b *sealed, pos []Pos) (LSN, error) {
 	return seg.last, nil
 }
 
+// sound returns why nothing can be added, if so. j.mu is held.
+func (j *Journal) sound() error {
+	if j.err == nil && j.failed != nil {
+		return j.rescue()
+	}
+	return j.err
+}
+
 // tail returns the segment that is written. j.mu is held.
 func (j *Journal) tail() (*segment, error) {
-	if j.err != nil {
-		return nil, j.err
+	if err := j.sound(); err != nil {
+		return nil, err
 	}
 	seg := j.segs[len(j.segs)-1]
-	if seg.size >= j.o.SegmentSize {
+	if seg.size >= j.o.SegmentSize || seg.spoilt {
 		if err := j.begin(); err != nil {
 			return nil, err
 		}
@@ -220,7 +241,8 @@ func (j *Journal) Size() int64 {
 
 // Sync returns nil when all records up to the LSN upto are durable. One sync of the disk
 // serves all who wait for it. After a failed one the kernel may have dropped the bytes while it calls
-// the pages clean, so nothing later can be believed: the journal stays failed.
+// the pages clean, so no later one can be believed. The records are written again then, to another segment; only
+// if that fails too does Sync, with an error that wraps ErrFailed, and the next call tries again.
 func (j *Journal) Sync(upto LSN) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -232,7 +254,12 @@ func (j *Journal) Sync(upto LSN) error {
 			j.turn.Wait()
 			continue
 		}
-		j.syncOnce()
+		if err := j.sound(); err != nil {
+			return err
+		}
+		if j.synced < upto {
+			j.syncOnce()
+		}
 	}
 	return nil
 }
@@ -263,10 +290,11 @@ func (j *Journal) syncOnce() {
 	for i, s := range dirty {
 		if err == nil {
 			s.syncedSize = max(s.syncedSize, sizes[i])
+			j.release(s, s.syncedSize)
 		}
 	}
 	if err != nil {
-		j.err = fmt.Errorf("%w: %w", ErrFailed, err)
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 	} else {
 		j.synced = max(j.synced, target)
 		j.mark()
@@ -278,7 +306,7 @@ func (j *Journal) syncOnce() {
 // own: it serves to tell damage from a torn end. j.mu is held.
 func (j *Journal) mark() {
 	seg := j.segs[len(j.segs)-1]
-	if seg.size == headerSize || seg.last <= seg.marked {
+	if seg.size == headerSize || seg.last <= seg.marked || seg.spoilt {
 		return
 	}
 	var b sealed
@@ -294,10 +322,10 @@ func (j *Journal) mark() {
 func (j *Journal) Rotate() (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.err != nil {
-		return 0, j.err
+	if err := j.sound(); err != nil {
+		return 0, err
 	}
-	if j.segs[len(j.segs)-1].size > headerSize {
+	if seg := j.segs[len(j.segs)-1]; seg.size > headerSize || seg.spoilt {
 		if err := j.begin(); err != nil {
 			return 0, err
 		}
@@ -314,6 +342,7 @@ func (j *Journal) Trim(upto LSN) error {
 	for len(j.segs) > 1 && j.segs[0].last <= upto {
 		gone = append(gone, j.segs[0])
 		j.bytes.Add(-j.segs[0].size)
+		j.release(j.segs[0], math.MaxInt64)
 		j.segs = j.segs[1:]
 	}
 	j.mu.Unlock()
@@ -336,9 +365,14 @@ func (j *Journal) ReadData(p Pos, dst []byte, off int) error {
 		b = &sealed{}
 	}
 	defer j.sealPool.Put(b)
-	plain, err := p.seg.open(b, p.off, int(p.size))
+	at, _ := p.now()
+	plain, err := at.seg.open(b, at.off, int(p.size))
 	if err != nil {
-		return err
+		// The disk may have lost what no sync has covered.
+		var herr error
+		if plain, herr = j.readHeld(p, b); herr != nil {
+			return err
+		}
 	}
 	copy(dst, plain[int(p.skip)+off:])
 	return nil
@@ -368,12 +402,15 @@ func (j *Journal) closeSegments() {
 
 // begin makes the next segment. j.mu is held, or the Journal is not shared yet.
 func (j *Journal) begin() error {
-	number := uint64(1)
-	if n := len(j.segs); n > 0 {
-		number = j.segs[n-1].number + 1
-	}
-	seg, err := create(j.o, number, j.next)
+	// A number is used once, for what a failure leaves may stay there.
+	j.number++
+	seg, err := create(j.o, j.number, j.next)
 	if err != nil {
+		if n := len(j.segs); n > 0 {
+			// What was begun may be there in spite of that, or be there again after a power cut, and would say that
+			// the one before it ends here. So it does.
+			j.segs[n-1].spoilt = true
+		}
 		return fmt.Errorf("begin journal segment: %w", err)
 	}
 	j.segs = append(j.segs, seg)
@@ -393,4 +430,7 @@ type segment struct {
 	aead       cipher.AEAD
 	macKey     [32]byte
 	retired    bool // dropped by Open
+	spoilt     bool // a write failed: behind size there may be anything
+	held       []held
+	moved      atomic.Pointer[map[int64]Pos] // records that were written again elsewhere
 }

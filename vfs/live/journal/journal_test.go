@@ -254,42 +254,6 @@ func TestJournal_OneSyncServesMany(t *testing.T) {
 	}
 }
 
-func TestJournal_AFailedWriteLeavesNothingAndAFailedSyncSticks(t *testing.T) {
-	d := NewMemDir()
-	j, _, _ := open(t, options(d, 0), 0)
-	if _, err := j.Append([]Record{{1, []byte("a"), nil}}, nil); err != nil {
-		t.Fatal(err)
-	}
-	broken := errors.New("disk is broken")
-	d.Fail = func(op string) error {
-		if op == "write" || op == "sync" {
-			return broken
-		}
-		return nil
-	}
-	if _, err := j.Append([]Record{{1, []byte("b"), nil}}, nil); !errors.Is(err, broken) {
-		t.Fatalf("Append on a broken disk: %v", err)
-	}
-	d.Fail = nil
-	lsn, err := j.Append([]Record{{1, []byte("c"), nil}}, nil)
-	if err != nil || lsn != 2 {
-		t.Fatalf("Append after a failed one: %d, %v", lsn, err)
-	}
-	d.Fail = func(op string) error {
-		if op == "sync" {
-			return broken
-		}
-		return nil
-	}
-	if err := j.Sync(lsn); !errors.Is(err, ErrFailed) || !errors.Is(err, broken) {
-		t.Fatalf("Sync on a broken disk: %v", err)
-	}
-	d.Fail = nil
-	if err := j.Sync(lsn); !errors.Is(err, ErrFailed) {
-		t.Fatalf("Sync after a failed one: %v; the kernel may have dropped the bytes", err)
-	}
-}
-
 func TestJournal_OpenStopsWithItsContext(t *testing.T) {
 	d := NewMemDir()
 	j, _, _ := open(t, options(d, 0), 0)

@@ -15,7 +15,7 @@ type MemDir struct {
 	mu    sync.Mutex
 	files map[string]*memFile
 	names map[string]*memFile   // as of the last Sync of the Dir
-	Fail  func(op string) error // if set, called before each operation: its error is the answer
+	Fail  func(op string) error // if set, called before each operation, and as "wrote" after a write: its error is the answer
 }
 
 // NewMemDir returns an empty MemDir.
@@ -85,6 +85,21 @@ func (d *MemDir) Remove(name string) error {
 	if err := d.fail("remove"); err != nil {
 		return err
 	}
+	delete(d.files, name)
+	return nil
+}
+
+// Rename gives a file another name.
+func (d *MemDir) Rename(name, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.fail("rename"); err != nil {
+		return err
+	}
+	if d.files[name] == nil {
+		return notExist(name)
+	}
+	d.files[to] = d.files[name]
 	delete(d.files, name)
 	return nil
 }
@@ -172,11 +187,14 @@ func (d *MemDir) FlipBit(name string, bit int64) bool {
 	return true
 }
 
-func (f *memFile) put(off int64, p []byte) {
-	if need := off + int64(len(p)); need > int64(len(f.data)) {
-		f.data = append(f.data, make([]byte, need-int64(len(f.data)))...)
+func (f *memFile) put(off int64, p []byte) { f.data = putAt(f.data, off, p) }
+
+func putAt(b []byte, off int64, p []byte) []byte {
+	if need := off + int64(len(p)); need > int64(len(b)) {
+		b = append(b, make([]byte, need-int64(len(b)))...)
 	}
-	copy(f.data[off:], p)
+	copy(b[off:], p)
+	return b
 }
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
@@ -203,6 +221,9 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	}
 	f.put(off, p)
 	f.writes = append(f.writes, write{off, slices.Clone(p)})
+	if err := f.d.fail("wrote"); err != nil {
+		return 0, err
+	}
 	return len(p), nil
 }
 
@@ -216,9 +237,13 @@ func (f *memFile) Sync() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if err := f.d.fail("sync"); err != nil {
+		f.writes = nil // the pages are clean now, and no later Sync writes them
 		return err
 	}
-	f.durable, f.writes = slices.Clone(f.data), nil
+	for _, w := range f.writes {
+		f.durable = putAt(f.durable, w.off, w.data)
+	}
+	f.writes = nil
 	return nil
 }
 

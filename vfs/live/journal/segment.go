@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -52,7 +54,28 @@ func (s *segment) setKeys(key *[32]byte, salt []byte) error {
 	return nil
 }
 
+// create makes a segment, durably.
 func create(o Options, number uint64, first LSN) (*segment, error) {
+	s, err := createAs(o, number, first, "")
+	if err != nil {
+		return nil, err
+	}
+	// The header is durable before a record follows it. So a segment without a
+	// whole header, if there is something behind it, was damaged and not torn.
+	if err = s.f.Sync(); err == nil {
+		err = o.Dir.Sync()
+	}
+	if err != nil {
+		_ = s.f.Close()
+		_ = o.Dir.Remove(s.name)
+		return nil, err
+	}
+	s.syncedSize = headerSize
+	return s, nil
+}
+
+// createAs makes a segment whose file's name ends in suffix as well. Nothing of it is durable.
+func createAs(o Options, number uint64, first LSN, suffix string) (*segment, error) {
 	s := &segment{name: fmt.Sprintf("%016x.wal", number), number: number, first: first, last: first - 1, size: headerSize}
 	var h [headerSize]byte
 	copy(h[:], magic)
@@ -66,22 +89,14 @@ func create(o Options, number uint64, first LSN) (*segment, error) {
 	}
 	sum := kdf.Keyed(&s.macKey, h[:56])
 	copy(h[56:], sum[:8])
-	f, err := o.Dir.Create(s.name)
+	f, err := o.Dir.Create(s.name + suffix)
 	if err != nil {
 		return nil, err
 	}
 	s.f = f
-	// The header is durable before a record follows it. So a segment without a
-	// whole header, if there is something behind it, was damaged and not torn.
-	if _, err = f.WriteAt(h[:], 0); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = o.Dir.Sync()
-	}
-	if err != nil {
+	if _, err = f.WriteAt(h[:], 0); err != nil {
 		_ = f.Close()
-		_ = o.Dir.Remove(s.name)
+		_ = o.Dir.Remove(s.name + suffix)
 		return nil, err
 	}
 	return s, nil
@@ -222,6 +237,16 @@ func (j *Journal) recover(ctx context.Context, from LSN, replay func(Replayed) e
 		return fmt.Errorf("list journal: %w", err)
 	}
 	slices.Sort(names)
+	for _, n := range names {
+		if strings.HasSuffix(n, ".wal"+newSuffix) {
+			if err := j.o.Dir.Remove(n); err != nil {
+				return fmt.Errorf("remove unfinished journal segment: %w", err)
+			}
+		}
+		if number, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSuffix(n, newSuffix), ".wal"), 16, 64); err == nil {
+			j.number = max(j.number, number)
+		}
+	}
 	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".wal") })
 	all, err := j.loadAll(names)
 	defer func() {
@@ -239,28 +264,38 @@ func (j *Journal) recover(ctx context.Context, from LSN, replay func(Replayed) e
 		return err
 	}
 	for i, s := range all {
-		if i == 0 && s.first > from+1 {
-			return fmt.Errorf("%w: records %d to %d are missing", ErrDamaged, from+1, s.first-1)
+		// Where a later segment begins, it goes on: what this one has behind that was written again,
+		// or should never have been.
+		until := LSN(math.MaxUint64)
+		for _, later := range all[i+1:] {
+			until = min(until, later.first-1)
 		}
-		bad, err := j.replaySegment(ctx, s, from, replay)
+		if until < s.first {
+			if err := j.retire(s); err != nil {
+				return err
+			}
+			continue
+		}
+		if s.first > j.next {
+			return fmt.Errorf("%w: records %d to %d are missing", ErrDamaged, j.next, s.first-1)
+		}
+		bad, err := j.replaySegment(ctx, s, from, until, replay)
 		if err != nil {
 			return err
 		}
 		if s.last < from {
 			// A power cut took the end of the journal after its records had gone
 			// into packs. A commit ends its segment, so nothing newer was in it.
-			s.retired = true
-			_ = s.f.Close()
-			if err := j.o.Dir.Remove(s.name); err != nil {
-				return fmt.Errorf("drop old journal segment: %w", err)
+			if err := j.retire(s); err != nil {
+				return err
 			}
 			continue
 		}
 		j.segs = append(j.segs, s)
 		j.bytes.Add(s.size)
 		j.next = max(j.next, s.last+1)
-		if i+1 < len(all) && all[i+1].first == s.last+1 {
-			continue // a torn end, if there is one, was found and given up at an earlier Open
+		if s.last == until {
+			continue // a torn end, if there is one, was found and given up earlier
 		}
 		if bad || i+1 < len(all) {
 			return j.giveUp(s, all[i+1:])
@@ -269,15 +304,23 @@ func (j *Journal) recover(ctx context.Context, from LSN, replay func(Replayed) e
 	return nil
 }
 
-// loadAll opens the segments. The last one is removed if the crash came while it was made.
+// retire drops a segment of which nothing is needed.
+func (j *Journal) retire(s *segment) error {
+	s.retired = true
+	_ = s.f.Close()
+	if err := j.o.Dir.Remove(s.name); err != nil {
+		return fmt.Errorf("drop old journal segment: %w", err)
+	}
+	return nil
+}
+
+// loadAll opens the segments. One is removed if a crash or a failure came while it was made: it has no header and
+// nothing else. If records were in it, they are missed when those of the next segment do not follow.
 func (j *Journal) loadAll(names []string) (all []*segment, err error) {
-	for i, name := range names {
+	for _, name := range names {
 		s, err := load(j.o, name)
 		if err != nil {
 			return all, err
-		}
-		if s == nil && i < len(names)-1 {
-			return all, fmt.Errorf("%w: segment %s has no header", ErrDamaged, name)
 		}
 		if s == nil {
 			if err := j.o.Dir.Remove(name); err != nil {
@@ -295,10 +338,8 @@ func (j *Journal) dropOld(all []*segment, from LSN) ([]*segment, error) {
 	for len(all) > 1 && all[1].first <= from+1 {
 		s := all[0]
 		all = all[1:]
-		s.retired = true
-		_ = s.f.Close()
-		if err := j.o.Dir.Remove(s.name); err != nil {
-			return all, fmt.Errorf("drop old journal segment: %w", err)
+		if err := j.retire(s); err != nil {
+			return all, err
 		}
 	}
 	return all, nil
@@ -322,18 +363,16 @@ func (j *Journal) giveUp(s *segment, later []*segment) error {
 		}
 	}
 	for _, c := range later {
-		c.retired = true
-		_ = c.f.Close()
-		if err := j.o.Dir.Remove(c.name); err != nil {
-			return fmt.Errorf("drop journal segment after a torn record: %w", err)
+		if err := j.retire(c); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// replaySegment hands the records of s after from to replay. It sets s.size to the end of
+// replaySegment hands the records of s after from and up to until to replay. It sets s.size to the end of
 // the last whole record and reports whether anything follows it.
-func (j *Journal) replaySegment(ctx context.Context, s *segment, from LSN, replay func(Replayed) error) (bad bool, err error) {
+func (j *Journal) replaySegment(ctx context.Context, s *segment, from, until LSN, replay func(Replayed) error) (bad bool, err error) {
 	size, err := s.f.Size()
 	if err != nil {
 		return false, fmt.Errorf("size journal segment: %w", err)
@@ -341,7 +380,7 @@ func (j *Journal) replaySegment(ctx context.Context, s *segment, from LSN, repla
 	var b sealed
 	off := int64(headerSize)
 	s.size, s.syncedSize = off, off
-	for off < size {
+	for off < size && s.last < until {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
@@ -357,6 +396,7 @@ func (j *Journal) replaySegment(ctx context.Context, s *segment, from LSN, repla
 			return true, nil //nolint:nilerr // a record that does not open is one that is not whole
 		}
 		s.last++
+		j.proved = max(j.proved, binary.BigEndian.Uint64(rec[16:]))
 		meta := int(binary.BigEndian.Uint32(plain[1:]))
 		if t := Type(plain[0]); s.last > from && t != typeMark {
 			r := Replayed{LSN: s.last, Record: Record{Type: t, Meta: plain[5 : 5+meta], Data: plain[5+meta:]}}
