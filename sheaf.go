@@ -20,6 +20,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/cdc"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
@@ -106,7 +107,9 @@ func Create(ctx context.Context, o Options) (d *Drive, recovery string, err erro
 		}
 	}()
 	if _, err := keys.ReadDevice(o.Dir); err == nil {
-		return nil, "", fmt.Errorf("create drive in %s: %w", o.Dir, ErrExists)
+		if cut, err := CutOff(ctx, o.Dir, o.Bucket); err != nil || !cut {
+			return nil, "", fmt.Errorf("create drive in %s: %w", o.Dir, errors.Join(ErrExists, err))
+		}
 	}
 	params, err := cdc.NewParams(o.Chunker, rand.Reader)
 	if err != nil {
@@ -130,6 +133,16 @@ func Create(ctx context.Context, o Options) (d *Drive, recovery string, err erro
 	return d, words, nil
 }
 
+// CutOff reports whether a Create was cut off, by a crash or an error, before there was a drive. Open fails with
+// ErrNoDrive then, and Create begins anew.
+func CutOff(ctx context.Context, dir string, bucket blob.Bucket) (bool, error) {
+	// A drive that was open once has a database here.
+	if _, err := os.Stat(filepath.Join(dir, "kv")); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return keys.CutOff(ctx, bucket, dir)
+}
+
 // Open opens a drive that Create or Join made on this device.
 func Open(ctx context.Context, o Options) (d *Drive, err error) {
 	setDefaults(&o)
@@ -150,6 +163,11 @@ func Open(ctx context.Context, o Options) (d *Drive, err error) {
 		}
 	}()
 	account, err := unlock(ctx, o, file)
+	if errors.Is(err, keys.ErrIncomplete) {
+		if cut, _ := CutOff(ctx, o.Dir, o.Bucket); cut {
+			err = fmt.Errorf("open drive in %s: %w: its creation was cut off", o.Dir, ErrNoDrive)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -244,8 +262,14 @@ func unlock(ctx context.Context, o Options, file *keys.DeviceFile) (*keys.Accoun
 		return nil, fmt.Errorf("%w: %w", ErrPassphrase, err)
 	case errors.Is(err, keys.ErrNoDrive):
 		return nil, fmt.Errorf("%w: %w", ErrNoDrive, err)
+	case err != nil:
+		return nil, err
 	}
-	return account, err
+	// A crash may have come between the two copies of a record.
+	if err := account.Mend(ctx); err != nil {
+		o.Log.Warn("a record of the drive has one copy only", "err", err)
+	}
+	return account, nil
 }
 
 func enroll(ctx context.Context, account *keys.Account, o Options, keepKey bool) (*keys.Device, error) {
@@ -264,6 +288,9 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	ring := d.account.Ring
 	dir := filepath.Join(d.o.Dir, "kv")
 	key := ring.Derive(kdf.Local)
+	if err := durable.MkdirAll(dir); err != nil {
+		return fmt.Errorf("make folder of the local database: %w", err)
+	}
 	d.db, err = d.o.OpenKV(ctx, dir, key, d.o.Log)
 	if errors.Is(err, kv.ErrDamaged) {
 		// What it held can be built anew. The files are kept, one set of them, for who wants to

@@ -146,27 +146,9 @@ func (a *Account) publish(ctx context.Context, d *Device, o CreateOptions) (word
 // what a Create that was cut off may have left: slots, members and spare records without a drive
 // record, and a device file of that same drive. These it removes.
 func clearDebris(ctx context.Context, bucket blob.Bucket, dir string) error {
-	var debris []blob.Name
-	drives := map[DriveID]bool{}
-	for info, err := range bucket.List(ctx, "") {
-		switch {
-		case err != nil:
-			return fmt.Errorf("list bucket: %w", err)
-		case strings.HasPrefix(string(info.Name), string(slotPrefix)):
-			b, err := ReadBlob(ctx, bucket, info.Name)
-			if err != nil {
-				return err
-			}
-			if s, ok := parseSlot(b); ok {
-				drives[s.drive] = true
-			}
-		case strings.HasPrefix(string(info.Name), string(memberPrefix)), info.Name == spare(recordName(1)):
-		default:
-			return fmt.Errorf("%w: the bucket has %s", ErrExists, info.Name)
-		}
-		if debris = append(debris, info.Name); len(debris) > maxSlots {
-			return fmt.Errorf("%w: the bucket has %d blobs", ErrExists, len(debris))
-		}
+	left, drives, err := debris(ctx, bucket)
+	if err != nil {
+		return err
 	}
 	if dir != "" {
 		f, err := ReadDevice(dir)
@@ -177,10 +159,59 @@ func clearDebris(ctx context.Context, bucket blob.Bucket, dir string) error {
 			return err
 		}
 	}
-	if len(debris) == 0 {
+	if len(left) == 0 {
 		return nil
 	}
-	return bucket.Remove(ctx, debris...)
+	return bucket.Remove(ctx, left...)
+}
+
+// CutOff reports whether the Bucket and the device file in dir look like a Create that was cut off after it had
+// written that file, and before there was a drive. A new drive that lost its record looks the same: the
+// caller must know that it never opened one.
+func CutOff(ctx context.Context, bucket blob.Bucket, dir string) (bool, error) {
+	f, err := ReadDevice(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	versions, err := recordVersions(ctx, bucket)
+	if err != nil || len(versions) > 0 {
+		return false, err
+	}
+	_, drives, err := debris(ctx, bucket)
+	if errors.Is(err, ErrExists) {
+		return false, nil
+	}
+	return err == nil && drives[f.Drive], err
+}
+
+// debris lists what a Create that was cut off has left, and the drives that it names. If
+// there is anything else in the Bucket the error wraps ErrExists.
+func debris(ctx context.Context, bucket blob.Bucket) (left []blob.Name, drives map[DriveID]bool, err error) {
+	drives = map[DriveID]bool{}
+	for info, err := range bucket.List(ctx, "") {
+		switch {
+		case err != nil:
+			return nil, nil, fmt.Errorf("list bucket: %w", err)
+		case strings.HasPrefix(string(info.Name), string(slotPrefix)):
+			b, err := ReadBlob(ctx, bucket, info.Name)
+			if err != nil {
+				return nil, nil, err
+			}
+			if s, ok := parseSlot(b); ok {
+				drives[s.drive] = true
+			}
+		case strings.HasPrefix(string(info.Name), string(memberPrefix)), info.Name == spare(recordName(1)):
+		default:
+			return nil, nil, fmt.Errorf("%w: the bucket has %s", ErrExists, info.Name)
+		}
+		if left = append(left, info.Name); len(left) > maxSlots {
+			return nil, nil, fmt.Errorf("%w: the bucket has %d blobs", ErrExists, len(left))
+		}
+	}
+	return left, drives, nil
 }
 
 // A Secret opens a drive. Exactly one of its fields is set. A passphrase is taken as the bytes

@@ -75,10 +75,31 @@ func (a *app) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-// Exists implements service.Device.
+// Exists implements service.Device. A drive of which a crash left only the beginning is none.
 func (d *device) Exists() bool {
-	_, err := keys.ReadDevice(d.home.Data)
-	return err == nil || !errors.Is(err, fs.ErrNotExist)
+	if _, err := keys.ReadDevice(d.home.Data); err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return !d.cutOff()
+}
+
+// cutOff reports whether a crash came while the drive was made. What cannot be looked at is taken for a
+// drive.
+func (d *device) cutOff() bool {
+	c, err := d.home.ReadConfig()
+	if err != nil || c.Store == "" {
+		return false
+	}
+	if _, err := os.Stat(filepath.Join(c.Store, "keys")); err != nil {
+		return false
+	}
+	b, err := disk.Open(c.Store, disk.Options{})
+	if err != nil {
+		return false
+	}
+	defer func() { _ = b.Close() }()
+	cut, err := sheaf.CutOff(context.Background(), d.home.Data, b)
+	return err == nil && cut
 }
 
 // Open implements service.Device.
