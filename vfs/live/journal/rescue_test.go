@@ -89,8 +89,14 @@ func TestJournal_GoesOnAfterAFailedSync(t *testing.T) {
 // While the disk is broken nothing is acknowledged; when it is whole, all goes on in the same Journal.
 func TestJournal_HealsWithItsDisk(t *testing.T) {
 	for _, ops := range [][]string{
-		{"sync"}, {"sync", "create"}, {"sync", "write"}, {"sync", "rename"}, {"sync", "syncdir"}, {"sync", "syncdir", "remove"},
-		{"sync", "write", "wrote", "create", "rename", "remove", "syncdir"}, {"sync", "wrote"},
+		{"sync"},
+		{"sync", "create"},
+		{"sync", "write"},
+		{"sync", "rename"},
+		{"sync", "syncdir"},
+		{"sync", "syncdir", "remove"},
+		{"sync", "write", "wrote", "create", "rename", "remove", "syncdir"},
+		{"sync", "wrote"},
 	} {
 		t.Run(fmt.Sprint(ops), func(t *testing.T) {
 			d := NewMemDir()
