@@ -55,7 +55,7 @@ race:
 #: make mount      the tests that mount; needs /dev/fuse
 .PHONY: mount
 mount:
-	$(GO) test -timeout 20m ./mount/... ./bench/proof/...
+	$(GO) test -timeout 20m ./mount/... ./bench/proof/... ./bench/posix
 
 #: make floors     docs/ARCHITECTURE.md against the code
 .PHONY: floors
@@ -84,11 +84,13 @@ cross:
 fuzz:
 	scripts/fuzz "$(FUZZTIME)"
 
-#: make posix      the suites of a mounted folder, all of them, and the long proofs on a mounted drive
+#: make posix      every suite of docs/POSIX.md on a mounted drive; PJDFSTEST=DIR FSX=PATH XFSTESTS=DIR LTP=DIR name built copies
 .PHONY: posix
 posix:
+	scripts/deps posix
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 60m -v ./mount/...
 	SHEAF_FSX_OPS=100000 SHEAF_KILL_ROUNDS=100 $(GO) test -count=1 -timeout 60m -v ./bench/proof
+	SHEAF_POSIX=1 $(GO) test -count=1 -timeout 12h -v ./bench/posix
 
 #: make soak       the long forms of the tests: many schedules, kills and bit flips (hours)
 .PHONY: soak

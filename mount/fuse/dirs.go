@@ -4,6 +4,7 @@ package fuse
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
@@ -31,12 +32,14 @@ type openDir struct {
 	dir vfs.Dir
 
 	mu    sync.Mutex
-	names []byte      // all fetched names, one after the other
-	ends  []uint32    // where each ends in names
-	batch []vfs.Entry // fetched last
-	base  int         // index in ends of the first entry of batch
-	next  int         // index in batch of the entry to hand out next
-	done  bool        // nothing follows batch
+	names []byte            // all fetched names, one after the other
+	ends  []uint32          // where each ends in names
+	index map[string]uint32 // of a name in ends, from when a batch was first fetched again; nil before
+	batch []vfs.Entry       // fetched last
+	nums  []uint32          // index in ends of each entry of batch
+	next  int               // index in batch of the entry to hand out next
+	after string            // the name after which to fetch once batch is handed out
+	done  bool              // nothing follows batch
 }
 
 // name returns the i-th fetched name.
@@ -53,59 +56,83 @@ func (d *openDir) name(i int) string {
 func (d *openDir) seek(cookie uint64) bool {
 	switch {
 	case cookie == cookieStart: // opened just now, or rewound: old cookies mean nothing any more
-		d.names, d.ends, d.batch = d.names[:0], d.ends[:0], d.batch[:0]
-		d.base, d.next, d.done = 0, 0, false
+		d.names, d.ends, d.index = d.names[:0], d.ends[:0], nil
+		d.refetch("")
 		return true
 	case cookie <= cookieDotDot:
-		if d.base+d.next > 0 {
-			d.batch, d.base, d.next, d.done = d.batch[:0], len(d.ends), 0, false
+		switch {
+		case len(d.nums) == 0:
+		case d.nums[0] == 0 && d.index == nil: // the first batch is still there
+			d.next = 0
+		default:
+			d.fetchAgain("")
 		}
 		return true
 	}
 	if cookie-cookieFirst >= uint64(len(d.ends)) {
 		return false
 	}
-	i := int(cookie - cookieFirst)
-	if k := i + 1 - d.base; k >= 0 && k <= len(d.batch) {
-		d.next = k
+	i := uint32(cookie - cookieFirst)
+	if d.next > 0 && d.nums[d.next-1] == i { // as it is nearly always
 		return true
 	}
-	// The names that follow are fetched again and get new cookies: those that were
-	// given out keep their meaning.
-	d.batch = append(d.batch[:0], vfs.Entry{Name: d.name(i)})
-	d.base, d.next, d.done = len(d.ends), 1, false
-	d.remember(d.batch[0].Name)
+	if k := slices.Index(d.nums, i); k >= 0 {
+		d.next = k + 1
+		return true
+	}
+	d.fetchAgain(d.name(int(i)))
 	return true
 }
 
-func (d *openDir) remember(name string) {
+// refetch makes the next entry be fetched from the tree, as the one after that name.
+func (d *openDir) refetch(after string) {
+	d.batch, d.nums, d.next, d.after, d.done = d.batch[:0], d.nums[:0], 0, after, false
+}
+
+// fetchAgain is refetch for names that were given out before: they keep their cookies.
+func (d *openDir) fetchAgain(after string) {
+	if d.index == nil {
+		d.index = make(map[string]uint32, len(d.ends))
+		for i := range d.ends {
+			d.index[d.name(i)] = uint32(i)
+		}
+	}
+	d.refetch(after)
+}
+
+// remember returns the index of a fetched name in ends.
+func (d *openDir) remember(name string) uint32 {
+	if i, ok := d.index[name]; ok {
+		return i
+	}
+	i := uint32(len(d.ends))
 	d.names = append(d.names, name...)
 	d.ends = append(d.ends, uint32(len(d.names)))
+	if d.index != nil {
+		d.index[name] = i
+	}
+	return i
 }
 
 // peek returns the next entry and its cookie, without moving on. At the end it returns
 // no cookie.
 func (d *openDir) peek(ctx context.Context) (e vfs.Entry, cookie uint64, err error) {
 	if d.next == len(d.batch) && !d.done {
-		after := ""
-		if len(d.batch) > 0 {
-			after = d.batch[len(d.batch)-1].Name
-		}
-		if err := d.fetch(ctx, after); err != nil {
+		if err := d.fetch(ctx); err != nil {
 			return vfs.Entry{}, 0, err
 		}
 	}
 	if d.next == len(d.batch) {
 		return vfs.Entry{}, 0, nil
 	}
-	return d.batch[d.next], cookieFirst + uint64(d.base+d.next), nil
+	return d.batch[d.next], cookieFirst + uint64(d.nums[d.next]), nil
 }
 
-// fetch replaces the batch by the entries after that name.
-func (d *openDir) fetch(ctx context.Context, after string) error {
+// fetch replaces the batch by the entries that follow it.
+func (d *openDir) fetch(ctx context.Context) error {
 	fresh := make([]vfs.Entry, 0, batchLen)
 	d.done = true
-	for e, err := range d.dir.List(ctx, after) {
+	for e, err := range d.dir.List(ctx, d.after) {
 		if err != nil {
 			d.done = false
 			return err
@@ -119,9 +146,9 @@ func (d *openDir) fetch(ctx context.Context, after string) error {
 	if len(fresh) == 0 {
 		return nil // the old batch stays: its last name is where a later seek may stand
 	}
-	d.batch, d.base, d.next = fresh, len(d.ends), 0
+	d.batch, d.nums, d.next, d.after = fresh, d.nums[:0], 0, fresh[len(fresh)-1].Name
 	for _, e := range fresh {
-		d.remember(e.Name)
+		d.nums = append(d.nums, d.remember(e.Name))
 	}
 	return nil
 }

@@ -158,6 +158,16 @@ func TestReaddir_CookiesKeepTheirMeaning(t *testing.T) {
 			t.Errorf("%s came %d times", name, k)
 		}
 	}
+	// Go back to before the first name, and on from there: each has the cookie that it had.
+	_, err = unix.Seek(fd, cookies[".."], 0)
+	must(t, err)
+	for range 20 {
+		for _, e := range getdents(t, fd, 2000) {
+			if e.off != cookies[e.name] {
+				t.Fatalf("%s has the cookie %d now, and had %d", e.name, e.off, cookies[e.name])
+			}
+		}
+	}
 	// Go back to anywhere: the next name that is still there follows, also after one that is gone.
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 100 {
@@ -171,6 +181,8 @@ func TestReaddir_CookiesKeepTheirMeaning(t *testing.T) {
 		}
 		if got := getdents(t, fd, 400); len(got) == 0 || got[0].name != fmt.Sprintf("%05d", next) {
 			t.Fatalf("after the cookie of %s comes %v, want %05d", name, got, next)
+		} else if got[0].off != cookies[got[0].name] {
+			t.Fatalf("%s has the cookie %d now, and had %d", got[0].name, got[0].off, cookies[got[0].name])
 		}
 	}
 	// Rewound, it is the directory as it is now.
@@ -501,4 +513,22 @@ func TestMount_ManyProcessesAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A plain user who may not open the device is told so, and not what fusermount3's exit code was.
+func TestMayOpen(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	device := filepath.Join(t.TempDir(), "device")
+	must(t, os.WriteFile(device, nil, 0o600))
+	must(t, mayOpen(device))
+	result := make(chan error)
+	go func() {
+		// The thread is not given back: it ends with this goroutine.
+		runtime.LockOSThread()
+		unix.RawSyscall(unix.SYS_SETFSUID, 65534, 0, 0)
+		result <- mayOpen(device)
+	}()
+	wantErr(t, <-result, fs.ErrPermission)
 }
