@@ -27,6 +27,23 @@ func TestKeyed_GivesTheOfficialVectors(t *testing.T) {
 	}
 }
 
+func TestMac_IsKeyedEachTime(t *testing.T) {
+	key := [32]byte([]byte("whats the Elvish word for friend"))
+	m := NewMac(&key)
+	long := make([]byte, 3000)
+	for i := range long {
+		long[i] = byte(i % 251)
+	}
+	for _, parts := range [][][]byte{nil, {long}, {long[:5], long[5:70]}, {nil, long[:1]}, nil} {
+		if m.Sum(parts...) != Keyed(&key, parts...) {
+			t.Errorf("Sum of %d parts is not Keyed of them", len(parts))
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { m.Sum(long[:8], long[8:56]) }); n > 0 {
+		t.Errorf("Sum allocates %v times", n)
+	}
+}
+
 // Parts run together: the callers must see to fixed lengths, and the output is a
 // stream whose beginning does not depend on how much is taken.
 func TestDerive_IsAStreamOverTheConcatenation(t *testing.T) {

@@ -84,3 +84,27 @@ func Keyed(key *[32]byte, parts ...[]byte) [32]byte {
 	_, _ = h.Digest().Read(sum[:])
 	return sum
 }
+
+// A Mac computes Keyed under one key many times over, in memory of its own of some
+// ten KiB that Keyed would have to clear each time. It is not safe for concurrent use.
+type Mac struct{ h *blake3.Hasher }
+
+// NewMac returns a Mac for the key.
+func NewMac(key *[32]byte) *Mac {
+	h, err := blake3.NewKeyed(key[:])
+	if err != nil {
+		panic("kdf: a key of 32 bytes was refused: " + err.Error())
+	}
+	return &Mac{h: h}
+}
+
+// Sum returns Keyed of the parts.
+func (m *Mac) Sum(parts ...[]byte) [32]byte {
+	m.h.Reset()
+	for _, p := range parts {
+		_, _ = m.h.Write(p)
+	}
+	var sum [32]byte
+	m.h.Sum(sum[:0])
+	return sum
+}
