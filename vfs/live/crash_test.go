@@ -212,10 +212,19 @@ func TestFS_ADamagedJournalIsFound(t *testing.T) {
 	}
 	names, _ := d.dir.List()
 	found := 0
-	for range 300 {
+	for range long(60, 1000) {
 		c := d.crash(nil)
-		if !c.dir.FlipBit(names[rng.IntN(len(names))], rng.Int64N(1<<22)) {
-			continue
+		name := names[rng.IntN(len(names))]
+		seg, err := c.dir.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := seg.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !c.dir.FlipBit(name, rng.Int64N(8*size)) {
+			t.Fatalf("segment %s of %d bytes has no such bit", name, size)
 		}
 		g, err := c.open(t)
 		if err == nil {
