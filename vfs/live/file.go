@@ -248,41 +248,110 @@ func (f *FS) writeAt(ctx context.Context, n *node, p []byte, off int64) (int, er
 	if len(p) == 0 {
 		return 0, f.usable()
 	}
-	err := f.change1(ctx, n, func() error {
-		now := f.o.Now()
-		t := recWrite
-		if len(n.names) == 0 {
-			t = recOrphan
-		}
-		recs := make([]journal.Record, 0, (len(p)+journal.MaxData-1)/journal.MaxData)
-		for at := 0; at < len(p); at += journal.MaxData {
-			part := p[at:min(at+journal.MaxData, len(p))]
-			c := change{id: n.id, off: off + int64(at), time: now}
-			recs = append(recs, journal.Record{Type: t, Meta: c.encode(t), Data: part})
-		}
-		pos := make([]journal.Pos, len(recs))
-		if err := f.about(n, recs, pos); err != nil {
-			return err
-		}
-		at := off
-		for _, q := range pos {
-			n.applyWrite(q, at, now, f.gen.Load())
-			at += int64(q.Len())
-		}
-		f.dirtyBytes.Add(int64(len(p)))
-		f.mark(n)
-		return nil
-	})
-	if err != nil {
+	if err := f.usable(); err != nil {
 		return 0, err
 	}
-	if f.dirtyBytes.Load() > f.o.MaxDirty {
+	if err := f.throttle(ctx); err != nil {
+		return 0, err
+	}
+	w := &write{n: n, p: p, off: off}
+	defer w.drop()
+	// Encrypting is what a write costs most. It is done before the lock of the
+	// file is taken, so that the writes of one file do it side by side.
+	f.mu.RLock()
+	orphan := len(n.names) == 0
+	f.mu.RUnlock()
+	if err := w.prepare(f, orphan); err != nil {
+		return 0, err
+	}
+	if err := f.change1(ctx, n, func() error { return f.writeLocked(w) }); err != nil {
+		return 0, err
+	}
+	if f.dirtyBytes.Load() > f.o.MaxStream {
 		f.Nudge()
 	}
 	return len(p), nil
 }
 
+// A write is one call of writeAt.
+type write struct {
+	n    *node
+	p    []byte
+	off  int64
+	time time.Time
+	t    journal.Type // of the records
+	recs []journal.Record
+	made *journal.Prepared
+}
+
+// prepare makes the records of a write and encrypts them.
+func (w *write) prepare(f *FS, orphan bool) error {
+	w.drop()
+	w.time, w.t = f.o.Now(), recWrite
+	if orphan {
+		w.t = recOrphan
+	}
+	w.recs = make([]journal.Record, 0, (len(w.p)+journal.MaxData-1)/journal.MaxData)
+	for at := 0; at < len(w.p); at += journal.MaxData {
+		part := w.p[at:min(at+journal.MaxData, len(w.p))]
+		c := change{id: w.n.id, off: w.off + int64(at), time: w.time}
+		w.recs = append(w.recs, journal.Record{Type: w.t, Meta: c.encode(w.t), Data: part})
+	}
+	var err error
+	w.made, err = f.jr.Prepare(w.recs)
+	return translate(err)
+}
+
+func (w *write) drop() {
+	if w.made != nil {
+		w.made.Drop()
+		w.made = nil
+	}
+}
+
+// writeLocked puts w into the journal and lays it over the file. f.mu and w.n.mu are held.
+func (f *FS) writeLocked(w *write) error {
+	n := w.n
+	// What prepare took for granted may have changed while no lock was held.
+	if orphan := len(n.names) == 0; orphan != (w.t == recOrphan) {
+		if err := w.prepare(f, orphan); err != nil {
+			return err
+		}
+	}
+	pos := make([]journal.Pos, len(w.recs))
+	if err := f.aboutPrepared(n, w, pos); err != nil {
+		return err
+	}
+	at := w.off
+	for _, q := range pos {
+		n.applyWrite(q, at, w.time, f.gen.Load())
+		at += int64(q.Len())
+	}
+	f.dirtyBytes.Add(int64(len(w.p)))
+	f.mark(n)
+	return nil
+}
+
+// aboutPrepared is about for the records of w.
+func (f *FS) aboutPrepared(n *node, w *write, pos []journal.Pos) error {
+	if len(n.names) > 0 && n.bound.Load() != f.gen.Load() {
+		return f.about(n, w.recs, pos) // with those that tell where n lies
+	}
+	lsn, err := w.made.Append(pos)
+	if err != nil {
+		return translate(err)
+	}
+	f.logged()
+	touched(n, lsn)
+	return nil
+}
+
+// applyWrite lays a record of bytes over the file. now was noted before the lock was taken: if
+// another change overtook this one, the times do not go back behind it.
 func (n *node) applyWrite(pos journal.Pos, off int64, now time.Time, gen uint64) {
+	if d := n.attr.ctime.Sub(now); d > 0 && d < time.Second {
+		now = n.attr.ctime
+	}
 	n.file.over.put(piece{off: off, n: int64(pos.Len()), gen: gen, from: inJournal, pos: pos})
 	n.grow(off+int64(pos.Len()), now)
 }

@@ -69,10 +69,11 @@ type Options struct {
 	Log  *slog.Logger     // nil: discarded
 
 	// A commit is begun when the tree was left alone for Idle, or MaxAge after the
-	// first change, or when MaxDirty bytes are not committed. Zero: 3 s, 60 s, 256
-	// MiB. Idle below zero: only by Commit.
-	Idle, MaxAge time.Duration
-	MaxDirty     int64
+	// first change, or when MaxDirty bytes are not committed and the writers pause, or when
+	// MaxStream bytes are not committed, for a commit takes the processors from
+	// those who write. Zero: 3 s, 60 s, 256 MiB, 1 GiB. Idle below zero: only by Commit and MaxStream.
+	Idle, MaxAge        time.Duration
+	MaxDirty, MaxStream int64
 	// MaxJournal is how many bytes the journal may take before writers wait for a
 	// commit. Zero: 4 GiB.
 	MaxJournal int64
@@ -190,6 +191,11 @@ func setDefaults(o *Options) {
 	if o.MaxJournal == 0 {
 		o.MaxJournal = 4 << 30
 	}
+	if o.MaxStream == 0 {
+		o.MaxStream = max(1<<30, o.MaxDirty)
+	}
+	// A commit begins long before the journal is full, or writers would wait for all of it.
+	o.MaxStream = min(o.MaxStream, max(o.MaxJournal/4, 1))
 }
 
 // Close commits, unless ctx is done, and closes. What is not committed stays in the journal. The
@@ -247,9 +253,12 @@ func (f *FS) log(recs []journal.Record, pos []journal.Pos) (journal.LSN, error) 
 	if err != nil {
 		return 0, translate(err)
 	}
-	f.lastChange.Store(time.Now().UnixNano())
+	f.logged()
 	return lsn, nil
 }
+
+// logged notes that the journal has a new record.
+func (f *FS) logged() { f.lastChange.Store(time.Now().UnixNano()) }
 
 // translate gives errors of the system below their names in vfs.
 func translate(err error) error {
@@ -374,8 +383,13 @@ func (f *FS) turns(ctx context.Context) {
 	}
 }
 
+// calm is how long nothing was written when writers are said to pause.
+const calm = 300 * time.Millisecond
+
+// due reports whether a commit should begin.
 func (f *FS) due(now time.Time) bool {
-	if f.dirtyBytes.Load() > f.o.MaxDirty {
+	dirty, still := f.dirtyBytes.Load(), now.UnixNano()-f.lastChange.Load()
+	if dirty > f.o.MaxStream || dirty > f.o.MaxDirty && still > int64(calm) {
 		return true
 	}
 	f.dirtyMu.Lock()
@@ -384,7 +398,7 @@ func (f *FS) due(now time.Time) bool {
 	if n == 0 || f.o.Idle < 0 {
 		return false
 	}
-	return now.Sub(first) > f.o.MaxAge || now.UnixNano()-f.lastChange.Load() > int64(f.o.Idle)
+	return now.Sub(first) > f.o.MaxAge || still > int64(f.o.Idle)
 }
 
 const noLimit = math.MaxInt64

@@ -31,6 +31,9 @@ type File interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
 	Size() (int64, error)
+	// Ahead has the system begin to write n bytes from off to the disk, and does not wait
+	// for it. It promises nothing: it serves a later Sync, which finds less to do.
+	Ahead(off, n int64)
 	// Sync makes the bytes and the size durable.
 	Sync() error
 	Close() error
@@ -101,6 +104,8 @@ func (f osFile) Size() (int64, error) {
 	}
 	return st.Size(), nil
 }
+
+func (f osFile) Ahead(off, n int64) { startWriting(f.File, off, n) }
 
 func (f osFile) Sync() error { return syncData(f.File) }
 

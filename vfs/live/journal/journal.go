@@ -79,7 +79,9 @@ type Options struct {
 	Dir     Dir
 	Key     [32]byte  // of the device's drive; each segment has a key of its own derived from it
 	Entropy io.Reader // crypto/rand.Reader
-	// SegmentSize is about how large a segment grows before the next is begun; 0 means 64 MiB.
+	// SegmentSize is about how large a segment grows before the next is begun; 0 means 2
+	// GiB: each costs two syncs of the disk when it is made, which wait for all that is
+	// being written just then, and whoever trims the journal ends a segment by Rotate.
 	SegmentSize int64
 }
 
@@ -101,13 +103,14 @@ type Journal struct {
 	holders  int          // buffers that exist
 	bytes    atomic.Int64 // of all segments; read without mu, for every writer asks it
 	sealPool sync.Pool
+	ahead    *ahead
 }
 
 // Open opens the journal in o.Dir, hands every record after the LSN from to
 // replay, in order, and is then ready to take more. What lies at or before from is ignored.
 func Open(ctx context.Context, o Options, from LSN, replay func(Replayed) error) (*Journal, error) {
 	if o.SegmentSize <= 0 {
-		o.SegmentSize = 64 << 20
+		o.SegmentSize = 2 << 30
 	}
 	j := &Journal{o: o, next: from + 1}
 	j.turn = sync.NewCond(&j.mu)
@@ -132,6 +135,7 @@ func Open(ctx context.Context, o Options, from LSN, replay func(Replayed) error)
 		j.closeSegments()
 		return nil, err
 	}
+	j.ahead = startAhead()
 	return j, nil
 }
 
@@ -139,40 +143,67 @@ func Open(ctx context.Context, o Options, from LSN, replay func(Replayed) error)
 // LSN of the last one and, in pos (which must be as long as recs, or nil), where their data lies. When it returns,
 // the records survive the death of this process, but not yet that of the machine: see Sync.
 func (j *Journal) Append(recs []Record, pos []Pos) (LSN, error) {
-	b, _ := j.sealPool.Get().(*sealed)
-	if b == nil {
-		b = &sealed{}
+	p, err := j.Prepare(recs)
+	if err != nil {
+		return 0, err
 	}
-	defer j.sealPool.Put(b)
+	defer p.Drop()
+	return p.Append(pos)
+}
 
+// Prepared are records that are encrypted already, for one Append at most.
+type Prepared struct {
+	j    *Journal
+	seg  *segment // whose key they are encrypted with
+	recs []Record
+	b    *sealed
+}
+
+// Prepare does the part of Append that costs most and needs no order: it encrypts the records. Whoever
+// calls it gives the memory back by Drop. recs and what they point to must stay as they are until then.
+func (j *Journal) Prepare(recs []Record) (*Prepared, error) {
 	j.mu.Lock()
 	seg, err := j.tail()
 	j.mu.Unlock()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	p := &Prepared{j: j, seg: seg, recs: recs}
+	if p.b, _ = j.sealPool.Get().(*sealed); p.b == nil {
+		p.b = &sealed{}
+	}
+	if err := p.b.seal(seg, recs, j.o.Entropy); err != nil {
+		p.Drop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Append adds the records, as Journal.Append does.
+func (p *Prepared) Append(pos []Pos) (LSN, error) {
+	j := p.j
 	for {
-		if err := b.seal(seg, recs, j.o.Entropy); err != nil {
-			return 0, err
-		}
 		j.mu.Lock()
 		now, err := j.tail()
 		if err != nil {
 			j.mu.Unlock()
 			return 0, err
 		}
-		if now == seg {
+		if now == p.seg {
 			break
 		}
 		j.mu.Unlock()
-		seg = now // the segment was changed meanwhile, and with it the key
+		p.seg = now // the segment was changed meanwhile, and with it the key
+		if err := p.b.seal(now, p.recs, j.o.Entropy); err != nil {
+			return 0, err
+		}
 	}
 	defer j.mu.Unlock()
-	last, err := j.write(seg, b, pos)
+	last, err := j.write(p.seg, p.b, pos)
 	if err != nil {
 		return 0, err
 	}
-	if seg.size >= j.o.SegmentSize {
+	if p.seg.size >= j.o.SegmentSize {
 		// What was written is written: a failure to begin the next segment shows
 		// at the next Append, which tries again.
 		_ = j.begin()
@@ -180,12 +211,20 @@ func (j *Journal) Append(recs []Record, pos []Pos) (LSN, error) {
 	return last, nil
 }
 
+// Drop gives the memory of p back. p is of no use afterwards.
+func (p *Prepared) Drop() {
+	if p.b != nil {
+		p.j.sealPool.Put(p.b)
+		p.b = nil
+	}
+}
+
 // write puts the sealed records at the end of seg. j.mu is held.
 func (j *Journal) write(seg *segment, b *sealed, pos []Pos) (LSN, error) {
 	at := seg.size
 	for i := range b.parts {
 		p := &b.parts[i]
-		seg.finishHeader(b.buf[p.off:], j.next+uint64(i), j.synced)
+		b.finishHeader(seg, b.buf[p.off:], j.next+uint64(i), j.synced)
 		if pos != nil {
 			pos[i] = Pos{seg: seg, off: at + int64(p.off), size: uint32(p.size), skip: uint32(p.skip), n: uint32(p.n)}
 		}
@@ -201,6 +240,9 @@ func (j *Journal) write(seg *segment, b *sealed, pos []Pos) (LSN, error) {
 	j.bytes.Add(int64(len(b.buf)))
 	j.next += uint64(len(b.parts))
 	seg.last = j.next - 1
+	if j.ahead != nil {
+		j.ahead.grown(seg)
+	}
 	return seg.last, nil
 }
 
@@ -388,6 +430,7 @@ func (j *Journal) Close() error {
 	}
 	if j.err == nil || !errors.Is(j.err, ErrClosed) {
 		j.err = ErrClosed
+		j.ahead.end()
 		j.closeSegments()
 	}
 	return err
@@ -426,6 +469,7 @@ type segment struct {
 	marked     LSN // of the last mark
 	size       int64
 	syncedSize int64
+	begun      int64 // the disk was told to begin with what is before
 	f          File
 	aead       cipher.AEAD
 	macKey     [32]byte

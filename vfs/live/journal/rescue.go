@@ -120,7 +120,7 @@ func (s *segment) openHeld(b *sealed, off int64) (plain []byte, size int, err er
 	if err := s.fetch(b.buf, off); err != nil {
 		return nil, 0, err
 	}
-	if !s.whole(b.buf) {
+	if !b.whole(s, b.buf) {
 		return nil, 0, fmt.Errorf("%w: segment %s at %d", ErrDamaged, s.name, off)
 	}
 	plain, err = s.decrypt(b, b.buf)
@@ -172,7 +172,7 @@ func (j *Journal) copyUnsaved(seg *segment) (map[*segment]map[int64]Pos, error) 
 			if err := to.seal(seg, []Record{r}, j.o.Entropy); err != nil {
 				return nil, err
 			}
-			seg.finishHeader(to.buf, seg.last+1, j.synced)
+			to.finishHeader(seg, to.buf, seg.last+1, j.synced)
 			if _, err := seg.f.WriteAt(to.buf, seg.size); err != nil {
 				return nil, fmt.Errorf("write journal: %w", err)
 			}

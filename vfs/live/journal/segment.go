@@ -107,6 +107,8 @@ type sealed struct {
 	buf   []byte
 	plain []byte
 	parts []part
+	mac   *kdf.Mac // under macKey; nil: none yet
+	under [32]byte
 }
 
 type part struct{ off, size, skip, n int }
@@ -139,19 +141,22 @@ func (b *sealed) seal(s *segment, recs []Record, entropy io.Reader) error {
 }
 
 // finishHeader fills in what is only known when the record gets its place. rec begins at the header.
-func (s *segment) finishHeader(rec []byte, lsn, synced LSN) {
+func (b *sealed) finishHeader(s *segment, rec []byte, lsn, synced LSN) {
 	binary.BigEndian.PutUint64(rec[8:], lsn)
 	binary.BigEndian.PutUint64(rec[16:], synced)
 	n := binary.BigEndian.Uint32(rec)
-	mac := s.mac(rec[:48], rec[recordHead+n-16:recordHead+n])
+	mac := b.macOf(s, rec[:48], rec[recordHead+n-16:recordHead+n])
 	copy(rec[48:64], mac[:])
 }
 
-// mac binds a header to its segment and, by the tag, to its sealed part.
-func (s *segment) mac(head, tag []byte) [16]byte {
+// macOf binds a header to its segment and, by the tag, to its sealed part.
+func (b *sealed) macOf(s *segment, head, tag []byte) [16]byte {
+	if b.mac == nil || b.under != s.macKey {
+		b.mac, b.under = kdf.NewMac(&s.macKey), s.macKey
+	}
 	var number [8]byte
 	binary.BigEndian.PutUint64(number[:], s.number)
-	sum := kdf.Keyed(&s.macKey, number[:], head, tag)
+	sum := b.mac.Sum(number[:], head, tag)
 	return [16]byte(sum[:16])
 }
 
@@ -164,14 +169,14 @@ func (s *segment) open(b *sealed, off int64, size int) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("read journal segment %s at %d: %w", s.name, off, err)
 	}
-	if int(binary.BigEndian.Uint32(b.buf)) != size || !s.whole(b.buf) {
+	if int(binary.BigEndian.Uint32(b.buf)) != size || !b.whole(s, b.buf) {
 		return nil, fmt.Errorf("%w: segment %s at %d", ErrDamaged, s.name, off)
 	}
 	return s.decrypt(b, b.buf)
 }
 
-func (s *segment) whole(rec []byte) bool {
-	mac := s.mac(rec[:48], rec[len(rec)-16:])
+func (b *sealed) whole(s *segment, rec []byte) bool {
+	mac := b.macOf(s, rec[:48], rec[len(rec)-16:])
 	return subtle.ConstantTimeCompare(mac[:], rec[48:64]) == 1
 }
 
@@ -428,7 +433,7 @@ func (s *segment) read(b *sealed, off, size int64) (rec []byte, ok bool, err err
 	if _, err := s.f.ReadAt(b.buf[recordHead:], off+recordHead); err != nil && !errors.Is(err, io.EOF) {
 		return nil, false, fmt.Errorf("read journal segment %s: %w", s.name, err)
 	}
-	return b.buf, s.whole(b.buf), nil
+	return b.buf, b.whole(s, b.buf), nil
 }
 
 // findMark searches the bytes of s from off on for a whole record that says that lost was
