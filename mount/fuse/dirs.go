@@ -185,6 +185,8 @@ func (s *server) list(cancel <-chan struct{}, in *gofuse.ReadIn, out *gofuse.Dir
 		return gofuse.EINVAL
 	}
 	ctx := opContext(cancel)
+	now := s.clock()
+	d.n.forget() // the kernel does not believe its time of access any more
 	if in.Offset < cookieDot && !addEntry(out, vfs.Entry{Name: ".", Ino: d.n.ino, Kind: vfs.KindDir}, cookieDot, plus) {
 		return gofuse.OK
 	}
@@ -206,7 +208,7 @@ func (s *server) list(cancel <-chan struct{}, in *gofuse.ReadIn, out *gofuse.Dir
 			if !addEntry(out, e, cookie, false) {
 				return gofuse.OK
 			}
-		} else if !s.addNode(ctx, d, out, e, cookie) {
+		} else if !s.addNode(ctx, d, out, e, cookie, now) {
 			return gofuse.OK
 		}
 		d.next++
@@ -223,9 +225,12 @@ func addEntry(out *gofuse.DirEntryList, e vfs.Entry, cookie uint64, plus bool) b
 }
 
 // addNode adds a name with its node, and reports whether there was room. A name that
-// is gone by now is left out.
-func (s *server) addNode(ctx context.Context, d *openDir, out *gofuse.DirEntryList, e vfs.Entry, cookie uint64) bool {
+// is gone by now is left out. now is a moment before e was looked at.
+func (s *server) addNode(ctx context.Context, d *openDir, out *gofuse.DirEntryList, e vfs.Entry, cookie uint64, now int64) bool {
 	node, err := d.dir.Lookup(ctx, e.Name)
+	if err == nil && s.keeps(node, d.n, e.Name, now) {
+		return addEntry(out, e, cookie, true)
+	}
 	var a vfs.Attr
 	if err == nil {
 		a, err = node.Attr(ctx)
@@ -240,7 +245,7 @@ func (s *server) addNode(ctx context.Context, d *openDir, out *gofuse.DirEntryLi
 	if entry == nil {
 		return false
 	}
-	s.entry(entry, node, &a, d.n, e.Name)
+	s.entry(entry, node, &a, d.n, e.Name).listed.at.Store(now)
 	return true
 }
 

@@ -89,6 +89,7 @@ func (s *server) Create(cancel <-chan struct{}, in *gofuse.CreateIn, name string
 		return s.status("create", errors.Join(err, h.Close(context.Background())))
 	}
 	made := s.entry(&out.EntryOut, node, &a, n, name)
+	n.forget()
 	s.opened(&out.OpenOut, made, h, flag)
 	out.SetAttrTimeout(made.attrValidity())
 	return gofuse.OK
@@ -156,6 +157,7 @@ func (s *server) Read(cancel <-chan struct{}, in *gofuse.ReadIn, buf []byte) (go
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, s.status("read", err)
 	}
+	f.n.forget() // the kernel does not believe its time of access any more
 	r := readDataPool.Get().(*readData)
 	r.b = buf[:k]
 	return r, gofuse.OK
@@ -204,6 +206,7 @@ func (s *server) close(f *file) {
 	if !f.write {
 		return
 	}
+	f.n.forget()
 	f.n.writers.Add(-1)
 	if f.wrote.Load() && s.nodes.isStale(f.n) {
 		// Whoever opened the file under its newer number has not seen these writes.

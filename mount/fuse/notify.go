@@ -19,6 +19,7 @@ import (
 // follow tells the kernel of every change behind the mount, until ctx is done.
 func (s *server) follow(ctx context.Context) {
 	for c := range s.fsys.Changes(ctx) {
+		s.changed.Store(s.clock())
 		switch {
 		case c.Node == nil:
 			s.dropAll()
@@ -65,6 +66,7 @@ func (s *server) drop(node vfs.Node) {
 	if n == nil {
 		return
 	}
+	n.forget()
 	n.noCaps.unknown()
 	n.noACL.unknown()
 	if !s.writeback || n.kind != vfs.KindFile {
@@ -86,6 +88,7 @@ func (s *server) drop(node vfs.Node) {
 // dropAttr makes the kernel forget the attributes of n. Without a range this notice
 // takes no lock and makes nothing be written, so a request may give it.
 func (s *server) dropAttr(n *inode) {
+	n.forget()
 	s.told("attributes", s.kernel.InodeNotify(n.id, -1, 0))
 }
 

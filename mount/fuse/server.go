@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,6 +49,9 @@ type server struct {
 	dirs  handles[openDir]
 	name  string // file system type, "sheaf"
 	acl   bool   // access control lists are kept (Linux)
+	born  time.Time
+	// changed is when something last changed behind the mount, by clock.
+	changed atomic.Int64
 
 	// Set by Init, before the first request.
 	kernel    *gofuse.Server
@@ -76,6 +80,7 @@ func newServer(ctx context.Context, fsys vfs.FS, log *slog.Logger) (*server, err
 		errs:          errno.Translator{Log: log},
 		nodes:         newTable(root, a.Ino),
 		name:          fsType,
+		born:          time.Now(),
 	}
 	s.later.wake = make(chan struct{}, 1)
 	return s, nil
@@ -286,6 +291,7 @@ func (s *server) make(cancel <-chan struct{}, in *gofuse.InHeader, name string, 
 		return s.status("make", err)
 	}
 	s.entry(out, node, &a, n, name)
+	n.forget()
 	return gofuse.OK
 }
 
@@ -309,6 +315,7 @@ func (s *server) remove(cancel <-chan struct{}, in *gofuse.InHeader, name string
 	if err := d.Remove(ctx, name, dir); err != nil {
 		return s.status("remove", err)
 	}
+	n.forget()
 	if child != nil {
 		s.nodes.unname(child, n, name)
 	}
@@ -348,6 +355,8 @@ func (s *server) Rename(cancel <-chan struct{}, in *gofuse.RenameIn, oldName, ne
 	if err := fd.Rename(ctx, oldName, td, newName, flag); err != nil {
 		return s.status("rename", err)
 	}
+	from.forget()
+	to.forget()
 	if moved == nil || moved == there {
 		return gofuse.OK
 	}
@@ -381,6 +390,8 @@ func (s *server) Link(cancel <-chan struct{}, in *gofuse.LinkIn, name string, ou
 		return s.status("link", err)
 	}
 	s.entry(out, old.node, &a, n, name)
+	n.forget()
+	old.forget()
 	return gofuse.OK
 }
 

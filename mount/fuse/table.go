@@ -25,6 +25,7 @@ type inode struct {
 	writers atomic.Int32 // open handles that may write: while there are any, the kernel may hold unwritten pages (gathered writes, or maps)
 	noCaps  absence      // of file capabilities
 	noACL   absence      // of the default ACL of a directory
+	listed  listed       // when the kernel was told all of it by a listing
 
 	// The table's lock guards what follows.
 	lookups uint64 // how often the kernel was told of it
@@ -70,6 +71,17 @@ func (t *table) known(node vfs.Node) *inode {
 	return t.byNode[node]
 }
 
+// at returns the inode of the node if the kernel may know it by that name, or nil.
+func (t *table) at(node vfs.Node, p place) *inode {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := t.byNode[node]
+	if n == nil || n.at != p && !slices.Contains(n.more, p) {
+		return nil
+	}
+	return n
+}
+
 // tell returns the inode of node, which the kernel is about to be told of as name in
 // parent, and counts that.
 func (t *table) tell(node vfs.Node, a *vfs.Attr, parent *inode, name string) *inode {
@@ -112,6 +124,7 @@ func (t *table) unname(node vfs.Node, parent *inode, name string) {
 	defer t.mu.Unlock()
 	if n := t.byNode[node]; n != nil {
 		n.dropPlace(place{parent, name})
+		n.forget()
 	}
 }
 
@@ -122,6 +135,7 @@ func (t *table) rename(node vfs.Node, oldParent *inode, oldName string, parent *
 	if n := t.byNode[node]; n != nil {
 		n.dropPlace(place{oldParent, oldName})
 		n.addPlace(place{parent, name})
+		n.forget()
 	}
 }
 

@@ -17,6 +17,11 @@ const (
 	aclDefault = "system.posix_acl_default"
 )
 
+// labelXattr holds the label of SELinux, which sheaf keeps if it is given one and which no
+// kernel asks a FUSE file system for. Where there is none, the answer is that labels are not
+// supported: ls(1) then asks for one file, and not for each.
+const labelXattr = "security.selinux"
+
 // The flags of setxattr(2).
 const (
 	xattrCreate  = 1
@@ -40,6 +45,9 @@ func (s *server) GetXAttr(cancel <-chan struct{}, in *gofuse.InHeader, name stri
 		v, err = s.shownACL(ctx, n, v)
 	}
 	if err != nil {
+		if name == labelXattr && isNoXattr(err) {
+			return 0, gofuse.Status(syscall.EOPNOTSUPP)
+		}
 		return 0, s.status("getxattr", err)
 	}
 	return fit(dest, v)
@@ -94,6 +102,7 @@ func (s *server) SetXAttr(cancel <-chan struct{}, in *gofuse.SetXAttrIn, name st
 		return gofuse.Status(syscall.E2BIG)
 	}
 	ctx := opContext(cancel)
+	defer n.forget()
 	switch name {
 	case aclAccess:
 		return s.status("setxattr", s.setACL(ctx, n, value, killsSetGID(in)))
@@ -113,6 +122,7 @@ func (s *server) RemoveXAttr(cancel <-chan struct{}, in *gofuse.InHeader, name s
 	if st != gofuse.OK {
 		return st
 	}
+	defer n.forget()
 	return s.status("removexattr", s.removeXattr(opContext(cancel), n, name))
 }
 
