@@ -8,7 +8,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 10s
 COUNT   ?= 10
 # The core: what runs in a browser, too.
-CORE    = . $$($(GO) list ./chunkstore/... ./vfs/... | grep -v /kv/badgerkv)
+CORE    = . $$($(GO) list ./chunkstore/... ./vfs/... | grep -v /kv/pebblekv)
 
 #: make            this list
 .PHONY: help
@@ -45,7 +45,7 @@ unit:
 #: make model      what -race is too slow for: 10^5 schedules of the join, memory, damage, kills
 .PHONY: model
 model:
-	$(GO) test -timeout 20m ./vfs/manifest ./chunkstore/kv/badgerkv ./chunkstore/blob/disk
+	$(GO) test -timeout 20m ./vfs/manifest ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
 
 #: make race       all tests, with -race, in their short form
 .PHONY: race

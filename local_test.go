@@ -51,7 +51,7 @@ func (s state) sum() [32]byte {
 }
 
 // G6: bit rot in the local database. It is mended, or built anew and the device goes on as a new one: what was committed,
-// and what is in the journal only, is all there. Of some damage the process dies, and is started again: see badgerkv.
+// and what is in the journal only, is all there. Of damage that pebble does not expect the process may die, and is started again: see pebblekv.
 func TestLocal_DamagedDatabaseLosesNothing(t *testing.T) {
 	h := newHome(t)
 	rng := testkit.Rand(testkit.Seed(t))
@@ -108,6 +108,68 @@ func TestLocal_DamagedDatabaseLosesNothing(t *testing.T) {
 		}
 	}
 	t.Logf("damaged %d times: a new device %d times, the process died first %d times", rounds, anew, died)
+}
+
+// A database that is of an earlier build, or whose tables turn out to be damaged only when something is read from them, is put
+// aside and built anew, and the drive opens with all that was in it.
+func TestLocal_DatabaseThatCannotBeUsedIsPutAside(t *testing.T) {
+	h := newHome(t)
+	d, _ := h.create(Secret{})
+	write(t, d.FS(), "file", []byte("content"))
+	commit(t, d)
+	want, err := stateOf(t.Context(), d.FS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeDrive(t, d)
+	closeDrive(t, h.open(Secret{})) // what was in the log of the database lies in a table now
+	dir := filepath.Join(h.dir, "kv")
+	for _, c := range []struct {
+		name  string
+		spoil func() error
+	}{
+		{"damaged tables", func() error {
+			tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+			if err == nil && len(tables) == 0 {
+				err = errors.New("there are no tables")
+			}
+			for _, name := range tables {
+				var p []byte
+				if p, err = os.ReadFile(name); err != nil {
+					return err
+				}
+				p[100] ^= 1
+				err = errors.Join(err, os.WriteFile(name, p, 0o600))
+			}
+			return err
+		}},
+		{"badger", func() error {
+			err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700))
+			for _, name := range []string{"000001.sst", "00002.mem", "000001.vlog", "DISCARD", "KEYREGISTRY", "MANIFEST", "LOCK", "SHEAF-LOCK"} {
+				err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), []byte("of badger"), 0o600))
+			}
+			return err
+		}},
+	} {
+		if err := errors.Join(os.RemoveAll(dir+".damaged"), c.spoil()); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		d := h.open(Secret{})
+		got, err := stateOf(t.Context(), d.FS())
+		if err != nil || got.differs(want) != nil {
+			t.Errorf("%s: %v, %v", c.name, err, got.differs(want))
+		}
+		write(t, d.FS(), "more", []byte(c.name))
+		commit(t, d)
+		if want, err = stateOf(t.Context(), d.FS()); err != nil {
+			t.Fatal(err)
+		}
+		closeDrive(t, d)
+		if _, err := os.Stat(dir + ".damaged"); err != nil {
+			t.Errorf("%s: the old database was not put aside: %v", c.name, err)
+		}
+		closeDrive(t, h.open(Secret{}))
+	}
 }
 
 // damageOne flips some bits in one file of a folder, cuts it off or removes it.

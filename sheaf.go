@@ -278,30 +278,38 @@ func enroll(ctx context.Context, account *keys.Account, o Options, keepKey bool)
 	})
 }
 
-// start opens all that lies on the keys. If it fails all is closed again but the lock.
-func (d *Drive) start(ctx context.Context) (err error) {
+// start opens all that lies on the keys. If it fails all is closed again but the lock. A local database that is
+// damaged is put aside and built anew, also if that shows only when something is read from it.
+func (d *Drive) start(ctx context.Context) error {
+	err := d.startOn(ctx)
+	if !errors.Is(err, kv.ErrDamaged) {
+		return err
+	}
+	// The files are kept, one set of them, for who wants to know what happened.
+	dir := d.kvDir()
+	aside := dir + ".damaged"
+	d.o.Log.Warn("the local database is damaged and is built anew", "err", err, "kept", aside)
+	if asideErr := errors.Join(os.RemoveAll(aside), os.Rename(dir, aside)); asideErr != nil {
+		return fmt.Errorf("put damaged database aside: %w: %w", asideErr, err)
+	}
+	return d.startOn(ctx)
+}
+
+func (d *Drive) kvDir() string { return filepath.Join(d.o.Dir, "kv") }
+
+// startOn is start with the local database as it is.
+func (d *Drive) startOn(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
 			_ = d.closeParts(ctx) // err is why there is nothing to use
+			d.tree, d.store.Store, d.db = nil, nil, nil
 		}
 	}()
 	ring := d.account.Ring
-	dir := filepath.Join(d.o.Dir, "kv")
-	key := ring.Derive(kdf.Local)
-	if err := durable.MkdirAll(dir); err != nil {
+	if err := durable.MkdirAll(d.kvDir()); err != nil {
 		return fmt.Errorf("make folder of the local database: %w", err)
 	}
-	d.db, err = d.o.OpenKV(ctx, dir, key, d.o.Log)
-	if errors.Is(err, kv.ErrDamaged) {
-		// What it held can be built anew. The files are kept, one set of them, for who wants to
-		// know what happened.
-		aside := dir + ".damaged"
-		d.o.Log.Warn("the local database is damaged and is built anew", "err", err, "kept", aside)
-		if err := errors.Join(os.RemoveAll(aside), os.Rename(dir, aside)); err != nil {
-			return fmt.Errorf("put damaged database aside: %w", err)
-		}
-		d.db, err = d.o.OpenKV(ctx, dir, key, d.o.Log)
-	}
+	d.db, err = d.o.OpenKV(ctx, d.kvDir(), ring.Derive(kdf.Local), d.o.Log)
 	if err != nil {
 		return fmt.Errorf("open local database: %w", err)
 	}

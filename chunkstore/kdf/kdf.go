@@ -39,6 +39,7 @@ const (
 	RootSlots    Context = "root-slots"  // marks slot records, so that damage is found without their secret
 	DeviceWrap   Context = "device-wrap" // info of HPKE wraps to devices
 	Signature    Context = "signature"   // prefix of what device and owner keys sign
+	LocalFile    Context = "local-file"  // one file of the key-value database, from its key and a salt
 	DeviceText   Context = "device-text" // check characters of a device ID as people read it
 )
 
@@ -47,7 +48,7 @@ func All() []Context {
 	return []Context{
 		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, Marks,
 		ChunkSplit, SlotRecovery, SlotPass, SlotDevice, RootDrive, RootOwner, RootRecord, RootDevice, RootSlots,
-		DeviceWrap, Signature, DeviceText,
+		DeviceWrap, Signature, LocalFile, DeviceText,
 	}
 }
 

@@ -1,4 +1,4 @@
-package badgerkv
+package pebblekv
 
 import (
 	"bytes"
@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	memoryEnv      = "SHEAF_BADGERKV_TEST_MEMORY"
-	memoryPairsEnv = "SHEAF_BADGERKV_TEST_PAIRS"
-	maxResident    = 500 << 20 // bytes; 300 to 420 MiB are usual for a million pairs
+	memoryEnv      = "SHEAF_PEBBLEKV_TEST_MEMORY"
+	memoryPairsEnv = "SHEAF_PEBBLEKV_TEST_PAIRS"
+	maxResident    = 64 << 20 // bytes
 )
 
 // fillMany stores pairs of 32 and 64 bytes, a thousand in an Update, reads a part of them, and

@@ -1,4 +1,4 @@
-package badgerkv
+package pebblekv
 
 import (
 	"errors"
@@ -14,19 +14,6 @@ func lockFile(f *os.File) bool {
 	return !errors.Is(err, windows.ERROR_LOCK_VIOLATION)
 }
 
-// freeSpace returns the bytes that may be written in the file system of dir.
-func freeSpace(dir string) (int64, error) {
-	p, err := windows.UTF16PtrFromString(dir)
-	if err != nil {
-		return 0, err
-	}
-	var free uint64
-	if err := windows.GetDiskFreeSpaceEx(p, &free, nil, nil); err != nil {
-		return 0, err
-	}
-	return int64(min(free, 1<<62)), nil
-}
-
 func isNoSpace(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
@@ -34,5 +21,3 @@ func isNoSpace(err error) bool {
 func isExhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, windows.ERROR_NOT_ENOUGH_MEMORY)
 }
-
-func syncDir(string) error { return nil }

@@ -1,4 +1,4 @@
-package badgerkv
+package pebblekv
 
 import (
 	"bytes"
@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	badger "github.com/dgraph-io/badger/v4"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv/kvtest"
@@ -172,41 +170,38 @@ func TestDB_HidesWhatItHolds(t *testing.T) {
 	scan()
 }
 
-func TestLogger_SaysWhatBadgerSays(t *testing.T) {
+// A database of badger lay in this place once. It is not read, and must not be taken for an empty one or be written to.
+func TestOpen_OfAFolderOfBadgerIsErrDamaged(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"000001.sst", "00002.mem", "000001.vlog", "DISCARD", "KEYREGISTRY", "MANIFEST", "SHEAF-LOCK"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("of badger"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Open(t.Context(), Options{Dir: dir, Key: testKey(1)}); !errors.Is(err, kv.ErrDamaged) {
+		t.Errorf("got error %v, want ErrDamaged", err)
+	}
+	if p, err := os.ReadFile(filepath.Join(dir, "000001.sst")); err != nil || string(p) != "of badger" {
+		t.Errorf("got %q, error %v: the old files were touched", p, err)
+	}
+}
+
+func TestLogger_SaysWhatPebbleSays(t *testing.T) {
 	var buf bytes.Buffer
 	l := logger{slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	l.Errorf("one %d\n", 1)
-	l.Warningf("two %d\n", 2)
-	l.Infof("three %d\n", 3)
-	for _, want := range []string{"level=ERROR", `badger="one 1"`, "level=WARN", `badger="two 2"`, "level=DEBUG", `badger="three 3"`} {
+	l.Infof("two %d\n", 2)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("Fatalf has returned")
+			}
+		}()
+		l.Fatalf("three")
+	}()
+	for _, want := range []string{"level=ERROR", `pebble="one 1"`, "level=DEBUG", `pebble="two 2"`} {
 		if !strings.Contains(buf.String(), want) {
 			t.Errorf("no %s in:\n%s", want, buf.String())
 		}
 	}
 }
-
-func FuzzParseWrite(f *testing.F) {
-	f.Add(appendWrite(nil, write{"ukey", []byte("value")}))
-	f.Add(appendWrite(appendWrite(nil, write{"ukey", nil}), write{"uother", []byte{}}))
-	f.Add([]byte{2, 'u', 'x', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
-	f.Fuzz(func(t *testing.T, p []byte) {
-		for len(p) > 0 {
-			w, rest, err := parseWrite(p)
-			if err != nil {
-				return
-			}
-			again, _, err := parseWrite(appendWrite(nil, w))
-			if err != nil || again.key != w.key || !bytes.Equal(again.value, w.value) || (again.value == nil) != (w.value == nil) {
-				t.Fatalf("%q becomes %q, error %v", w, again, err)
-			}
-			if len(rest) >= len(p) {
-				t.Fatal("no progress")
-			}
-			p = rest
-		}
-	})
-}
-
-var discard = slog.New(slog.DiscardHandler)
-
-var iterateAll = badger.IteratorOptions{}

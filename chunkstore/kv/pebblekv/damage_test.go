@@ -1,4 +1,4 @@
-package badgerkv
+package pebblekv
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	damageEnv   = "SHEAF_BADGERKV_TEST_DAMAGE"
+	damageEnv   = "SHEAF_PEBBLEKV_TEST_DAMAGE"
 	damagePairs = 20_000
 )
 

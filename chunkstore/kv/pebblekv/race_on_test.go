@@ -1,6 +1,6 @@
 //go:build race
 
-package badgerkv
+package pebblekv
 
 // raceDetector says that memory cannot be judged: the detector takes several times as much.
 const raceDetector = true

@@ -1,5 +1,5 @@
 //go:build !race
 
-package badgerkv
+package pebblekv
 
 const raceDetector = false
