@@ -23,24 +23,38 @@ type sealer struct {
 	store Store
 	group *errgroup.Group
 	ctx   context.Context
-	bufs  sync.Pool
-	space []byte // what is read ahead of the cuts, of one file at a time
+	slots chan struct{} // shared by sealers that share a bound; nil: none
+	space []byte        // what is read ahead of the cuts, of one file at a time
 }
+
+// sealBufs are the copies that are being sealed.
+var sealBufs = sync.Pool{New: func() any { return new([]byte) }}
 
 // newSealer returns a sealer whose work ends with ctx. At most one chunk for each processor
 // is sealed at a time.
 func newSealer(ctx context.Context, store Store) *sealer {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(runtime.GOMAXPROCS(0), 2))
-	return &sealer{store: store, group: g, ctx: ctx, bufs: sync.Pool{New: func() any { return new([]byte) }}}
+	return &sealer{store: store, group: g, ctx: ctx}
 }
 
 // put seals a copy of plain and stores the extent in *to before wait returns.
 func (s *sealer) put(plain []byte, to *manifest.Extent) {
-	buf, _ := s.bufs.Get().(*[]byte)
+	if s.slots != nil {
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.ctx.Done():
+			s.group.Go(s.ctx.Err) // so that wait tells
+			return
+		}
+	}
+	buf, _ := sealBufs.Get().(*[]byte)
 	*buf = append((*buf)[:0], plain...)
 	s.group.Go(func() error {
-		defer s.bufs.Put(buf)
+		defer sealBufs.Put(buf)
+		if s.slots != nil {
+			defer func() { <-s.slots }()
+		}
 		ref, err := s.store.Put(s.ctx, chunk.Data, *buf)
 		*to = manifest.Extent{Ref: ref, Size: int64(len(*buf))}
 		return err
