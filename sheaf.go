@@ -368,6 +368,10 @@ func (d *Drive) Info() Info {
 // of the changes that are made through the others.
 func (d *Drive) FS() vfs.FS { return d.tree.View() }
 
+// Load begins to bring whole files into the tree of FS past its journal. A tree that has no chunks
+// returns an error that wraps errors.ErrUnsupported.
+func (d *Drive) Load() (*live.Load, error) { return d.tree.Load() }
+
 // Pending returns how many bytes are durable in the journal only, and not yet in packs.
 func (d *Drive) Pending() int64 { return d.tree.Pending() }
 

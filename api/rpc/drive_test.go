@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
 	"github.com/sheaf-drive/sheaf/chunkstore/causal"
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 	"github.com/sheaf-drive/sheaf/vfs/memfs"
 )
@@ -37,6 +39,8 @@ func newFakeDrive() *fakeDrive {
 func (d *fakeDrive) Info() sheaf.Info { return sheaf.Info{Drive: "d1", Device: "SHF-1"} }
 func (d *fakeDrive) FS() vfs.FS       { return d.fs }
 func (d *fakeDrive) Pending() int64   { return 1 }
+
+func (d *fakeDrive) Load() (*live.Load, error) { return nil, errors.ErrUnsupported }
 
 func (d *fakeDrive) Commit(ctx context.Context) error {
 	_, err := d.Snapshot(ctx, "")

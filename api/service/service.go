@@ -12,6 +12,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
 
@@ -27,6 +28,7 @@ type Drive interface {
 type Tree interface {
 	Info() sheaf.Info
 	FS() vfs.FS
+	Load() (*live.Load, error)
 	Pending() int64
 	Commit(ctx context.Context) error
 	SetPassphrase(ctx context.Context, passphrase []byte) error

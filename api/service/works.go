@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -100,6 +101,12 @@ func (c *copyWork) do(ctx context.Context, d Drive) error {
 		}
 		defer func() { _ = from.Close() }()
 		if err := c.parents(ctx, d); err != nil {
+			return err
+		}
+		if l, err := d.Load(); err == nil {
+			l.Close()
+			o.Load = d.Load
+		} else if !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
 		return transfer.Copy(ctx, from, transfer.NewDrive(d.FS(), c.to, &c.s.claims), o, &c.progress)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
 )
 
 // blockSize is how many bytes are carried at once, and rangeSize how many are shared at
@@ -42,6 +43,11 @@ type Options struct {
 	// well before the state: the clock that stamps changes moves in steps, so what was
 	// changed just before the state and again just after may bear one time.
 	Exact time.Time
+	// Load, if not nil, begins a Load of the tree that is copied to, a Drive. Then files do
+	// not go through its journal.
+	Load func() (*live.Load, error)
+	// Batch is how many loaded files share one sync of the disk; 0: 2048.
+	Batch int
 	// KeepReplaced, if not nil, gives the name under which a file that differs is kept when
 	// it is replaced; n counts the tries.
 	KeepReplaced func(name string, n int) string
@@ -57,6 +63,10 @@ type copier struct {
 	dirs  []node              // whose attributes are set last
 	first map[Identity]string // the path under which each hard-linked file was met first
 	links []node              // the other paths of these
+
+	batches batches
+	walked  Count         // the totals, once walk has ended
+	ended   chan struct{} // closed then
 }
 
 // node is one node and the path that it has in both places.
@@ -67,7 +77,7 @@ type node struct {
 
 // Copy makes the target have what the source has, at the top: files with their
 // bytes and holes, directories, symbolic links, hard links, FIFOs and devices, and
-// their attributes. What is equal already is skipped, and what the source does not
+// their attributes. What is equal already is skipped (see untouched), and what the source does not
 // have stays. A file appears under its name when it is whole; what an earlier copy
 // of it left behind is compared and gone on with. An item that fails is noted in p
 // and the rest goes on. Copy itself fails if ctx is done, the source's top cannot be
@@ -76,7 +86,11 @@ func Copy(ctx context.Context, from Source, to Target, o Options, p *Progress) e
 	if o.Workers <= 0 {
 		o.Workers = 4
 	}
-	c := &copier{from: from, to: to, o: o, p: p, first: map[Identity]string{}}
+	if o.Batch <= 0 {
+		o.Batch = 2048
+	}
+	c := &copier{from: from, to: to, o: o, p: p, first: map[Identity]string{}, ended: make(chan struct{})}
+	defer c.drop()
 	c.bufs.New = func() any { return new([2 * blockSize]byte) }
 	top, err := from.Stat(ctx, "")
 	if err != nil {
@@ -87,12 +101,17 @@ func Copy(ctx context.Context, from Source, to Target, o Options, p *Progress) e
 	work := make(chan node, 4*o.Workers)
 	g.Go(func() error {
 		defer close(work)
+		defer close(c.ended)
 		return c.walk(gctx, node{"", top}, work)
 	})
 	for range o.Workers {
 		g.Go(func() error {
 			for n := range work {
-				if err := c.settle(gctx, n, c.file(gctx, n)); err != nil {
+				later, err := c.file(gctx, n)
+				if later && err == nil {
+					continue
+				}
+				if err := c.settle(gctx, n, err); err != nil {
 					return err
 				}
 			}
@@ -103,41 +122,15 @@ func Copy(ctx context.Context, from Source, to Target, o Options, p *Progress) e
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if err := c.rest(ctx); err != nil {
+		return err
+	}
 	return c.finish(ctx)
-}
-
-// count finds the totals, besides the copy.
-func (c *copier) count(ctx context.Context, top Item) error {
-	var dir func(p string) error
-	dir = func(p string) error {
-		for ch, err := range c.from.List(ctx, p) {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				continue // the walk notes it
-			}
-			c.p.total(ch.Item)
-			if ch.Item.Kind == vfs.KindDir {
-				if err := dir(path.Join(p, ch.Name)); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	c.p.total(top)
-	if top.Kind == vfs.KindDir {
-		if err := dir(""); err != nil {
-			return err
-		}
-	}
-	c.p.counted()
-	return nil
 }
 
 // walk makes what is no file and hands out the files.
 func (c *copier) walk(ctx context.Context, n node, work chan<- node) error {
+	c.walked.add(n.it)
 	base := path.Base(n.path)
 	if strings.HasPrefix(base, partialPrefix) {
 		return c.settle(ctx, n, nil) // the remains of another copy
@@ -242,7 +235,7 @@ func (c *copier) other(ctx context.Context, n node) error {
 		}
 		if have.Kind == n.it.Kind && have.Target == n.it.Target && have.Rdev == n.it.Rdev {
 			c.p.skip()
-			return c.attributes(ctx, n, have)
+			return c.attributes(ctx, n, have, false)
 		}
 		if err := c.keep(ctx, n.path); err != nil {
 			return err
@@ -262,9 +255,10 @@ func (c *copier) other(ctx context.Context, n node) error {
 	return c.to.SetAttr(ctx, n.path, n.it, x)
 }
 
-// attributes brings those of a node that is there in line.
-func (c *copier) attributes(ctx context.Context, n node, have Item) error {
-	if c.o.DryRun || have.MTime.Equal(n.it.MTime) && have.Mode == n.it.Mode && have.UID == n.it.UID && have.GID == n.it.GID {
+// attributes brings those of a node that is there in line. They are set also if they are equal but the
+// bytes had to be looked at, so that the next copy sees that this one did.
+func (c *copier) attributes(ctx context.Context, n node, have Item, looked bool) error {
+	if c.o.DryRun || !looked && have.MTime.Equal(n.it.MTime) && have.Mode == n.it.Mode && have.UID == n.it.UID && have.GID == n.it.GID {
 		return nil
 	}
 	x, err := c.from.Xattrs(ctx, n.path)
@@ -274,37 +268,46 @@ func (c *copier) attributes(ctx context.Context, n node, have Item) error {
 	return c.to.SetAttr(ctx, n.path, n.it, x)
 }
 
-// file copies one file, or finds that it is there.
-func (c *copier) file(ctx context.Context, n node) error {
+// file copies one file, or finds that it is there. later says that the file will be settled with its
+// batch.
+func (c *copier) file(ctx context.Context, n node) (later bool, err error) {
 	have, err := c.to.Stat(ctx, n.path)
 	there := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return false, err
 	}
 	if there {
-		same, err := c.same(ctx, n, have)
+		same, looked, err := c.same(ctx, n, have)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if same {
 			c.p.skip()
 			c.p.bytes(n.it.Size)
-			return c.attributes(ctx, n, have)
+			return false, c.attributes(ctx, n, have, looked)
 		}
 	}
 	c.p.act("copy " + n.path)
 	if c.o.DryRun {
 		c.p.bytes(n.it.Size)
-		return nil
+		return false, nil
 	}
 	r, err := c.from.Open(ctx, n.path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = r.Close() }()
-	if n.it, err = r.Stat(ctx); err != nil {
-		return err
+	if n.it, err = ripe(ctx, r); err != nil {
+		return false, err
 	}
+	if c.o.Load != nil {
+		return c.loadFile(ctx, n, r, there)
+	}
+	return false, c.carry(ctx, n, r, there)
+}
+
+// carry copies the open file r by reading and writing.
+func (c *copier) carry(ctx context.Context, n node, r Reader, there bool) error {
 	w, err := c.to.Begin(ctx, n.path, n.it)
 	if err != nil {
 		return err
@@ -313,16 +316,9 @@ func (c *copier) file(ctx context.Context, n node) error {
 	if err := c.content(ctx, r, w, n.it.Size); err != nil {
 		return err
 	}
-	x, err := c.from.Xattrs(ctx, n.path)
+	x, err := c.unchanged(ctx, n, r)
 	if err != nil {
 		return err
-	}
-	now, err := r.Stat(ctx)
-	if err != nil {
-		return err
-	}
-	if now.Size != n.it.Size || !now.MTime.Equal(n.it.MTime) {
-		return ErrChanged
 	}
 	if there {
 		if err := c.keep(ctx, n.path); err != nil {
@@ -332,26 +328,54 @@ func (c *copier) file(ctx context.Context, n node) error {
 	return w.Commit(ctx, n.it, x)
 }
 
-// same reports whether the file at n.path, which is have in the target, needs no copy.
-func (c *copier) same(ctx context.Context, n node, have Item) (bool, error) {
+// unchanged returns the extended attributes of r, or ErrChanged if it is not what it was when it
+// was begun.
+func (c *copier) unchanged(ctx context.Context, n node, r Reader) ([]Xattr, error) {
+	x, err := r.Xattrs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, err := r.Stat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if now.Size != n.it.Size || !now.MTime.Equal(n.it.MTime) || !now.CTime.Equal(n.it.CTime) {
+		return nil, ErrChanged
+	}
+	return x, nil
+}
+
+// same reports whether the file at n.path, which is have in the target, needs no copy, and whether the
+// bytes were looked at to see that.
+func (c *copier) same(ctx context.Context, n node, have Item) (same, looked bool, err error) {
 	exact := !c.o.Exact.IsZero()
 	switch {
 	case have.Kind == vfs.KindDir:
-		return false, vfs.ErrIsDir
+		return false, false, vfs.ErrIsDir
 	case have.Kind != vfs.KindFile || have.Size != n.it.Size:
-		return false, nil
+		return false, false, nil
 	case exact && have.MTime.Equal(n.it.MTime) && have.CTime.Equal(n.it.CTime) && n.it.CTime.Before(c.o.Exact.Add(-clockStep)):
-		return true, nil
+		return true, false, nil
 	case !exact && !have.MTime.Equal(n.it.MTime):
-		return false, nil
-	case !exact && !c.o.Checksum:
-		return true, nil
+		return false, false, nil
+	case !exact && !c.o.Checksum && untouched(n.it, have):
+		return true, false, nil
 	}
+	same, err = c.equal(ctx, n)
+	return same, true, err
+}
+
+// equal compares the bytes of two files of one size.
+func (c *copier) equal(ctx context.Context, n node) (bool, error) {
 	a, err := c.from.Open(ctx, n.path)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = a.Close() }()
+	it, err := ripe(ctx, a)
+	if err != nil || it.Size != n.it.Size {
+		return false, err
+	}
 	b, err := c.to.Open(ctx, n.path)
 	if err != nil {
 		return false, err
@@ -471,6 +495,9 @@ func (c *copier) span(ctx context.Context, r Reader, w Writer, off, end int64, b
 		c.p.bytes(n)
 		off += n
 	}
+	if end-off >= 8*blockSize {
+		return c.sideBySide(ctx, r, w, off, end)
+	}
 	for off < end {
 		p := buf[:min(int64(len(buf)), end-off)]
 		if err := fill(ctx, r, p, off); err != nil {
@@ -485,6 +512,29 @@ func (c *copier) span(ctx context.Context, r Reader, w Writer, off, end int64, b
 	return nil
 }
 
+// sideBySide copies a long run of bytes, several blocks at a time: one is decrypted while another one
+// is written.
+func (c *copier) sideBySide(ctx context.Context, r Reader, w Writer, off, end int64) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(3)
+	for at := off; at < end && gctx.Err() == nil; at += 2 * blockSize {
+		g.Go(func() error {
+			buf := c.bufs.Get().(*[2 * blockSize]byte)
+			defer c.bufs.Put(buf)
+			p := buf[:min(2*blockSize, end-at)]
+			if err := fill(gctx, r, p, at); err != nil {
+				return err
+			}
+			if _, err := w.WriteAt(gctx, p, at); err != nil {
+				return err
+			}
+			c.p.bytes(int64(len(p)))
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
 // finish makes hard links, sets the attributes of directories and syncs.
 func (c *copier) finish(ctx context.Context) error {
 	for _, n := range c.links {
@@ -494,11 +544,7 @@ func (c *copier) finish(ctx context.Context) error {
 	}
 	slices.Reverse(c.dirs) // children first
 	for _, n := range c.dirs {
-		x, err := c.from.Xattrs(ctx, n.path)
-		if err == nil {
-			err = c.to.SetAttr(ctx, n.path, n.it, x)
-		}
-		if err != nil {
+		if err := c.dirAttributes(ctx, n); err != nil {
 			c.p.fail(n.path, err)
 		}
 	}
@@ -506,6 +552,15 @@ func (c *copier) finish(ctx context.Context) error {
 		return nil
 	}
 	return c.to.Sync(ctx)
+}
+
+// dirAttributes brings those of a directory in line when all that is in it is there.
+func (c *copier) dirAttributes(ctx context.Context, n node) error {
+	have, err := c.to.Stat(ctx, n.path)
+	if err != nil {
+		return err
+	}
+	return c.attributes(ctx, n, have, !untouched(n.it, have))
 }
 
 // link makes a further name of a file that was copied under another.

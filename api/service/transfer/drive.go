@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
 )
 
 // Drive is a place inside a vfs.FS.
@@ -114,6 +115,10 @@ func (d *Drive) Xattrs(ctx context.Context, p string) ([]Xattr, error) {
 	if err != nil {
 		return nil, err
 	}
+	return xattrsOf(ctx, n)
+}
+
+func xattrsOf(ctx context.Context, n vfs.Node) ([]Xattr, error) {
 	names, err := n.ListXattr(ctx)
 	if err != nil {
 		return nil, err
@@ -328,6 +333,8 @@ func (r *driveReader) Data(ctx context.Context, off int64) (int64, int64, error)
 
 func (r *driveReader) Stat(ctx context.Context) (Item, error) { return itemOf(ctx, r.f) }
 
+func (r *driveReader) Xattrs(ctx context.Context) ([]Xattr, error) { return xattrsOf(ctx, r.f) }
+
 func (r *driveReader) Close() error { return r.h.Close(context.Background()) }
 
 // driveWriter is a partial file of a Drive.
@@ -360,6 +367,10 @@ func (w *driveWriter) CopyFrom(ctx context.Context, r Reader, off, n int64) (int
 		return 0, errCannot
 	}
 	return done, err
+}
+
+func (w *driveWriter) Give(ctx context.Context, l *live.Load, s live.Stored) error {
+	return l.Give(ctx, w.h, s)
 }
 
 func (w *driveWriter) Commit(ctx context.Context, it Item, x []Xattr) error {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
 )
 
 // Local is a place on this machine: one path and what is below. It is reached
@@ -24,6 +25,7 @@ type Local struct {
 	base  string // the top's name in root
 	full  string
 	claim *Claims
+	open  openDirs
 }
 
 // OpenLocal returns the place at an absolute path, which need not be there, while the
@@ -46,7 +48,10 @@ func OpenLocal(full string, c *Claims) (*Local, error) {
 }
 
 // Close gives the place back.
-func (l *Local) Close() error { return l.root.Close() }
+func (l *Local) Close() error {
+	l.open.close()
+	return l.root.Close()
+}
 
 // at returns the name of p in root.
 func (l *Local) at(p string) string { return filepath.Join(l.base, filepath.FromSlash(p)) }
@@ -56,15 +61,25 @@ func (l *Local) Stat(ctx context.Context, p string) (Item, error) {
 	if err := ctx.Err(); err != nil {
 		return Item{}, err
 	}
-	info, err := l.root.Lstat(l.at(p))
+	var it Item
+	err := l.in(p, func(dir *os.Root, name string) (err error) {
+		it, err = lstat(dir, name)
+		return err
+	})
+	return it, err
+}
+
+// lstat returns what is under name in dir.
+func lstat(dir *os.Root, name string) (Item, error) {
+	info, err := dir.Lstat(name)
 	if err != nil {
 		return Item{}, err
 	}
-	return l.item(info, l.at(p))
+	return itemOfInfo(info, dir, name)
 }
 
-// item returns what info and, for a link, its target say.
-func (l *Local) item(info fs.FileInfo, name string) (Item, error) {
+// itemOfInfo returns what info and, for a link, its target say.
+func itemOfInfo(info fs.FileInfo, dir *os.Root, name string) (Item, error) {
 	it := Item{Size: info.Size(), MTime: info.ModTime(), ATime: info.ModTime(), Nlink: 1, Mode: vfs.Mode(info.Mode().Perm())}
 	for _, b := range modeBits {
 		if info.Mode()&b.std != 0 {
@@ -78,7 +93,7 @@ func (l *Local) item(info fs.FileInfo, name string) (Item, error) {
 		it.Kind = vfs.KindDir
 	case t&fs.ModeSymlink != 0:
 		it.Kind = vfs.KindLink
-		target, err := l.root.Readlink(name)
+		target, err := dir.Readlink(name)
 		if err != nil {
 			return Item{}, err
 		}
@@ -118,7 +133,13 @@ func fileMode(m vfs.Mode) fs.FileMode {
 // List implements Source. The order is that of the folder.
 func (l *Local) List(ctx context.Context, p string) iter.Seq2[Child, error] {
 	return func(yield func(Child, error) bool) {
-		d, err := l.root.Open(l.at(p))
+		dir, done, err := l.dir(p)
+		if err != nil {
+			yield(Child{}, err)
+			return
+		}
+		defer done()
+		d, err := dir.Open(".")
 		if err != nil {
 			yield(Child{}, err)
 			return
@@ -137,7 +158,7 @@ func (l *Local) List(ctx context.Context, p string) iter.Seq2[Child, error] {
 				return
 			}
 			for _, name := range names {
-				it, err := l.Stat(ctx, path.Join(p, name))
+				it, err := lstat(dir, name)
 				if errors.Is(err, fs.ErrNotExist) {
 					continue // gone meanwhile
 				}
@@ -152,93 +173,110 @@ func (l *Local) List(ctx context.Context, p string) iter.Seq2[Child, error] {
 // Open implements Source. It opens the file that Stat sees: no link is followed, and
 // nothing is waited for.
 func (l *Local) Open(ctx context.Context, p string) (Reader, error) {
-	want, err := l.root.Lstat(l.at(p))
+	var f *os.File
+	err := l.in(p, func(dir *os.Root, name string) error {
+		want, err := dir.Lstat(name)
+		if err != nil {
+			return err
+		}
+		if !want.Mode().IsRegular() {
+			return fmt.Errorf("open %q: %w", p, fs.ErrInvalid)
+		}
+		if f, err = dir.OpenFile(name, os.O_RDONLY|openFlags, 0); err != nil {
+			return err
+		}
+		got, err := f.Stat()
+		if err == nil && !os.SameFile(want, got) {
+			err = ErrChanged
+		}
+		if err != nil {
+			_ = f.Close()
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if !want.Mode().IsRegular() {
-		return nil, fmt.Errorf("open %q: %w", p, fs.ErrInvalid)
-	}
-	f, err := l.root.OpenFile(l.at(p), os.O_RDONLY|openFlags, 0)
-	if err != nil {
-		return nil, err
-	}
-	got, err := f.Stat()
-	if err == nil && !os.SameFile(want, got) {
-		err = ErrChanged
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return &localReader{l: l, f: f}, nil
+	return &localReader{f: f}, nil
 }
 
 // Xattrs implements Source.
 func (l *Local) Xattrs(ctx context.Context, p string) ([]Xattr, error) {
-	info, err := l.root.Lstat(l.at(p))
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() && !info.IsDir() {
-		return nil, nil // user attributes are of files and directories only
-	}
-	f, err := l.root.OpenFile(l.at(p), os.O_RDONLY|openFlags, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	return readXattrs(f)
+	var x []Xattr
+	err := l.in(p, func(dir *os.Root, name string) error {
+		info, err := dir.Lstat(name)
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() && !info.IsDir() {
+			return nil // user attributes are of files and directories only
+		}
+		f, err := dir.OpenFile(name, os.O_RDONLY|openFlags, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		x, err = readXattrs(f)
+		return err
+	})
+	return x, err
 }
 
 // Make implements Target.
 func (l *Local) Make(ctx context.Context, p string, it Item) error {
-	name := l.at(p)
 	if it.Kind == vfs.KindDir {
-		err := l.root.Mkdir(name, fileMode(it.Mode).Perm()|0o700)
-		if errors.Is(err, fs.ErrExist) {
-			if info, e := l.root.Lstat(name); e == nil && info.IsDir() {
-				return nil
+		return l.in(p, func(dir *os.Root, name string) error {
+			err := dir.Mkdir(name, fileMode(it.Mode).Perm()|0o700)
+			if errors.Is(err, fs.ErrExist) {
+				if info, e := dir.Lstat(name); e == nil && info.IsDir() {
+					return nil
+				}
 			}
-		}
-		return err
+			return err
+		})
 	}
-	return l.replace(p, func(part string) error {
+	return l.replace(p, func(dir *os.Root, part string) error {
 		if it.Kind == vfs.KindLink {
-			return l.root.Symlink(it.Target, part)
+			return dir.Symlink(it.Target, part)
 		}
-		return makeNode(l.root, part, it)
+		return makeNode(dir, part, it)
 	})
 }
 
 // replace lets put make a node under a partial name and then gives it its own.
-func (l *Local) replace(p string, put func(part string) error) error {
+func (l *Local) replace(p string, put func(dir *os.Root, part string) error) error {
 	release, err := l.claim.Take(filepath.Join(l.full, p))
 	if err != nil {
 		return err
 	}
 	defer release()
-	name := l.at(p)
-	part := filepath.Join(filepath.Dir(name), partialName(filepath.Base(name)))
-	if err := l.root.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := put(part); err != nil {
-		return err
-	}
-	if err := l.root.Rename(part, name); err != nil {
-		return errors.Join(err, l.root.Remove(part))
-	}
-	// Renaming one name of a file over another name of it does nothing, and leaves both.
-	if err := l.root.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return l.in(p, func(dir *os.Root, name string) error {
+		part := partialName(name)
+		if err := dir.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := put(dir, part); err != nil {
+			return err
+		}
+		if err := dir.Rename(part, name); err != nil {
+			return errors.Join(err, dir.Remove(part))
+		}
+		// Renaming one name of a file over another name of it does nothing, and leaves both.
+		if err := dir.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 }
 
 // Link implements Target.
 func (l *Local) Link(ctx context.Context, old, p string) error {
-	return l.replace(p, func(part string) error { return l.root.Link(l.at(old), part) })
+	return l.replace(p, func(dir *os.Root, part string) error {
+		if path.Dir(old) == path.Dir(p) {
+			return dir.Link(path.Base(old), part)
+		}
+		return l.root.Link(l.at(old), filepath.Join(filepath.Dir(l.at(p)), part))
+	})
 }
 
 // Begin implements Target.
@@ -247,80 +285,111 @@ func (l *Local) Begin(ctx context.Context, p string, it Item) (_ Writer, err err
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
+	w := &localWriter{release: release, dir: l.root, name: l.base}
+	if p != "" {
+		dir, done, err := l.dir(path.Dir(p))
 		if err != nil {
 			release()
+			return nil, err
 		}
-	}()
-	name := l.at(p)
-	w := &localWriter{l: l, name: name, part: filepath.Join(filepath.Dir(name), partialName(filepath.Base(name))), release: release}
-	if _, err := l.root.Lstat(name); err == nil {
-		w.replaces = true
+		w.dir, w.name, w.release = dir, path.Base(p), func() { done(); release() }
 	}
-	// The partial name can be guessed, so what lies there is used only if it is a file of
-	// this user with no other name.
-	if info, err := l.root.Lstat(w.part); err == nil && info.Mode().IsRegular() && ownAlone(info) {
-		f, err := l.root.OpenFile(w.part, os.O_RDWR|openFlags, 0)
-		if err == nil {
-			if got, e := f.Stat(); e == nil && os.SameFile(info, got) {
-				w.f, w.size = f, got.Size()
-				return w, nil
-			}
-			_ = f.Close()
-		}
-	}
-	if err := l.root.Remove(w.part); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	w.f, err = l.root.OpenFile(w.part, os.O_RDWR|os.O_CREATE|os.O_EXCL|openFlags, 0o600)
-	if err != nil {
+	w.part = partialName(w.name)
+	if err := w.begin(); err != nil {
+		w.release()
 		return nil, err
 	}
 	return w, nil
 }
 
-// SetAttr implements Target.
-func (l *Local) SetAttr(ctx context.Context, p string, it Item, x []Xattr) error {
-	return l.setAttr(l.at(p), it, x)
+// begin opens what an earlier copy left, or makes the partial file.
+func (w *localWriter) begin() error {
+	if _, err := w.dir.Lstat(w.name); err == nil {
+		w.replaces = true
+	}
+	f, err := w.dir.OpenFile(w.part, os.O_RDWR|os.O_CREATE|os.O_EXCL|openFlags, 0o600)
+	if err == nil || !errors.Is(err, fs.ErrExist) {
+		w.f = f
+		return err
+	}
+	// The partial name can be guessed, so what lies there is used only if it is a file of
+	// this user with no other name.
+	if info, err := w.dir.Lstat(w.part); err == nil && info.Mode().IsRegular() && ownAlone(info) {
+		f, err := w.dir.OpenFile(w.part, os.O_RDWR|openFlags, 0)
+		if err == nil {
+			if got, e := f.Stat(); e == nil && os.SameFile(info, got) {
+				w.f, w.size = f, got.Size()
+				return nil
+			}
+			_ = f.Close()
+		}
+	}
+	if err := w.dir.Remove(w.part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	w.f, err = w.dir.OpenFile(w.part, os.O_RDWR|os.O_CREATE|os.O_EXCL|openFlags, 0o600)
+	return err
 }
 
-func (l *Local) setAttr(name string, it Item, x []Xattr) error {
+// SetAttr implements Target.
+func (l *Local) SetAttr(ctx context.Context, p string, it Item, x []Xattr) error {
+	return l.in(p, func(dir *os.Root, name string) error {
+		var f *os.File
+		if it.Kind == vfs.KindFile || it.Kind == vfs.KindDir {
+			var err error
+			if f, err = dir.OpenFile(name, os.O_RDONLY|openFlags, 0); err != nil {
+				return err
+			}
+			defer func() { _ = f.Close() }()
+		}
+		return setAttrs(dir, name, f, it, x)
+	})
+}
+
+// setAttrs sets the attributes of what is under name in dir, and open as f if it is a file or directory.
+func setAttrs(dir *os.Root, name string, f *os.File, it Item, x []Xattr) error {
 	mode := it.Mode
-	if mayChown {
-		if err := l.root.Lchown(name, int(it.UID), int(it.GID)); err != nil {
-			return err
-		}
-	} else {
+	switch {
+	case !mayChown:
 		mode &= 0o1777 // the file is this user's now: no foreign program may run as them
-	}
-	if it.Kind == vfs.KindFile || it.Kind == vfs.KindDir {
-		f, err := l.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
-		if err != nil {
+	case f != nil:
+		if err := f.Chown(int(it.UID), int(it.GID)); err != nil {
 			return err
 		}
-		err = writeXattrs(f, x)
-		if e := f.Close(); err == nil {
-			err = e
-		}
-		if err != nil {
+	default:
+		if err := dir.Lchown(name, int(it.UID), int(it.GID)); err != nil {
 			return err
 		}
 	}
-	if it.Kind != vfs.KindLink {
-		if err := l.root.Chmod(name, fileMode(mode)); err != nil {
+	if f != nil {
+		if err := writeXattrs(f, x); err != nil {
 			return err
 		}
 	}
-	return setTimes(l.root, name, it)
+	switch {
+	case f != nil:
+		if err := f.Chmod(fileMode(mode)); err != nil {
+			return err
+		}
+	case it.Kind != vfs.KindLink:
+		if err := dir.Chmod(name, fileMode(mode)); err != nil {
+			return err
+		}
+	}
+	if f != nil {
+		return dir.Chtimes(name, clampTime(it.ATime), clampTime(it.MTime))
+	}
+	return setTimes(dir, name, it)
 }
 
 // Rename implements Target, for files.
 func (l *Local) Rename(ctx context.Context, p, name string) error {
-	old := l.at(p)
-	if err := l.root.Link(old, filepath.Join(filepath.Dir(old), name)); err != nil {
-		return err
-	}
-	return l.root.Remove(old)
+	return l.in(p, func(dir *os.Root, old string) error {
+		if err := dir.Link(old, name); err != nil {
+			return err
+		}
+		return dir.Remove(old)
+	})
 }
 
 // Name implements Target.
@@ -334,7 +403,6 @@ func (l *Local) Sync(ctx context.Context) error { return ctx.Err() }
 
 // localReader is an open file of a Local.
 type localReader struct {
-	l *Local
 	f *os.File
 }
 
@@ -354,15 +422,22 @@ func (r *localReader) Stat(ctx context.Context) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	return r.l.item(info, "")
+	return itemOfInfo(info, nil, "")
+}
+
+func (r *localReader) Xattrs(ctx context.Context) ([]Xattr, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return readXattrs(r.f)
 }
 
 func (r *localReader) Close() error { return r.f.Close() }
 
 // localWriter is a partial file of a Local.
 type localWriter struct {
-	l        *Local
-	name     string
+	dir      *os.Root
+	name     string // in dir
 	part     string
 	f        *os.File // nil once closed
 	size     int64
@@ -387,24 +462,26 @@ func (w *localWriter) CopyFrom(context.Context, Reader, int64, int64) (int64, er
 	return 0, errCannot
 }
 
+func (w *localWriter) Give(context.Context, *live.Load, live.Stored) error { return errCannot }
+
 func (w *localWriter) Commit(ctx context.Context, it Item, x []Xattr) error {
 	f := w.f
 	w.f = nil
 	defer w.release()
 	err := f.Truncate(it.Size)
+	if err == nil {
+		err = setAttrs(w.dir, w.part, f, it, x)
+	}
 	if err == nil && w.replaces { // or a crash could leave neither the old bytes nor the new
 		err = f.Sync()
 	}
 	if e := f.Close(); err == nil {
 		err = e
 	}
-	if err == nil {
-		err = w.l.setAttr(w.part, it, x)
-	}
 	if err != nil {
 		return err
 	}
-	return w.l.root.Rename(w.part, w.name)
+	return w.dir.Rename(w.part, w.name)
 }
 
 func (w *localWriter) Close() error {

@@ -17,6 +17,8 @@ const (
 
 func accessTime(s *syscall.Stat_t) time.Time { return time.Unix(s.Atimespec.Unix()) }
 
+func changeTime(s *syscall.Stat_t) time.Time { return time.Unix(s.Ctimespec.Unix()) }
+
 // linuxDev returns a device number in the 32 bits that vfs.Attr has it in.
 func linuxDev(dev uint64) uint32 {
 	major, minor := unix.Major(dev), unix.Minor(dev)

@@ -33,7 +33,7 @@ func sysItem(info fs.FileInfo, it *Item) {
 	}
 	it.UID, it.GID = s.Uid, s.Gid
 	it.Nlink = uint32(s.Nlink)
-	it.ATime = accessTime(s)
+	it.ATime, it.CTime = accessTime(s), changeTime(s)
 	if it.Kind == vfs.KindChar || it.Kind == vfs.KindBlock {
 		it.Rdev = linuxDev(uint64(s.Rdev)) //nolint:unconvert // 32 bits wide on macOS
 	}

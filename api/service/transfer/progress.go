@@ -64,13 +64,19 @@ func (p *Progress) change(f func(n *Count)) {
 	f(&p.n)
 }
 
-func (p *Progress) total(it Item) {
-	p.change(func(n *Count) {
-		n.ItemsTotal++
-		if it.Kind == vfs.KindFile {
-			n.BytesTotal += it.Size
-		}
-	})
+// add counts it into the totals.
+func (n *Count) add(it Item) {
+	n.ItemsTotal++
+	if it.Kind == vfs.KindFile {
+		n.BytesTotal += it.Size
+	}
+}
+
+func (p *Progress) total(it Item) { p.change(func(n *Count) { n.add(it) }) }
+
+// totals sets the totals to those of t, which are final.
+func (p *Progress) totals(t Count) {
+	p.change(func(n *Count) { n.ItemsTotal, n.BytesTotal, n.Counted = t.ItemsTotal, t.BytesTotal, true })
 }
 
 func (p *Progress) counted()      { p.change(func(n *Count) { n.Counted = true }) }

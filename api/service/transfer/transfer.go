@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
 )
 
 // The errors of a copy, besides those of vfs.
@@ -75,6 +76,8 @@ type Reader interface {
 	Data(ctx context.Context, off int64) (from, to int64, err error)
 	// Stat returns the file as it is now, so that the copier can tell if it changed.
 	Stat(ctx context.Context) (Item, error)
+	// Xattrs is as Source has it.
+	Xattrs(ctx context.Context) ([]Xattr, error)
 	// Close gives it back.
 	Close() error
 }
@@ -112,6 +115,8 @@ type Writer interface {
 	WriteAt(ctx context.Context, p []byte, off int64) (int, error)
 	// CopyFrom copies a range without carrying its bytes, or returns errCannot.
 	CopyFrom(ctx context.Context, r Reader, off, n int64) (int64, error)
+	// Give writes what a Load stored, which is of the tree that is written to, or returns errCannot.
+	Give(ctx context.Context, l *live.Load, s live.Stored) error
 	// Commit makes the file it.Size long, gives it its attributes and its name, and closes it.
 	// What bore the name and is no directory is replaced in one step.
 	Commit(ctx context.Context, it Item, x []Xattr) error

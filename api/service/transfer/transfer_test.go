@@ -114,6 +114,7 @@ func tree(t *testing.T) string {
 	must(t, os.MkdirAll(filepath.Join(dir, "a/b/empty"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "a/small"), []byte("hello"), 0o640))
 	must(t, os.WriteFile(filepath.Join(dir, "a/b/big"), noise(3*blockSize+17), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "a/b/long"), noise(17*blockSize+5), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "a/none"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "bytes-\xff\xfe"), []byte("x"), 0o444))
 	f, err := os.Create(filepath.Join(dir, "holes"))
@@ -276,12 +277,16 @@ func TestCopy_ReplacesAndKeepsWhatItReplaced(t *testing.T) {
 
 func TestCopy_ExactSeesAChangeThatTimeAndSizeHide(t *testing.T) {
 	a, b := memfs.New(memfs.Options{}), memfs.New(memfs.Options{})
-	when := time.Unix(1e9, 0)
-	for f, body := range map[*memfs.FS]string{a: "one", b: "two"} {
-		must(t, vfs.WriteFile(t.Context(), f, "f", []byte(body), vfs.New{Mode: 0o644}))
+	when := time.Unix(1e9, 1)
+	// Its times say of b that it was copied long after the last change of a.
+	for f, v := range map[*memfs.FS]struct {
+		body  string
+		ctime time.Time
+	}{a: {"one", when}, b: {"two", when.Add(time.Hour)}} {
+		must(t, vfs.WriteFile(t.Context(), f, "f", []byte(v.body), vfs.New{Mode: 0o644}))
 		n, err := vfs.Walk(t.Context(), f, "f")
 		must(t, err)
-		_, err = n.SetAttr(t.Context(), vfs.AttrChange{Set: vfs.SetMTime, MTime: when})
+		_, err = n.SetAttr(t.Context(), vfs.AttrChange{Set: vfs.SetMTime | vfs.SetCTime, MTime: when, CTime: v.ctime})
 		must(t, err)
 	}
 	read := func() string {
@@ -292,7 +297,7 @@ func TestCopy_ExactSeesAChangeThatTimeAndSizeHide(t *testing.T) {
 	c := &Claims{}
 	must(t, Copy(t.Context(), NewDrive(a, "", nil), NewDrive(b, "", c), Options{}, &Progress{}))
 	if read() != "two" {
-		t.Error("equal size and time were not taken for equal")
+		t.Error("equal size and times were not taken for equal")
 	}
 	must(t, Copy(t.Context(), NewDrive(a, "", nil), NewDrive(b, "", c), Options{Exact: time.Now().Add(time.Hour)}, &Progress{}))
 	if read() != "one" {
