@@ -135,8 +135,9 @@ func (d *Drive) History(ctx context.Context, path string) iter.Seq2[Version, err
 			return
 		}
 		var last *Version
+		w := pathWalk{d: d, names: names, met: make([]lookedUp, len(names))}
 		for _, k := range all {
-			e, err := d.entryAt(ctx, k.Root, names)
+			e, err := w.at(ctx, k.Root)
 			if err != nil {
 				yield(Version{}, err)
 				return
@@ -164,17 +165,44 @@ func same(a, b *manifest.Entry) bool {
 		a.GID == b.GID && a.Target == b.Target && a.MTime.Equal(b.MTime)
 }
 
+// entryAt returns the entry of a path below the directory root, or nil.
 func (d *Drive) entryAt(ctx context.Context, root chunk.Ref, names []string) (*manifest.Entry, error) {
+	w := pathWalk{d: d, names: names, met: make([]lookedUp, len(names))}
+	return w.at(ctx, root)
+}
+
+// A pathWalk looks one path up in many trees. What it found in a directory it does not look for again as
+// long as the next tree has the same directory there: of a thousand snapshots of a drive, the ones that
+// changed nothing near the path cost one lookup in the root.
+type pathWalk struct {
+	d     *Drive
+	names []string
+	met   []lookedUp // for each name, the directory that it was looked up in last
+}
+
+type lookedUp struct {
+	dir chunk.Ref
+	e   *manifest.Entry // nil: not there
+}
+
+func (w *pathWalk) at(ctx context.Context, root chunk.Ref) (*manifest.Entry, error) {
 	e := &manifest.Entry{Kind: vfs.KindDir, Node: root}
-	for _, name := range names {
-		if e.Kind != vfs.KindDir || e.Node.IsZero() {
+	for i, name := range w.names {
+		if e == nil || e.Kind != vfs.KindDir || e.Node.IsZero() {
 			return nil, nil
 		}
-		sub, ok, err := manifest.Lookup(ctx, d.store, e.Node, name)
-		if err != nil || !ok {
-			return nil, err
+		m := &w.met[i]
+		if m.dir != e.Node {
+			sub, ok, err := manifest.Lookup(ctx, w.d.store, e.Node, name)
+			if err != nil {
+				return nil, err
+			}
+			*m = lookedUp{dir: e.Node}
+			if ok {
+				m.e = &sub
+			}
 		}
-		e = &sub
+		e = m.e
 	}
 	return e, nil
 }

@@ -100,16 +100,18 @@ func (d *Drive) strays(ctx context.Context, r *VerifyReport) error {
 // reachable checks that all that is named is there. It reads the manifests; the bytes of files were
 // read with their packs.
 func (d *Drive) reachable(ctx context.Context, r *VerifyReport) error {
-	seen := map[chunk.ID]struct{}{}
+	seen, missing := nodes{}, map[chunk.ID]struct{}{}
 	for root, err := range d.roots(ctx) {
 		if err == nil {
-			err = manifest.Walk(ctx, d.store, root.ref, func(ref chunk.Ref) bool {
-				_, ok := seen[ref.ID]
-				seen[ref.ID] = struct{}{}
-				return ok
-			}, func(ref chunk.Ref) error {
+			err = manifest.Walk(ctx, d.store, root.ref, seen.met, func(ref chunk.Ref) error {
+				if _, told := missing[ref.ID]; told {
+					return nil
+				}
 				ok, err := d.store.Has(ctx, ref.ID)
 				if err == nil && !ok {
+					if len(missing) < maxFindings {
+						missing[ref.ID] = struct{}{}
+					}
 					r.add(Finding{Reason: fmt.Sprintf("%s of %s is missing", ref, root.name), Err: chunkstore.ErrMissing})
 				}
 				return err
@@ -123,6 +125,21 @@ func (d *Drive) reachable(ctx context.Context, r *VerifyReport) error {
 		}
 	}
 	return nil
+}
+
+// nodes are the manifest nodes that a walk has met. Chunks of data, of which there are a hundred times as
+// many, are not among them: they lead nowhere, so to meet one again costs less than to know it. That
+// a node which others share is met once bounds how often.
+type nodes map[chunk.ID]struct{}
+
+// met reports whether ref is a node that was met before, and notes that it is now.
+func (n nodes) met(ref chunk.Ref) bool {
+	if ref.Kind == chunk.Data {
+		return false
+	}
+	_, ok := n[ref.ID]
+	n[ref.ID] = struct{}{}
+	return ok
 }
 
 type root struct {
@@ -243,13 +260,9 @@ func (d *Drive) sweep(ctx context.Context, o gc.Options, p Progress) (gc.Report,
 	// What a commit has stored before the cycle began is named by no head yet.
 	base, more := d.tree.Roots()
 	var done int64
-	seen := map[chunk.ID]struct{}{}
+	seen := nodes{}
 	mark := func(ref chunk.Ref) error {
-		return manifest.Walk(ctx, d.store, ref, func(ref chunk.Ref) bool {
-			_, ok := seen[ref.ID]
-			return ok
-		}, func(ref chunk.Ref) error {
-			seen[ref.ID] = struct{}{}
+		return manifest.Walk(ctx, d.store, ref, seen.met, func(ref chunk.Ref) error {
 			cycle.Mark(ref.ID)
 			if done++; p != nil && done%1000 == 0 {
 				p(done, 0)
