@@ -7,7 +7,8 @@
 //  1. Its dedup ID is looked up; bytes that are there already are not stored again.
 //  2. It is sealed, and appended to one of two open packs, drawn at random.
 //  3. A full pack is put into the bucket, then into the index. Flush does that
-//     with the packs that are not full, and makes the index durable.
+//     with the packs that are not full, and makes the index durable. The sizes of the packs
+//     between two flushes follow from the sum of what was put, see pack.Plan.
 //
 // So at each moment the bucket has every pack that the durable index names.
 // The other way round it need not be so: Open and Refresh learn the packs that the
@@ -127,7 +128,7 @@ type Store struct {
 
 	mu         sync.Mutex
 	closed     bool
-	open       [2]*openPack
+	fill       filling
 	pending    map[chunk.ID]spot // chunks that the index does not have yet
 	pendingCID map[seal.CID]chunk.ID
 	sealing    map[seal.CID]chan struct{} // being stored now; closed when that has ended

@@ -169,7 +169,7 @@ func (r *rewriting) add(ctx context.Context, from pack.Name, e pack.Entry, seale
 		if err != nil {
 			return err
 		}
-		r.out = &openPack{buf: buf, w: pack.NewWriter(buf), pins: 1}
+		r.out = newOpenPack(buf)
 	}
 	off, err := r.out.w.Add(e, sealed)
 	if err != nil {
@@ -185,7 +185,10 @@ func (r *rewriting) add(ctx context.Context, from pack.Name, e pack.Entry, seale
 // removes the victims that are through.
 func (r *rewriting) emit(ctx context.Context, full bool) error {
 	s := r.s
-	file, name, err := r.out.w.Finish(&s.keys.PackDir, full, &s.entropy)
+	if full {
+		r.out.size = pack.Size
+	}
+	file, name, err := r.out.w.Finish(&s.keys.PackDir, r.out.size, &s.entropy)
 	if err != nil {
 		return err
 	}

@@ -21,14 +21,20 @@ const maxBuffers = 4
 // to the bucket. Its fields are guarded by Store.mu, but for those of the
 // upload, of which there is one at a time.
 type openPack struct {
-	buf  []byte
-	w    *pack.Writer
-	pins int  // 1 until it is in the index, and 1 for each reader
-	full bool // was as full as it gets
+	buf    []byte
+	own    bool // buf is not one of the Store's buffers
+	w      *pack.Writer
+	size   int64 // that it will have, once it leaves
+	pins   int   // 1 until it is in the index, and 1 for each reader
+	moving bool  // its chunks change their places: no new readers
 
 	file   []byte // the upload's: the finished pack, once it is
 	name   pack.Name
 	stored bool // is in the bucket
+}
+
+func newOpenPack(buf []byte) *openPack {
+	return &openPack{buf: buf, w: pack.NewWriter(buf), pins: 1}
 }
 
 // A spot is where in an open pack a chunk lies.
@@ -60,8 +66,10 @@ func (s *Store) bufferLocked() []byte {
 // unpinLocked gives up one hold on the pack's memory.
 func (s *Store) unpinLocked(p *openPack) {
 	p.pins--
-	if p.pins == 0 {
+	if p.pins == 0 && !p.own {
 		s.free = append(s.free, p.buf)
+	}
+	if p.pins == 0 || p.moving {
 		s.broadcastLocked()
 	}
 }
@@ -118,7 +126,7 @@ func (s *Store) upload(p *openPack, a *attempt) {
 // called again after an error, and does then what is left.
 func (s *Store) store(ctx context.Context, p *openPack) error {
 	if p.file == nil {
-		file, name, err := p.w.Finish(&s.keys.PackDir, p.full, &s.entropy)
+		file, name, err := p.w.Finish(&s.keys.PackDir, p.size, &s.entropy)
 		if err != nil {
 			return err
 		}
@@ -155,8 +163,8 @@ type flushRun struct {
 }
 
 // Flush returns when every chunk that was put before the call is durable in the
-// bucket, and the index of it on this device. Packs that are not full are padded
-// to an allowed size. Flushes that are called at the same time share one. An
+// bucket, and the index of it on this device. The packs that it
+// writes have the sizes that pack.PlanFor plans for what was put since the Flush before. Flushes that are called at the same time share one. An
 // upload that failed before is tried again; if Flush fails nothing is lost, and it can
 // be called again. When ctx ends Flush returns, but the work goes on.
 func (s *Store) Flush(ctx context.Context) error {
@@ -212,18 +220,11 @@ func (s *Store) flushAll() {
 }
 
 func (s *Store) flush(ctx context.Context) error {
-	s.mu.Lock()
-	if err := s.mergeOpenLocked(); err != nil {
-		s.mu.Unlock()
+	if err := s.settle(); err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.retryLocked()
-	for i, p := range s.open {
-		if p != nil {
-			s.open[i] = nil
-			s.uploadLocked(p)
-		}
-	}
 	attempts := make([]*attempt, 0, len(s.uploads))
 	for _, a := range s.uploads {
 		attempts = append(attempts, a)
@@ -262,32 +263,50 @@ func (s *Store) flush(ctx context.Context) error {
 	return nil
 }
 
-// mergeOpenLocked puts the chunks of both open packs into one if they fit, so that a
-// small flush makes one small pack and not two.
-func (s *Store) mergeOpenLocked() error {
-	const perChunk = 128 // bytes of the directory, generously
-	a, b := s.open[0], s.open[1]
-	if a == nil || b == nil {
-		return nil
-	}
-	if a.w.Len() < b.w.Len() {
-		a, b = b, a
-	}
-	chunks := len(a.w.Entries()) + len(b.w.Entries())
-	if a.w.Len()+b.w.Len()+chunks*perChunk+4096 > pack.Size {
-		return nil
-	}
-	for _, e := range b.w.Entries() {
-		off, err := a.w.Add(e, b.w.View(e.Off, e.Len))
-		if err != nil {
-			return fmt.Errorf("merge open packs: %w", err)
+// settle ends what is being filled, and gives its packs to the uploads.
+func (s *Store) settle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.fill
+	s.fill = filling{}
+	// Readers finish, and new ones wait until the chunks lie where they stay.
+	for _, p := range f.open {
+		if p == nil {
+			continue
 		}
-		e.Off = off
-		s.pending[e.ID] = spot{pack: a, entry: e}
+		p.moving = true
+		for p.pins > 1 {
+			wait := s.changed
+			s.mu.Unlock()
+			<-wait
+			s.mu.Lock()
+		}
 	}
-	s.open = [2]*openPack{a, nil}
-	s.unpinLocked(b)
-	return nil
+	s.mu.Unlock()
+	packs, err := f.settle()
+	s.mu.Lock()
+	for _, p := range packs {
+		for _, e := range p.w.Entries() {
+			s.pending[e.ID] = spot{pack: p, entry: e}
+		}
+		if err == nil {
+			s.uploadLocked(p)
+		} else if len(p.w.Entries()) > 0 {
+			p.size = 0 // the next flush stores what there is
+			s.failed = append(s.failed, p)
+		}
+	}
+	for _, p := range f.open {
+		if p == nil {
+			continue
+		}
+		p.moving = false
+		if len(p.w.Entries()) == 0 {
+			s.unpinLocked(p)
+		}
+	}
+	s.broadcastLocked()
+	return err
 }
 
 // pardonRevived writes to the index that chunks which were put again are not condemned.

@@ -84,21 +84,44 @@ func (s *Store) readBlob(ctx context.Context, name blob.Name, p []byte, off int6
 
 // locate finds the chunk in an open pack or in the index. done gives the open pack back.
 func (s *Store) locate(ctx context.Context, id chunk.ID) (src source, done func(), ok bool, err error) {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return source{}, nil, false, ErrClosed
+	p, view, err := s.pin(ctx, id)
+	if err != nil {
+		return source{}, nil, false, err
 	}
-	if at, ok := s.pending[id]; ok {
-		p := at.pack
-		p.pins++
-		view := p.w.View(at.entry.Off, at.entry.Len)
-		s.mu.Unlock()
+	if p != nil {
 		return source{id: id, n: int64(len(view)), view: view, s: s}, func() { s.unpin(p) }, true, nil
 	}
-	s.mu.Unlock()
 	loc, ok, err := s.x.Lookup(ctx, id)
 	return s.sourceOf(id, loc), func() {}, ok, err
+}
+
+// pin finds the chunk in an open pack and takes hold of that; nil if it is in none.
+func (s *Store) pin(ctx context.Context, id chunk.ID) (p *openPack, view []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.closed {
+			return nil, nil, ErrClosed
+		}
+		at, ok := s.pending[id]
+		if !ok {
+			return nil, nil, nil
+		}
+		if !at.pack.moving {
+			at.pack.pins++
+			return at.pack, at.pack.w.View(at.entry.Off, at.entry.Len), nil
+		}
+		wait := s.changed
+		s.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+	}
 }
 
 func (s *Store) sourceOf(id chunk.ID, loc index.Location) source {

@@ -255,8 +255,8 @@ func (s *Store) append(ctx context.Context, e pack.Entry, sealed []byte) error {
 	}
 }
 
-// appendLocked adds the chunk to the pack in slot, and sends that to the bucket before
-// if it is full. If there is no memory for a new one it returns what to wait for.
+// appendLocked adds the chunk to the pack in slot, or the other, and sends full ones to the
+// bucket before. If there is no memory for a new one it returns what to wait for.
 func (s *Store) appendLocked(slot int, e pack.Entry, sealed []byte) (wait chan struct{}, err error) {
 	if s.closed {
 		return nil, ErrClosed
@@ -265,13 +265,12 @@ func (s *Store) appendLocked(slot int, e pack.Entry, sealed []byte) (wait chan s
 		s.retryLocked()
 		return nil, fmt.Errorf("store pack: %w", err)
 	}
-	p := s.open[slot]
-	if p != nil && !p.w.Fits(len(sealed)) {
-		s.open[slot] = nil
-		p.full = true
-		s.uploadLocked(p)
-		p = nil
+	at, leaves := s.fill.place(slot, len(sealed))
+	for leaves != nil {
+		s.uploadLocked(leaves)
+		at, leaves = s.fill.place(slot, len(sealed))
 	}
+	p := s.fill.open[at]
 	if p == nil {
 		buf := s.bufferLocked()
 		if buf == nil {
@@ -280,13 +279,14 @@ func (s *Store) appendLocked(slot int, e pack.Entry, sealed []byte) (wait chan s
 			}
 			return s.changed, nil
 		}
-		p = &openPack{buf: buf, w: pack.NewWriter(buf), pins: 1}
-		s.open[slot] = p
+		p = newOpenPack(buf)
+		s.fill.open[at] = p
 	}
 	off, err := p.w.Add(e, sealed)
 	if err != nil {
 		return nil, err
 	}
+	s.fill.sum += pack.Cost(len(sealed))
 	e.Off, e.Len = off, uint32(len(sealed))
 	s.pending[e.ID] = spot{pack: p, entry: e}
 	s.pendingCID[e.CID] = e.ID

@@ -16,7 +16,6 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
-	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 	"github.com/sheaf-drive/sheaf/chunkstore/seal"
 )
 
@@ -244,31 +243,6 @@ func TestStore_CloseEndsEverything(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
-
-// K2: what lies in the bucket tells the total and nothing of what it is made of.
-func TestStore_ShapesTellNothing(t *testing.T) {
-	r := testRand(t)
-	counts := map[string]map[int64]int{}
-	for name, n := range map[string]int{"one file": 1 << 20, "many files": 100_000} {
-		bucket := mem.New()
-		s := openStore(t, bucket, newCrashKV())
-		for left := 70_000_000; left > 0; left -= n {
-			put(t, s, randomBytes(r, min(n, left)))
-		}
-		flush(t, s)
-		count := map[int64]int{}
-		for _, info := range packNames(t, bucket) {
-			if !pack.AllowedSize(info.Size) {
-				t.Errorf("%s: pack of %d bytes", name, info.Size)
-			}
-			count[info.Size]++
-		}
-		counts[name] = count
-	}
-	if a, b := counts["one file"][pack.Size], counts["many files"][pack.Size]; a != b && a != b+1 && b != a+1 {
-		t.Errorf("got %v, want about as many full packs", counts)
-	}
-}
 
 func TestStore_NothingPlainInBucketOrDatabase(t *testing.T) {
 	const canary = "canary-5f1c9e0d77aa4b-never-in-clear"

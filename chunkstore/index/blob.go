@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 
 	"github.com/zeebo/blake3"
@@ -99,11 +100,43 @@ func padme(n int64) int64 {
 	return (n + mask) &^ mask
 }
 
-// sealBlob returns the blob with that content: magic, nonce, and the sealed
+// blobLen returns the length of a blob with n bytes of content.
+func blobLen(n int64) int64 {
+	return padme(max(int64(blobHead)+4+n+chacha20poly1305.Overhead, blobFloor))
+}
+
+// A grid is what the sizes of a generation's blobs follow from: not how many chunks there are, but a bound of that from
+// the packs it covers, which a bucket sees anyway. That is one chunk for each 32 KiB of packs up to 512 MiB, and for each MiB
+// from 16 GiB on. Where the mean chunk is smaller the bound is four times as high, or sixteen times, and so on: what a
+// bucket can learn of the mean size of chunks are these steps.
+type grid struct {
+	bits  int   // there are 1<<bits shards
+	shard int64 // least bytes of each
+	root  int64 // least bytes of the root
+}
+
+// gridFor returns the grid of a generation that covers so many packs, of that many bytes together, with about so many chunks.
+func gridFor(packs int, bytes int64, chunks int) grid {
+	bound := max(bytes>>20, min(bytes>>15, 1<<14), 1)
+	for bound < int64(chunks) {
+		bound *= 4
+	}
+	var g grid
+	for g.bits < maxBits && bound*entrySize > shardTarget<<g.bits {
+		g.bits++
+	}
+	// IDs are random, so that the shards are not all as large as the mean; six deviations are enough.
+	mean := (bound + 1<<g.bits - 1) >> g.bits
+	g.shard = min(blobLen((mean+int64(6*math.Sqrt(float64(mean))))*entrySize), blobMax)
+	const pack, shard, rest = 1 + 34 + 3*5 + 1, 1 + 5 + 5 + 34, 64 // bytes in the root, at most
+	g.root = min(blobLen(int64(packs)*pack+shard<<g.bits+rest), blobMax)
+	return g
+}
+
+// sealBlob returns the blob with that content, which has least bytes or more: magic, nonce, and the sealed
 // length (4 bytes), content and zeros.
-func sealBlob(key *[32]byte, g generation, role byte, shard int, content []byte, entropy io.Reader) ([]byte, error) {
-	need := int64(blobHead + 4 + len(content) + chacha20poly1305.Overhead)
-	size := padme(max(need, blobFloor))
+func sealBlob(key *[32]byte, g generation, role byte, shard int, content []byte, least int64, entropy io.Reader) ([]byte, error) {
+	size := max(blobLen(int64(len(content))), least)
 	if size > blobMax {
 		return nil, fmt.Errorf("index blob of %d bytes is too large", size)
 	}

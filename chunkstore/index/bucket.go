@@ -56,10 +56,12 @@ func (x *Index) WriteBlobs(ctx context.Context, b blob.Bucket, key *[32]byte, en
 		return fmt.Errorf("write index blobs: %w", err)
 	}
 	numbers, limit, chunks := x.snapshot(&r)
-	for r.bits < maxBits && chunks*entrySize > shardTarget<<r.bits {
-		r.bits++
+	total := int64(0)
+	for _, p := range r.packs {
+		total += p.Size
 	}
-	w := shardWriter{bucket: b, key: key, entropy: entropy, root: &r}
+	w := shardWriter{bucket: b, key: key, entropy: entropy, root: &r, grid: gridFor(len(r.packs), total, chunks)}
+	r.bits = w.grid.bits
 	for it, err := range x.All(ctx) {
 		if err != nil {
 			return fmt.Errorf("write index blobs: %w", err)
@@ -115,6 +117,7 @@ type shardWriter struct {
 	key     *[32]byte
 	entropy io.Reader
 	root    *root
+	grid    grid
 	content []byte
 }
 
@@ -131,7 +134,7 @@ func (w *shardWriter) add(ctx context.Context, it Item, no uint32) error {
 // put writes the shard that is next.
 func (w *shardWriter) put(ctx context.Context) error {
 	no := len(w.root.shards)
-	file, err := sealBlob(w.key, w.root.gen, roleShard, no, w.content, w.entropy)
+	file, err := sealBlob(w.key, w.root.gen, roleShard, no, w.content, w.grid.shard, w.entropy)
 	if err != nil {
 		return err
 	}
@@ -148,7 +151,7 @@ func (w *shardWriter) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	file, err := sealBlob(w.key, w.root.gen, roleRoot, 0, appendRoot(nil, *w.root), w.entropy)
+	file, err := sealBlob(w.key, w.root.gen, roleRoot, 0, appendRoot(nil, *w.root), w.grid.root, w.entropy)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func FuzzShard(f *testing.F) {
 
 // No blob opens that was not sealed, and none makes the reader panic.
 func FuzzOpenBlob(f *testing.F) {
-	good, err := sealBlob(&testKey, generation{1}, roleRoot, 0, []byte("content"), bytes.NewReader(make([]byte, 24)))
+	good, err := sealBlob(&testKey, generation{1}, roleRoot, 0, []byte("content"), 0, bytes.NewReader(make([]byte, 24)))
 	must(f, err)
 	f.Add(good)
 	f.Add(good[:60])

@@ -488,7 +488,7 @@ func TestBlobs_DamageIsFoundAndHarmless(t *testing.T) {
 // What is sealed as one blob is not taken for another (attack A17), nor by another key.
 func TestBlobs_AreBoundToTheirPlace(t *testing.T) {
 	g, other := generation{1}, generation{2}
-	b, err := sealBlob(&testKey, g, roleShard, 3, []byte("content"), rand.Reader)
+	b, err := sealBlob(&testKey, g, roleShard, 3, []byte("content"), 0, rand.Reader)
 	must(t, err)
 	if got, err := openBlob(&testKey, g, roleShard, 3, bytes.Clone(b)); err != nil || string(got) != "content" {
 		t.Fatalf("got %q, %v", got, err)

@@ -45,7 +45,7 @@ func TestGolden_Pack(t *testing.T) {
 	h := blake3.New()
 	_, _ = h.WriteString("entropy of the golden pack")
 	entries := w.Entries()
-	made, name, err := w.Finish(&key, false, h.Digest())
+	made, name, err := w.Finish(&key, 0, h.Digest())
 	if err != nil {
 		t.Fatal(err)
 	}

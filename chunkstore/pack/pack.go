@@ -18,7 +18,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/bits"
 	"strings"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
@@ -99,8 +98,6 @@ func AllowedSize(n int64) bool { return n >= MinSize && n <= Size && padme(n) ==
 // padme rounds n up so that of its binary digits only as many are significant as
 // are needed to write down their number. n must be at least 2.
 func padme(n int64) int64 {
-	e := bits.Len64(uint64(n)) - 1
-	s := bits.Len64(uint64(e))
-	mask := int64(1)<<(e-s) - 1
+	mask := grain(n) - 1
 	return (n + mask) &^ mask
 }

@@ -74,7 +74,11 @@ func fill(t testing.TB, w *Writer, r source, n, most int) {
 
 func finish(t testing.TB, w *Writer, full bool, r source) ([]byte, Name) {
 	t.Helper()
-	file, name, err := w.Finish(&testKey, full, r)
+	size := int64(0)
+	if full {
+		size = Size
+	}
+	file, name, err := w.Finish(&testKey, size, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,11 +202,11 @@ func TestWriter_RefusesUnsoundEntries(t *testing.T) {
 func TestFinish_Refuses(t *testing.T) {
 	r := random(t)
 	w := NewWriter(make([]byte, Size))
-	if _, _, err := w.Finish(&testKey, true, r); !errors.Is(err, ErrEntry) {
+	if _, _, err := w.Finish(&testKey, Size, r); !errors.Is(err, ErrEntry) {
 		t.Errorf("no chunks: got %v, want ErrEntry", err)
 	}
 	fill(t, w, r, 1, 10)
-	if _, _, err := w.Finish(&testKey, true, io.LimitReader(r, 79)); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, _, err := w.Finish(&testKey, Size, io.LimitReader(r, 79)); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("entropy runs dry: got %v, want io.ErrUnexpectedEOF", err)
 	}
 }

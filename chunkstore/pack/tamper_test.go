@@ -267,7 +267,7 @@ func BenchmarkFinish(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		if _, _, err := w.Finish(&testKey, true, r); err != nil {
+		if _, _, err := w.Finish(&testKey, Size, r); err != nil {
 			b.Fatal(err)
 		}
 	}

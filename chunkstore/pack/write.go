@@ -33,29 +33,32 @@ func overhead(n int) int { return len(magic) + n*entrySize + sealSize + footerSi
 // A Writer fills one pack in memory. It is not safe for concurrent use, but
 // what View returned may be read while chunks are added.
 type Writer struct {
-	buf     []byte // of Size bytes; [:end] is written
+	buf     []byte // as long as the pack may get; [:end] is written
 	end     int
 	entries []Entry
 	ids     map[chunk.ID]struct{}
 }
 
-// NewWriter returns a Writer that fills buf, which must have a capacity of at
-// least Size, else NewWriter panics. The Writer owns buf until Finish, whose
-// result lies in it too.
+// NewWriter returns a Writer that fills buf, whose capacity, of at least MinSize, else NewWriter
+// panics, and Size bound the pack. The Writer owns buf until Finish, whose result lies in it too.
 func NewWriter(buf []byte) *Writer {
-	if cap(buf) < Size {
-		panic("pack: NewWriter needs a buffer of pack.Size bytes")
+	if cap(buf) < MinSize {
+		panic("pack: NewWriter needs a buffer of at least pack.MinSize bytes")
 	}
-	w := &Writer{buf: buf[:Size:Size], ids: map[chunk.ID]struct{}{}}
+	n := min(cap(buf), Size)
+	w := &Writer{buf: buf[:n:n], ids: map[chunk.ID]struct{}{}}
 	w.end = copy(w.buf, magic)
 	return w
 }
 
 // Fits reports whether a sealed chunk of n bytes still fits. A chunk of
-// seal.MaxSealed(chunk.MaxSize) bytes fits into every empty pack.
+// seal.MaxSealed(chunk.MaxSize) bytes fits into every empty pack whose buffer is of Size bytes.
 func (w *Writer) Fits(n int) bool {
-	return n >= 0 && n <= Size && w.end-len(magic)+n+overhead(len(w.entries)+1) <= Size
+	return n >= 0 && n <= Size && w.end-len(magic)+n+overhead(len(w.entries)+1) <= len(w.buf)
 }
+
+// Cost returns what the chunks in the pack cost together.
+func (w *Writer) Cost() int64 { return int64(w.end - len(magic) + len(w.entries)*entrySize) }
 
 // Add copies a sealed chunk into the pack and returns where it begins. Off and
 // Len of e are not read. The error is ErrFull if it does not fit, and ErrEntry if
@@ -92,14 +95,41 @@ func (w *Writer) View(off, n uint32) []byte {
 	return w.buf[off : off+n : off+n]
 }
 
+// Retain removes the chunks for which keep, given their number in Entries, is false. Those that stay
+// close up in their order, so that views of the pack, and the slice of Entries, do not hold any more.
+func (w *Writer) Retain(keep func(i int) bool) {
+	end, kept := len(magic), 0
+	for i, e := range w.entries {
+		if !keep(i) {
+			delete(w.ids, e.ID)
+			continue
+		}
+		if int(e.Off) != end {
+			copy(w.buf[end:], w.buf[e.Off:e.Off+e.Len])
+			e.Off = uint32(end)
+		}
+		end += int(e.Len)
+		w.entries[kept] = e
+		kept++
+	}
+	w.end, w.entries = end, w.entries[:kept]
+}
+
 // Finish completes the pack and returns it, in the Writer's buffer, with its
-// name. If full is set it is padded to exactly Size bytes, else to the next
-// allowed size. key is the drive's kdf.PackDir key. entropy gives two nonces and
+// name. It is padded to size, or to the next allowed size if that is 0; a size that is not allowed, or
+// that the pack does not fit in, is ErrFull. key is the drive's kdf.PackDir key. entropy gives two nonces and
 // the key of the padding, 80 bytes; it must be a cryptographic source. Finish
 // must be called once, and no Add after it. A pack without chunks is ErrEntry.
-func (w *Writer) Finish(key *[32]byte, full bool, entropy io.Reader) (file []byte, name Name, err error) {
+func (w *Writer) Finish(key *[32]byte, size int64, entropy io.Reader) (file []byte, name Name, err error) {
 	if len(w.entries) == 0 {
 		return nil, Name{}, fmt.Errorf("finish pack: %w: no chunks", ErrEntry)
+	}
+	need := w.Cost() + int64(frame)
+	if size == 0 {
+		size = max(MinSize, padme(need))
+	}
+	if !AllowedSize(size) || size < need || size > int64(len(w.buf)) {
+		return nil, Name{}, fmt.Errorf("finish pack: %w: %d bytes in %d", ErrFull, need, size)
 	}
 	var random [32 + 2*nonceSize]byte
 	if _, err := io.ReadFull(entropy, random[:]); err != nil {
@@ -110,10 +140,6 @@ func (w *Writer) Finish(key *[32]byte, full bool, entropy io.Reader) (file []byt
 		return nil, Name{}, fmt.Errorf("finish pack: %w", err)
 	}
 
-	size := int64(Size)
-	if !full {
-		size = max(MinSize, padme(int64(w.end-len(magic)+overhead(len(w.entries)))))
-	}
 	dirLen := len(w.entries)*entrySize + sealSize
 	dirOff := int(size) - footerSize - dirLen
 	if err := pad(w.buf[w.end:dirOff], random[:32]); err != nil {
