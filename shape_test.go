@@ -5,6 +5,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +17,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/index"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
+	"github.com/sheaf-drive/sheaf/vfs"
 )
 
 // shapes are the names that a blob may have, and the sizes that go with them.
@@ -113,6 +115,41 @@ func TestShape_OneLargeFileOrManySmallOnes(t *testing.T) {
 		if diff := cmp.Diff(seen[0], seen[1]); diff != "" {
 			t.Errorf("seed %d: a listing tells one large file from many small ones (-one +many):\n%s", seed+uint64(round), diff)
 		}
+	}
+}
+
+// A change of one file puts a pack and a head into the store, and nothing else, together less than 64 KiB, however many files there are.
+// Short of SHEAF_LONG these are 4,000, not a million.
+func TestShape_ASmallCommitIsSmall(t *testing.T) {
+	dirs, files := 4, 1000
+	if long() {
+		dirs = 1000
+	}
+	rec := evil.NewRecorder(mem.New())
+	d, _ := newMachine(t, rec).create(Secret{})
+	for i := range dirs {
+		if _, err := vfs.MkdirAll(t.Context(), d.FS(), fmt.Sprintf("dir %d", i), vfs.New{Mode: 0o755}); err != nil {
+			t.Fatal(err)
+		}
+		for j := range files {
+			write(t, d.FS(), fmt.Sprintf("dir %d/file %d", i, j), fmt.Appendf(nil, "%d %d", i, j))
+		}
+	}
+	commit(t, d)
+	before := blobs(t, rec)
+	write(t, d.FS(), "dir 1/file 500", []byte("changed"))
+	commit(t, d)
+	count, sum := map[string]int{}, 0
+	for n, p := range blobs(t, rec) {
+		if _, ok := before[n]; !ok {
+			prefix, _, _ := strings.Cut(string(n), "/")
+			count[prefix]++
+			sum += len(p)
+		}
+	}
+	t.Logf("a small commit among %d files puts %d bytes", dirs*files, sum)
+	if diff := cmp.Diff(map[string]int{"packs": 1, "heads": 1}, count); diff != "" || sum >= 64<<10 {
+		t.Errorf("a small commit puts %d bytes (-want +got):\n%s", sum, diff)
 	}
 }
 

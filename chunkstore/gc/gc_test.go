@@ -67,10 +67,10 @@ func TestDeadAndRepack(t *testing.T) {
 	}
 }
 
-// Each flush makes one pack of 64 KiB. Merging must keep the number of small packs
+// Each flush makes one pack of 32 KiB. Merging must keep the number of small packs
 // down, and copy each byte only some times.
 func TestMerge_WorkStaysInProportion(t *testing.T) {
-	const each = 64 << 10
+	const each = 32 << 10
 	var packs []index.Pack
 	written, copied, most := int64(0), int64(0), 0
 	for i := range 20_000 {

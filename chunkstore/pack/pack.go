@@ -28,7 +28,7 @@ import (
 const Size = 32 << 20
 
 // MinSize is the length of the smallest pack in bytes.
-const MinSize = 64 << 10
+const MinSize = 32 << 10
 
 // Errors of this package.
 var (

@@ -20,7 +20,7 @@ import (
 func small(t testing.TB, r source) ([]byte, Name) {
 	t.Helper()
 	w := NewWriter(make([]byte, Size))
-	fill(t, w, r, 10, 3000)
+	fill(t, w, r, 10, 2500)
 	file, name := finish(t, w, false, r)
 	if len(file) != MinSize {
 		t.Fatalf("a pack of %d bytes, want %d", len(file), MinSize)
@@ -28,8 +28,8 @@ func small(t testing.TB, r source) ([]byte, Name) {
 	return file, name
 }
 
-// Every 61st bit of a 64 KiB pack, chunks, padding and tail; every single one of the
-// 524,288 if SHEAF_LONG is set. (What is read without the name is tried below, whole.)
+// Every 61st bit of a 32 KiB pack, chunks, padding and tail; every single one of the
+// 262,144 if SHEAF_LONG is set. (What is read without the name is tried below, whole.)
 func TestVerify_FindsEveryFlippedBit(t *testing.T) {
 	r := random(t)
 	file, name := small(t, r)
