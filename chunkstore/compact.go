@@ -26,7 +26,7 @@ import (
 // No pack is removed because of what the bucket once showed under its name. It must be proven: either this Store wrote
 // it and nothing was ever located elsewhere that it holds, or all of it is read, has the hash that is its
 // name, and its directory comes from these very bytes. If the index had other chunks in it, that is put right
-// and the pack stays for this time. One pack is in memory at a time, besides the new one.
+// and the pack stays for this time. One pack is in memory at a time, besides two new ones.
 func (s *Store) Compact(ctx context.Context) error {
 	if err := s.checkOpen(); err != nil {
 		return err
@@ -45,18 +45,25 @@ func (s *Store) Compact(ctx context.Context) error {
 }
 
 // rewriting is the copying of live chunks out of victims into new packs. It needs the
-// maintenance lock.
+// maintenance lock. The new packs have the sizes that a filling gives them, as those of a flush.
 type rewriting struct {
-	s     *Store
-	out   *openPack // nil: none yet
-	moved []index.Moved
-	done  []pack.Name // victims of which everything is in packs that are written, or in out
+	s    *Store
+	fill filling
+	held map[*openPack]struct{} // new packs in memory
+	at   map[chunk.ID]origin    // of the chunks in these
+	left map[pack.Name]int      // how many of these each victim has
+	done []pack.Name            // victims of which everything is in packs that are written, or in held
 
-	copied  map[chunk.ID]struct{} // those in out
-	file    []byte                // of the victim
+	file    []byte // of the victim
 	sealed  []byte
 	written []int64 // sizes of new packs
 	removed []pack.Name
+}
+
+// An origin is where a chunk is located, and which victims have it.
+type origin struct {
+	located pack.Name
+	victims []pack.Name
 }
 
 // rewrite copies what is live in the victims into new packs and removes them.
@@ -64,10 +71,10 @@ type rewriting struct {
 // copy of a chunk that is located elsewhere, that place is read and checked before the copy
 // goes; should it be damaged, or in a pack that is not proven, the copy takes its place.
 func (s *Store) rewrite(ctx context.Context, victims []index.Pack) (*rewriting, error) {
-	r := &rewriting{s: s, copied: map[chunk.ID]struct{}{}}
+	r := &rewriting{s: s, held: map[*openPack]struct{}{}, at: map[chunk.ID]origin{}, left: map[pack.Name]int{}}
 	err := r.run(ctx, victims)
-	if r.out != nil { // after an error
-		s.unpin(r.out)
+	for p := range r.held { // after an error, or because all that was in it is in another
+		s.unpin(p)
 	}
 	return r, err
 }
@@ -82,8 +89,17 @@ func (r *rewriting) run(ctx context.Context, victims []index.Pack) error {
 			r.done = append(r.done, v.Name)
 		}
 	}
-	if r.out != nil {
-		return r.emit(ctx, false)
+	packs, err := r.fill.settle()
+	if err != nil {
+		return err
+	}
+	for _, p := range packs {
+		r.held[p] = struct{}{}
+	}
+	for _, p := range packs {
+		if err := r.emit(ctx, p); err != nil {
+			return err
+		}
 	}
 	return r.retire(ctx)
 }
@@ -122,7 +138,10 @@ func (r *rewriting) entry(ctx context.Context, p index.Pack, e pack.Entry) (soun
 	if !ok {
 		return true, nil // was removed, for the pack is proven
 	}
-	if _, ok := r.copied[e.ID]; ok {
+	if o, ok := r.at[e.ID]; ok { // has been copied, but may still be located here
+		o.victims = append(o.victims, p.Name)
+		r.at[e.ID] = o
+		r.left[p.Name]++
 		return true, nil
 	}
 	if other, ok := r.s.x.Pack(loc.Pack); loc.Pack != p.Name && ok && other.Sure() {
@@ -140,7 +159,7 @@ func (r *rewriting) entry(ctx context.Context, p index.Pack, e pack.Entry) (soun
 		r.s.log.Warn("a chunk is damaged, its pack stays as it is", "pack", p.Name, "chunk", e.ID)
 		return false, nil
 	}
-	return true, r.add(ctx, loc.Pack, e, sealed)
+	return true, r.add(ctx, origin{located: loc.Pack, victims: []pack.Name{p.Name}}, e, sealed)
 }
 
 // read reads the sealed chunk into r.sealed and reports whether it is the one that the
@@ -157,38 +176,45 @@ func (r *rewriting) read(ctx context.Context, id chunk.ID, loc index.Location) (
 	return chunk.ID(blake3.Sum256(r.sealed)) == id, nil
 }
 
-// add appends a sealed chunk to the new pack.
-func (r *rewriting) add(ctx context.Context, from pack.Name, e pack.Entry, sealed []byte) error {
-	if r.out != nil && !r.out.w.Fits(len(sealed)) {
-		if err := r.emit(ctx, true); err != nil {
+// add appends a sealed chunk to a new pack.
+func (r *rewriting) add(ctx context.Context, from origin, e pack.Entry, sealed []byte) error {
+	slot, err := r.s.entropy.coin()
+	if err != nil {
+		return err
+	}
+	at, leaves := r.fill.place(slot, len(sealed))
+	for leaves != nil {
+		if err := r.emit(ctx, leaves); err != nil {
 			return err
 		}
+		at, leaves = r.fill.place(slot, len(sealed))
 	}
-	if r.out == nil {
+	p := r.fill.open[at]
+	if p == nil {
 		buf, err := r.s.waitForBuffer(ctx)
 		if err != nil {
 			return err
 		}
-		r.out = newOpenPack(buf)
+		p = newOpenPack(buf)
+		r.fill.open[at] = p
+		r.held[p] = struct{}{}
 	}
-	off, err := r.out.w.Add(e, sealed)
-	if err != nil {
+	if _, err := p.w.Add(e, sealed); err != nil {
 		return err
 	}
-	e.Off = off
-	r.copied[e.ID] = struct{}{}
-	r.moved = append(r.moved, index.Moved{Entry: e, From: from})
+	r.fill.sum += pack.Cost(len(sealed))
+	r.at[e.ID] = from
+	for _, v := range from.victims {
+		r.left[v]++
+	}
 	return nil
 }
 
-// emit makes the new pack durable, reads it back, moves its chunks there in the index, and
+// emit makes a new pack durable, reads it back, moves its chunks there in the index, and
 // removes the victims that are through.
-func (r *rewriting) emit(ctx context.Context, full bool) error {
+func (r *rewriting) emit(ctx context.Context, p *openPack) error {
 	s := r.s
-	if full {
-		r.out.size = pack.Size
-	}
-	file, name, err := r.out.w.Finish(&s.keys.PackDir, r.out.size, &s.entropy)
+	file, name, err := p.w.Finish(&s.keys.PackDir, p.size, &s.entropy)
 	if err != nil {
 		return err
 	}
@@ -198,25 +224,41 @@ func (r *rewriting) emit(ctx context.Context, full bool) error {
 	if err := s.confirm(ctx, name, file); err != nil {
 		return err
 	}
-	if err := s.x.Move(ctx, name, int64(len(file)), index.MarkOf(file), r.moved, nil); err != nil {
+	moved := make([]index.Moved, 0, len(p.w.Entries()))
+	for _, e := range p.w.Entries() {
+		moved = append(moved, index.Moved{Entry: e, From: r.at[e.ID].located})
+	}
+	if err := s.x.Move(ctx, name, int64(len(file)), index.MarkOf(file), moved, nil); err != nil {
 		return spaceError(err)
 	}
+	for _, e := range p.w.Entries() {
+		for _, v := range r.at[e.ID].victims {
+			r.left[v]--
+		}
+		delete(r.at, e.ID)
+	}
 	r.written = append(r.written, int64(len(file)))
-	r.moved = r.moved[:0]
-	clear(r.copied)
-	s.unpin(r.out)
-	r.out = nil
+	delete(r.held, p)
+	s.unpin(p)
 	return r.retire(ctx)
 }
 
-// retire removes the victims that are through.
+// retire removes the victims that are through: nothing that they have is in held alone.
 func (r *rewriting) retire(ctx context.Context) error {
-	if len(r.done) == 0 {
+	var through, wait []pack.Name
+	for _, name := range r.done {
+		if r.left[name] == 0 {
+			through = append(through, name)
+		} else {
+			wait = append(wait, name)
+		}
+	}
+	r.done = wait
+	if len(through) == 0 {
 		return nil
 	}
-	gone, err := r.s.removePacks(ctx, r.done)
+	gone, err := r.s.removePacks(ctx, through)
 	r.removed = append(r.removed, gone...)
-	r.done = nil
 	return err
 }
 

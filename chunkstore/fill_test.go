@@ -187,3 +187,50 @@ func TestStore_ShapesTellNothing(t *testing.T) {
 		t.Errorf("a bucket sees packs of %s for a large file, of %s for small ones", shown[0], shown[1])
 	}
 }
+
+// K2: what Compact writes follows from the sum of what it copies, too.
+func TestStore_CompactTellsNothing(t *testing.T) {
+	r := testRand(t)
+	for _, name := range []string{"a large file", "small files"} {
+		bucket := mem.New()
+		s := openStore(t, bucket, newCrashKV())
+		live := map[chunk.Ref][]byte{}
+		unlock := func() func() { // so that the Store does not compact by itself
+			if err := s.lockMaintenance(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return s.unlockMaintenance
+		}()
+		sum := int64(0)
+		for range 18 {
+			for left := 2_200_000; left > 0; {
+				plain := randomBytes(r, min(cuts[name](r), left))
+				ref := put(t, s, plain)
+				live[ref] = plain
+				n, err := s.SealedSize(t.Context(), ref.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum += pack.Cost(int(n))
+				left -= len(plain)
+			}
+			flush(t, s)
+		}
+		unlock()
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var sizes []int64
+		for _, info := range packNames(t, bucket) {
+			sizes = append(sizes, info.Size)
+		}
+		slices.Sort(sizes)
+		if want := sizesOf(pack.PlanFor(sum)); !slices.Equal(sizes, want) {
+			t.Errorf("%s: got packs of %d, want %d", name, sizes, want)
+		}
+		for ref, plain := range live {
+			wantChunk(t, s, ref, plain)
+		}
+		wantSound(t, s)
+	}
+}
