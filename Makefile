@@ -107,6 +107,19 @@ bench: build
 	$(GO) build -trimpath -o bin/mountbench ./bench/mountbench
 	bin/mountbench -rounds "$${ROUNDS:-5}" -scale "$${SCALE:-1}" -json bench/results/mount.jsonl
 
+#: make databench  copies in and out against restic, kopia and borg, ROUNDS times, sizes divided by SCALE
+.PHONY: databench
+databench: build
+	scripts/deps databench
+	$(GO) build -trimpath -o bin/databench ./bench/databench
+	bin/databench -rounds "$${ROUNDS:-5}" -scale "$${SCALE:-1}" -json bench/results/data.jsonl
+
+#: make scalebench drives of 10^4, 10^5 and 10^6 files, divided by SCALE
+.PHONY: scalebench
+scalebench: build
+	$(GO) build -trimpath -o bin/scalebench ./bench/scalebench
+	bin/scalebench -scale "$${SCALE:-1}" -json bench/results/scale.jsonl
+
 #: make microbench go test -bench, COUNT=10 times, to bench/new.txt
 .PHONY: microbench
 microbench:

@@ -3,7 +3,6 @@ package main
 import (
 	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,10 +10,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/bench/measure"
 )
 
 // newLoad makes what the systems are given to do, below work.
@@ -27,7 +27,7 @@ func newLoad(ctx context.Context, work string, scale int) (*load, error) {
 	if _, err := rand.NewChaCha8([32]byte{1}).Read(l.data); err != nil {
 		return nil, err
 	}
-	out, err := output(ctx, work, nil, nil, "go", "env", "GOROOT")
+	out, err := measure.Output(ctx, work, nil, nil, "go", "env", "GOROOT")
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (l *load) makeRepo(ctx context.Context, work string) error {
 		{"git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "-m", "tree"},
 		{"git", "clone", "-q", "--bare", "--no-local", tree, l.repo},
 	} {
-		if _, err := output(ctx, tree, quietGit, nil, args...); err != nil {
+		if _, err := measure.Output(ctx, tree, quietGit, nil, args...); err != nil {
 			return err
 		}
 	}
@@ -122,27 +122,8 @@ func (l *load) makeRepo(ctx context.Context, work string) error {
 }
 
 // machine describes what runs here.
-func (c config) machine(ctx context.Context, work string) (machine, error) {
-	m := machine{Kind: "machine", When: time.Now().UTC().Format(time.RFC3339), Cores: runtime.NumCPU(), Rounds: c.rounds, Scale: c.scale}
-	read := func(path string) string {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return "" // a figure that this system does not tell is left out
-		}
-		return strings.TrimSpace(string(b))
-	}
-	m.CPU = field(read("/proc/cpuinfo"), "model name")
-	m.MemoryMB = int64(kib(field(read("/proc/meminfo"), "MemTotal")))
-	m.Kernel = "Linux " + read("/proc/sys/kernel/osrelease")
-	if f := strings.Fields(read("/proc/loadavg")); len(f) > 0 {
-		m.Load = f[0]
-	}
-	out, err := output(ctx, work, nil, nil, "findmnt", "-n", "-o", "FSTYPE,OPTIONS", "-T", work)
-	if err != nil {
-		return m, err
-	}
-	m.Disk = strings.Join(strings.Fields(string(out)), " ")
-	for _, args := range [][]string{
+func (c *config) machine(ctx context.Context, work string) (measure.Machine, error) {
+	m, err := measure.Describe(ctx, work, c.rounds, c.scale, [][]string{
 		{c.sheaf, "version"},
 		{c.crypt, "-version"},
 		{"fio", "--version"},
@@ -151,14 +132,7 @@ func (c config) machine(ctx context.Context, work string) (machine, error) {
 		{"tar", "--version"},
 		{"find", "--version"},
 		{"ls", "--version"},
-	} {
-		out, err := output(ctx, work, nil, nil, args...)
-		if err != nil {
-			return m, err
-		}
-		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		m.Versions = append(m.Versions, filepath.Base(args[0])+": "+line)
-	}
+	})
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
 			if d.Path == "github.com/hanwen/go-fuse/v2" {
@@ -166,18 +140,5 @@ func (c config) machine(ctx context.Context, work string) (machine, error) {
 			}
 		}
 	}
-	return m, nil
-}
-
-// writeJSON writes the machine and all results to a file, one a line.
-func writeJSON(path string, m machine, b *book) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	err = json.NewEncoder(f).Encode(m)
-	if err == nil {
-		err = b.json(f)
-	}
-	return errors.Join(err, f.Close())
+	return m, err
 }

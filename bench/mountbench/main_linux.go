@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheaf-drive/sheaf/bench/measure"
 	"github.com/sheaf-drive/sheaf/bench/nullfs"
 	"github.com/sheaf-drive/sheaf/mount"
 	"github.com/sheaf-drive/sheaf/mount/fuse"
@@ -134,7 +135,7 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if err := c.space(work); err != nil {
 		return err
 	}
-	m.print(progress)
+	m.Print(progress)
 	l, err := newLoad(ctx, work, c.scale)
 	if err != nil {
 		return err
@@ -150,15 +151,15 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 			break
 		}
 	}
-	m.print(out)
+	m.Print(out)
 	fmt.Fprintf(out, "big file %d MiB, tree of %d files, %d random operations, %d transactions\n\n", len(l.data)/mib, l.files, l.ops, l.txs)
-	if err := b.table(out); err != nil {
+	if err := b.Table(out); err != nil {
 		return errors.Join(failed, err)
 	}
 	if c.out == "" || failed != nil {
 		return failed
 	}
-	return writeJSON(c.out, m, b)
+	return measure.WriteJSON(c.out, m, b)
 }
 
 // space sees that the disk has room for all systems at once.
@@ -178,7 +179,7 @@ type runner struct {
 	config
 	load     *load
 	steps    []step
-	book     *book
+	book     *measure.Book
 	progress io.Writer
 	cold     bool // whether caches can be dropped
 }
@@ -205,7 +206,7 @@ func (r *runner) round(ctx context.Context, base string, n int) (err error) {
 		}
 	}
 	for i, st := range r.steps {
-		for _, s := range turned(systems, n+i) {
+		for _, s := range measure.Turned(systems, n+i) {
 			if err := r.step(ctx, st, s, n == 0); err != nil {
 				return fmt.Errorf("%s: %s: %w", s.name, st.Name, err)
 			}
@@ -218,9 +219,9 @@ func (r *runner) round(ctx context.Context, base string, n int) (err error) {
 func (r *runner) step(ctx context.Context, st step, s *system, first bool) error {
 	switch {
 	case s.name == nullName && st.noNull != "":
-		r.book.skip(st.Name, s.name, st.noNull)
+		r.book.Skip(st.Name, s.name, st.noNull)
 	case st.cold && !r.cold:
-		r.book.skip(st.Name, s.name, "only root can drop the kernel's caches")
+		r.book.Skip(st.Name, s.name, "only root can drop the kernel's caches")
 	default:
 		if err := r.measure(ctx, st, s, first); err != nil {
 			return err
@@ -230,8 +231,8 @@ func (r *runner) step(ctx context.Context, st step, s *system, first bool) error
 		now, peak, ok := s.resident()
 		if ok {
 			a, b := memoryRows(st.memory)
-			r.book.add(a.Name, s.name, now)
-			r.book.add(b.Name, s.name, peak)
+			r.book.Add(a.Name, s.name, now)
+			r.book.Add(b.Name, s.name, peak)
 		}
 	}
 	return nil
@@ -257,14 +258,14 @@ func (r *runner) measure(ctx context.Context, st step, s *system, first bool) er
 	if err != nil {
 		return err
 	}
-	r.book.add(st.Name, s.name, figure)
+	r.book.Add(st.Name, s.name, figure)
 	rest, err := s.settle(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.progress, "%-32s %-10s %8s %-3s  at rest after %s s\n", st.Name, s.name, short(figure), st.Unit, short(rest.Seconds()))
+	fmt.Fprintf(r.progress, "%-32s %-10s %8s %-3s  at rest after %s s\n", st.Name, s.name, measure.Short(figure), st.Unit, measure.Short(rest.Seconds()))
 	if st.settled != "" {
-		r.book.add(st.settled, s.name, rest.Seconds())
+		r.book.Add(st.settled, s.name, rest.Seconds())
 	}
 	if first && st.check != nil && s.name != nullName {
 		return st.check(ctx, s, r.load)

@@ -13,6 +13,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/sheaf-drive/sheaf/internal/testkit"
+
+	"github.com/sheaf-drive/sheaf/bench/measure"
 )
 
 // serverEnv is set for a test binary that is to serve an empty file system there.
@@ -98,17 +100,17 @@ func TestStart_SaysWhatAServerSaidThatEnds(t *testing.T) {
 func TestStep_AnInterruptionEndsTheProgramAndGivesNoFigure(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	st := step{row: row{Name: "endless", Unit: seconds}, do: func(ctx context.Context, s *system, _ *load) (float64, error) {
+	st := step{Row: measure.Row{Name: "endless", Unit: measure.Seconds}, do: func(ctx context.Context, s *system, _ *load) (float64, error) {
 		cancel()
 		took, err := timed(ctx, s.dir, "sleep", "600")
 		return took.Seconds(), err
 	}}
-	r := &runner{book: newBook([]row{st.row}), progress: io.Discard}
+	r := &runner{book: newBook([]measure.Row{st.Row}), progress: io.Discard}
 	if err := r.step(ctx, st, &system{name: plainName, dir: t.TempDir()}, true); !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupted step: %v", err)
 	}
-	if len(r.book.figures) > 0 {
-		t.Errorf("an interrupted step has figures: %v", r.book.figures)
+	if len(r.book.Figures("endless", plainName)) > 0 {
+		t.Errorf("an interrupted step has figures: %v", r.book)
 	}
 }
 

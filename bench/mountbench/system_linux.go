@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheaf-drive/sheaf/bench/measure"
 )
 
 // The limits of a server's life.
@@ -67,7 +69,7 @@ func newSystem(ctx context.Context, name, base string, c config) (*system, error
 		s.serve = []string{c.self, "-serve-null", s.dir}
 	}
 	if make != nil {
-		if _, err := output(ctx, s.dir, s.env, nil, make...); err != nil {
+		if _, err := measure.Output(ctx, s.dir, s.env, nil, make...); err != nil {
 			return nil, err
 		}
 	}
@@ -164,8 +166,8 @@ func (s *system) resident() (now, peak float64, ok bool) {
 	if err != nil {
 		return 0, 0, false
 	}
-	now = kib(field(string(b), "VmRSS"))
-	s.peak = max(s.peak, kib(field(string(b), "VmHWM")))
+	now = measure.KiB(measure.Field(string(b), "VmRSS"))
+	s.peak = max(s.peak, measure.KiB(measure.Field(string(b), "VmHWM")))
 	return now, s.peak, now > 0
 }
 
@@ -188,7 +190,7 @@ func (s *system) settle(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("syncfs of %s: %w", s.name, err)
 	}
 	if s.rest != nil {
-		if _, err := output(ctx, filepath.Dir(s.dir), s.env, nil, s.rest...); err != nil {
+		if _, err := measure.Output(ctx, filepath.Dir(s.dir), s.env, nil, s.rest...); err != nil {
 			return 0, err
 		}
 	}
@@ -202,7 +204,7 @@ func (s *system) settle(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, fmt.Errorf("%s ended: %w: %s", s.name, err, s.log)
 		}
-		now, err := ticks(string(b))
+		now, err := measure.Ticks(string(b))
 		if err != nil {
 			return 0, err
 		}
@@ -252,27 +254,6 @@ func detach(dir string) error {
 		return fmt.Errorf("unmount %s: %w: %s", dir, err, out)
 	}
 	return nil
-}
-
-// output runs a program in dir and returns what it says.
-func output(ctx context.Context, dir string, env []string, in []byte, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), env...)
-	if in != nil {
-		cmd.Stdin = bytes.NewReader(in)
-	}
-	var says bytes.Buffer
-	cmd.Stderr = &says
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	out, err := cmd.Output()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, says.Bytes())
-	}
-	return out, nil
 }
 
 // timed runs a program in dir, throws away what it prints, and returns how long it took.

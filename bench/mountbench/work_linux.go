@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/bench/measure"
 )
 
 const mib = 1 << 20
@@ -27,7 +29,7 @@ var quietGit = []string{
 
 // A step is one row's work on one system.
 type step struct {
-	row
+	measure.Row
 	// cold asks for a new server and dropped caches before it.
 	cold bool
 	// noNull says why nullfs cannot do it; "" if it can.
@@ -76,38 +78,38 @@ func steps() []step {
 	}
 	cat := []string{"find", ".", "-type", "f", "-exec", "cat", "{}", "+"}
 	return []step{
-		{row: row{Name: "sequential write, fsync", Unit: seconds, Goal: 0.8}, do: writeBig, settled: "… and until all is at rest"},
-		{row: row{Name: "sequential read, cold", Unit: seconds, Goal: 0.9}, cold: true, do: readBig},
-		{row: row{Name: "sequential read, warm", Unit: seconds, Goal: 0.7}, do: readBig, check: checkBig, memory: "sequential"},
-		{row: row{Name: "random read 4 KiB, cold", Unit: perSecond, Goal: 1}, cold: true, do: random("randread")},
-		{row: row{Name: "random write 4 KiB, fsync", Unit: perSecond, Goal: 4}, do: random("randwrite"), memory: "random"},
-		{row: row{Name: "untar the tree", Unit: seconds, Goal: 0.5}, do: untar, check: checkTree, settled: "… and until all is at rest after untar"},
-		{row: row{Name: "find, warm", Unit: seconds, Goal: 0.5}, prepare: once("find", "."), do: program("find", ".")},
-		{row: row{Name: "ls -lR, warm", Unit: seconds, Goal: 0.5}, do: program("ls", "-lR", ".")},
-		{row: row{Name: "cat all files, cold", Unit: seconds, Goal: 0.9}, cold: true, do: program(cat...)},
-		{row: row{Name: "cat all files, warm", Unit: seconds, Goal: 0.8}, do: program(cat...)},
-		{row: row{Name: "grep -r, warm", Unit: seconds, Goal: 0.8}, do: program("sh", "-c", "grep -r -c -F 'words in no file of Go' . || [ $? = 1 ]")},
-		{row: row{Name: "git clone", Unit: seconds, Goal: 0.6}, noNull: keepsNone, do: clone},
-		{row: row{Name: "git status, warm", Unit: seconds, Goal: 0.7}, noNull: keepsNone, prepare: cleanStatus, do: status},
-		{row: row{Name: "rm -rf the tree", Unit: seconds, Goal: 0.6}, do: remove, memory: "tree"},
-		{row: row{Name: "sqlite transactions, journal", Unit: perSecond}, noNull: keepsNone, do: sqlite("delete")},
-		{row: row{Name: "sqlite transactions, WAL", Unit: perSecond}, noNull: keepsNone, do: sqlite("wal"), memory: "sqlite"},
+		{Row: measure.Row{Name: "sequential write, fsync", Unit: measure.Seconds, Goal: 0.8}, do: writeBig, settled: "… and until all is at rest"},
+		{Row: measure.Row{Name: "sequential read, cold", Unit: measure.Seconds, Goal: 0.9}, cold: true, do: readBig},
+		{Row: measure.Row{Name: "sequential read, warm", Unit: measure.Seconds, Goal: 0.7}, do: readBig, check: checkBig, memory: "sequential"},
+		{Row: measure.Row{Name: "random read 4 KiB, cold", Unit: measure.PerSecond, Goal: 1}, cold: true, do: random("randread")},
+		{Row: measure.Row{Name: "random write 4 KiB, fsync", Unit: measure.PerSecond, Goal: 4}, do: random("randwrite"), memory: "random"},
+		{Row: measure.Row{Name: "untar the tree", Unit: measure.Seconds, Goal: 0.5}, do: untar, check: checkTree, settled: "… and until all is at rest after untar"},
+		{Row: measure.Row{Name: "find, warm", Unit: measure.Seconds, Goal: 0.5}, prepare: once("find", "."), do: program("find", ".")},
+		{Row: measure.Row{Name: "ls -lR, warm", Unit: measure.Seconds, Goal: 0.5}, do: program("ls", "-lR", ".")},
+		{Row: measure.Row{Name: "cat all files, cold", Unit: measure.Seconds, Goal: 0.9}, cold: true, do: program(cat...)},
+		{Row: measure.Row{Name: "cat all files, warm", Unit: measure.Seconds, Goal: 0.8}, do: program(cat...)},
+		{Row: measure.Row{Name: "grep -r, warm", Unit: measure.Seconds, Goal: 0.8}, do: program("sh", "-c", "grep -r -c -F 'words in no file of Go' . || [ $? = 1 ]")},
+		{Row: measure.Row{Name: "git clone", Unit: measure.Seconds, Goal: 0.6}, noNull: keepsNone, do: clone},
+		{Row: measure.Row{Name: "git status, warm", Unit: measure.Seconds, Goal: 0.7}, noNull: keepsNone, prepare: cleanStatus, do: status},
+		{Row: measure.Row{Name: "rm -rf the tree", Unit: measure.Seconds, Goal: 0.6}, do: remove, memory: "tree"},
+		{Row: measure.Row{Name: "sqlite transactions, journal", Unit: measure.PerSecond}, noNull: keepsNone, do: sqlite("delete")},
+		{Row: measure.Row{Name: "sqlite transactions, WAL", Unit: measure.PerSecond}, noNull: keepsNone, do: sqlite("wal"), memory: "sqlite"},
 	}
 }
 
 // memoryRows names the two rows of a group: the memory after it, and the most so far.
-func memoryRows(group string) (now, peak row) {
-	return row{Name: "resident after " + group, Unit: mebibytes, Most: 250},
-		row{Name: "peak resident until then (" + group + ")", Unit: mebibytes}
+func memoryRows(group string) (now, peak measure.Row) {
+	return measure.Row{Name: "resident after " + group, Unit: measure.MiB, Most: 250},
+		measure.Row{Name: "peak resident until then (" + group + ")", Unit: measure.MiB}
 }
 
 // rowsOf lists the rows of all steps as they are printed.
-func rowsOf(all []step) []row {
-	var rows, memory []row
+func rowsOf(all []step) []measure.Row {
+	var rows, memory []measure.Row
 	for _, st := range all {
-		rows = append(rows, st.row)
+		rows = append(rows, st.Row)
 		if st.settled != "" {
-			rows = append(rows, row{Name: st.settled, Unit: seconds, Alone: true})
+			rows = append(rows, measure.Row{Name: st.settled, Unit: measure.Seconds, Alone: true})
 		}
 		if st.memory != "" {
 			now, peak := memoryRows(st.memory)
@@ -180,7 +182,7 @@ func checkBig(ctx context.Context, s *system, l *load) error {
 // which is part of the time.
 func random(how string) func(context.Context, *system, *load) (float64, error) {
 	return func(ctx context.Context, s *system, l *load) (float64, error) {
-		out, err := output(ctx, s.dir, nil, nil, "fio", "--name=random", "--filename="+bigFile, "--rw="+how,
+		out, err := measure.Output(ctx, s.dir, nil, nil, "fio", "--name=random", "--filename="+bigFile, "--rw="+how,
 			"--ioengine=psync", "--bs=4k", "--size="+strconv.Itoa(len(l.data)), "--io_size="+strconv.Itoa(l.ops*4096),
 			"--end_fsync=1", "--randseed=1", "--refill_buffers=1", "--output-format=json")
 		if err != nil {
@@ -212,7 +214,7 @@ func clone(ctx context.Context, s *system, l *load) (float64, error) {
 // cleanStatus lets git write down what it needs to know of the files, and sees that it
 // finds no difference.
 func cleanStatus(ctx context.Context, s *system, _ *load) error {
-	out, err := output(ctx, filepath.Join(s.dir, "clone"), quietGit, nil, "git", "status", "--porcelain")
+	out, err := measure.Output(ctx, filepath.Join(s.dir, "clone"), quietGit, nil, "git", "status", "--porcelain")
 	if err == nil && len(out) > 0 {
 		err = fmt.Errorf("git status of a fresh clone on %s: %s", s.name, out[:min(len(out), 500)])
 	}
@@ -235,16 +237,16 @@ func sqlite(journal string) func(context.Context, *system, *load) (float64, erro
 	return func(ctx context.Context, s *system, l *load) (float64, error) {
 		db := "db-" + journal
 		set := "pragma journal_mode=" + journal + "; pragma synchronous=full;\n"
-		if _, err := output(ctx, s.dir, nil, []byte(set+"create table t(i integer primary key, b blob);"), "sqlite3", db); err != nil {
+		if _, err := measure.Output(ctx, s.dir, nil, []byte(set+"create table t(i integer primary key, b blob);"), "sqlite3", db); err != nil {
 			return 0, err
 		}
 		sql := []byte(set + strings.Repeat("insert into t(b) values(randomblob(200));\n", l.txs))
 		begin := time.Now()
-		if _, err := output(ctx, s.dir, nil, sql, "sqlite3", db); err != nil {
+		if _, err := measure.Output(ctx, s.dir, nil, sql, "sqlite3", db); err != nil {
 			return 0, err
 		}
 		took := time.Since(begin)
-		out, err := output(ctx, s.dir, nil, []byte("pragma integrity_check; select count(*) from t;"), "sqlite3", db)
+		out, err := measure.Output(ctx, s.dir, nil, []byte("pragma integrity_check; select count(*) from t;"), "sqlite3", db)
 		if want := fmt.Sprintf("ok\n%d\n", l.txs); err == nil && string(out) != want {
 			err = fmt.Errorf("sqlite on %s: says %q, not %q", s.name, out, want)
 		}

@@ -1,10 +1,9 @@
-package main
+package measure
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -15,18 +14,18 @@ import (
 func TestSpreadOf_TakesTheMiddleAndLeavesTheFiguresAlone(t *testing.T) {
 	for _, tt := range []struct {
 		in   []float64
-		want spread
+		want Spread
 	}{
-		{[]float64{3}, spread{3, 3, 3}},
-		{[]float64{9, 1, 5}, spread{5, 1, 9}},
-		{[]float64{4, 1, 2, 9}, spread{3, 1, 9}},
+		{[]float64{3}, Spread{3, 3, 3}},
+		{[]float64{9, 1, 5}, Spread{5, 1, 9}},
+		{[]float64{4, 1, 2, 9}, Spread{3, 1, 9}},
 	} {
 		in := slices.Clone(tt.in)
-		if got := spreadOf(in); got != tt.want {
-			t.Errorf("spreadOf(%v) = %v, want %v", tt.in, got, tt.want)
+		if got := SpreadOf(in); got != tt.want {
+			t.Errorf("SpreadOf(%v) = %v, want %v", tt.in, got, tt.want)
 		}
 		if !slices.Equal(in, tt.in) {
-			t.Errorf("spreadOf changed %v to %v", tt.in, in)
+			t.Errorf("SpreadOf changed %v to %v", tt.in, in)
 		}
 	}
 }
@@ -35,7 +34,7 @@ func TestTurned_EachIsFirstOnceAndNobodyIsLost(t *testing.T) {
 	all := []string{"a", "b", "c", "d"}
 	var first []string
 	for n := range 8 {
-		got := turned(all, n)
+		got := Turned(all, n)
 		first = append(first, got[0])
 		slices.Sort(got)
 		if !slices.Equal(got, all) {
@@ -45,31 +44,31 @@ func TestTurned_EachIsFirstOnceAndNobodyIsLost(t *testing.T) {
 	if want := []string{"a", "b", "c", "d", "a", "b", "c", "d"}; !slices.Equal(first, want) {
 		t.Errorf("first are %v, want %v", first, want)
 	}
-	if got := turned([]string{}, 3); len(got) != 0 {
+	if got := Turned([]string{}, 3); len(got) != 0 {
 		t.Errorf("nothing, turned, is %v", got)
 	}
 }
 
 // filled is a book in which the machine was twice as slow in the second round.
-func filled() *book {
-	b := newBook([]row{
-		{Name: "write", Unit: seconds, Goal: 0.8},
-		{Name: "random", Unit: perSecond, Goal: 4},
-		{Name: "sqlite", Unit: perSecond},
-		{Name: "memory", Unit: mebibytes, Most: 250},
-		{Name: "rest", Unit: seconds, Alone: true},
+func filled() *Book {
+	b := NewBook([]string{"sheaf", "gocryptfs", "plain", "nullfs"}, []string{"gocryptfs", "plain"}, []Row{
+		{Name: "write", Unit: Seconds, Goal: 0.8},
+		{Name: "random", Unit: PerSecond, Goal: 4},
+		{Name: "sqlite", Unit: PerSecond},
+		{Name: "memory", Unit: MiB, Most: 250},
+		{Name: "rest", Unit: Seconds, Alone: true},
 	})
-	b.add("rest", sheafName, 2)
-	b.add("rest", cryptName, 1)
+	b.Add("rest", "sheaf", 2)
+	b.Add("rest", "gocryptfs", 1)
 	for _, round := range []float64{1, 2, 1} {
-		b.add("write", sheafName, 1*round)
-		b.add("write", cryptName, 2*round)
-		b.add("write", plainName, 0.5*round)
-		b.add("random", sheafName, 300/round)
-		b.add("random", cryptName, 100/round)
+		b.Add("write", "sheaf", 1*round)
+		b.Add("write", "gocryptfs", 2*round)
+		b.Add("write", "plain", 0.5*round)
+		b.Add("random", "sheaf", 300/round)
+		b.Add("random", "gocryptfs", 100/round)
 	}
-	b.add("memory", sheafName, 260)
-	b.skip("sqlite", nullName, keepsNothing)
+	b.Add("memory", "sheaf", 260)
+	b.Skip("sqlite", "nullfs", keepsNothing)
 	return b
 }
 
@@ -77,19 +76,19 @@ const keepsNothing = "it keeps nothing"
 
 func TestBook_RatiosAreTakenRoundByRound(t *testing.T) {
 	b := filled()
-	if got, ok := b.ratio("write", sheafName, cryptName); !ok || got != (spread{0.5, 0.5, 0.5}) {
+	if got, ok := b.Ratio("write", "sheaf", "gocryptfs"); !ok || got != (Spread{0.5, 0.5, 0.5}) {
 		t.Errorf("ratio %v %v, want 0.5 in each round", got, ok)
 	}
-	if _, ok := b.ratio("random", sheafName, plainName); ok {
+	if _, ok := b.Ratio("random", "sheaf", "plain"); ok {
 		t.Error("a ratio to no figures")
 	}
-	b.add("write", cryptName, 1)
-	if _, ok := b.ratio("write", sheafName, cryptName); ok {
+	b.Add("write", "gocryptfs", 1)
+	if _, ok := b.Ratio("write", "sheaf", "gocryptfs"); ok {
 		t.Error("a ratio of unlike rounds")
 	}
-	b.add("none", sheafName, 1)
-	b.add("none", plainName, 0)
-	if _, ok := b.ratio("none", sheafName, plainName); ok {
+	b.Add("none", "sheaf", 1)
+	b.Add("none", "plain", 0)
+	if _, ok := b.Ratio("none", "sheaf", "plain"); ok {
 		t.Error("a ratio to zero")
 	}
 }
@@ -103,8 +102,8 @@ func TestBook_GoalsGoTheWayOfTheirUnit(t *testing.T) {
 		"memory": {false, true},  // 260 > 250
 		"rest":   {false, false}, // no goal
 	}
-	for _, r := range b.rows {
-		yes, ok := b.reached(r)
+	for _, r := range b.Rows {
+		yes, ok := b.Reached(r)
 		if got := [2]bool{yes, ok}; got != want[r.Name] {
 			t.Errorf("%s: reached %v, want %v", r.Name, got, want[r.Name])
 		}
@@ -113,7 +112,7 @@ func TestBook_GoalsGoTheWayOfTheirUnit(t *testing.T) {
 
 func TestBook_TableShowsSkippedRowsAndVerdicts(t *testing.T) {
 	var out bytes.Buffer
-	if err := filled().table(&out); err != nil {
+	if err := filled().Table(&out); err != nil {
 		t.Fatal(err)
 	}
 	var got [][]string
@@ -135,7 +134,7 @@ func TestBook_TableShowsSkippedRowsAndVerdicts(t *testing.T) {
 
 func TestBook_JSONIsOneObjectALine(t *testing.T) {
 	var out bytes.Buffer
-	if err := filled().json(&out); err != nil {
+	if err := filled().JSON(&out); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -170,45 +169,45 @@ func TestShort_KeepsThreeDigitsThatCount(t *testing.T) {
 	for in, want := range map[float64]string{
 		0: "0", 0.00123456: "0.00123", 0.5: "0.500", 1.2345: "1.23", 12.345: "12.3", 123.45: "123", 98765: "98765", 0.99999: "1.000",
 	} {
-		if got := short(in); got != want {
-			t.Errorf("short(%v) = %s, want %s", in, got, want)
+		if got := Short(in); got != want {
+			t.Errorf("Short(%v) = %s, want %s", in, got, want)
 		}
 	}
 }
 
 func TestProc_FiguresAreReadAsTheKernelWritesThem(t *testing.T) {
 	text := "Name:\tsheaf\nVmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n"
-	if got := kib(field(text, "VmRSS")); got != 100 {
+	if got := KiB(Field(text, "VmRSS")); got != 100 {
 		t.Errorf("VmRSS is %v MiB", got)
 	}
-	if got := kib(field(text, "VmSwap")); got != 0 {
+	if got := KiB(Field(text, "VmSwap")); got != 0 {
 		t.Errorf("a missing field is %v MiB", got)
 	}
-	got, err := ticks("12 (a ) name) S 1 12 12 0 -1 4194560 1 2 3 4 250 50 0 0 20 0")
+	got, err := Ticks("12 (a ) name) S 1 12 12 0 -1 4194560 1 2 3 4 250 50 0 0 20 0")
 	if err != nil || got != 300 {
 		t.Errorf("ticks are %d, %v", got, err)
 	}
 	for _, bad := range []string{"", "12 (x", "12 (x) S 1 2 3", "12 (x) S 1 12 12 0 -1 4194560 1 2 3 4 many 50 0"} {
-		if n, err := ticks(bad); err == nil {
+		if n, err := Ticks(bad); err == nil {
 			t.Errorf("%q has %d ticks", bad, n)
 		}
 	}
 }
 
-func TestFioRate_CountsOperationsByTheTimeOfTheJob(t *testing.T) {
-	good := `fio: a warning
-{"jobs":[{"error":0,"job_runtime":500,"read":{"total_ios":0},"write":{"total_ios":2000}}]}`
-	if got, err := fioRate([]byte(good)); err != nil || math.Abs(got-4000) > 1e-9 {
-		t.Errorf("rate %v, %v", got, err)
-	}
-	for _, bad := range []string{
-		"", "fio: no such file", `{"jobs":[]}`,
-		`{"jobs":[{"error":5,"job_runtime":500,"read":{"total_ios":7}}]}`,
-		`{"jobs":[{"error":0,"job_runtime":0,"read":{"total_ios":7}}]}`,
-		`{"jobs":[{"error":0,"job_runtime":500,"read":{"total_ios":0}}]}`,
-	} {
-		if got, err := fioRate([]byte(bad)); err == nil {
-			t.Errorf("%q has the rate %v", bad, got)
+func TestBook_TheBestIsAnotherOneInEachRound(t *testing.T) {
+	b := NewBook([]string{"us", "x", "y"}, []string{Best}, []Row{{Name: "time", Unit: Seconds, Goal: 0.5}, {Name: "rate", Unit: PerSecond, Goal: 2}})
+	for _, f := range [][3]float64{{1, 2, 8}, {2, 9, 4}} {
+		for i, s := range b.Systems {
+			b.Add("time", s, f[i])
+			b.Add("rate", s, 100/f[i])
 		}
+	}
+	for row, want := range map[string]float64{"time": 0.5, "rate": 2} {
+		if got, ok := b.Ratio(row, "us", Best); !ok || got != (Spread{want, want, want}) {
+			t.Errorf("%s: got %v %v, want %v in each round", row, got, ok, want)
+		}
+	}
+	if _, ok := b.Reached(b.Rows[0]); !ok {
+		t.Error("the goal is not judged")
 	}
 }

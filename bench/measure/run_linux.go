@@ -1,0 +1,116 @@
+package measure
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Output runs a program in dir and returns what it says.
+func Output(ctx context.Context, dir string, env []string, in []byte, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	if in != nil {
+		cmd.Stdin = bytes.NewReader(in)
+	}
+	var says bytes.Buffer
+	cmd.Stderr = &says
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, says.Bytes())
+	}
+	return out, nil
+}
+
+// A Took is what one run of a program took.
+type Took struct {
+	Wall, CPU time.Duration // CPU: of all its processors, for itself and in the kernel
+	Peak      float64       // the most memory that it had at once, in MiB
+}
+
+// Run runs a program in dir, throws away what it prints, and returns what it took.
+func Run(ctx context.Context, dir string, env []string, args ...string) (Took, error) {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	var says bytes.Buffer
+	cmd.Stderr = &says
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// An interrupted program puts away what it has begun; it is killed if it does not.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Minute
+	begin := time.Now()
+	err := cmd.Run()
+	t := Took{Wall: time.Since(begin)}
+	if ctx.Err() != nil {
+		return t, ctx.Err()
+	}
+	if err != nil {
+		return t, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, says.Bytes())
+	}
+	t.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		t.Peak = float64(ru.Maxrss) / 1024
+	}
+	return t, nil
+}
+
+// Describe returns what the machine is, with the first line that each of the commands in versions says. work is
+// on the disk that is measured.
+func Describe(ctx context.Context, work string, rounds, scale int, versions [][]string) (Machine, error) {
+	m := Machine{Kind: "machine", When: time.Now().UTC().Format(time.RFC3339), Cores: runtime.NumCPU(), Rounds: rounds, Scale: scale}
+	read := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "" // a figure that this system does not tell is left out
+		}
+		return strings.TrimSpace(string(b))
+	}
+	m.CPU = Field(read("/proc/cpuinfo"), "model name")
+	m.MemoryMB = int64(KiB(Field(read("/proc/meminfo"), "MemTotal")))
+	m.Kernel = "Linux " + read("/proc/sys/kernel/osrelease")
+	if f := strings.Fields(read("/proc/loadavg")); len(f) > 0 {
+		m.Load = f[0]
+	}
+	out, err := Output(ctx, work, nil, nil, "findmnt", "-n", "-o", "FSTYPE,OPTIONS", "-T", work)
+	if err != nil {
+		return m, err
+	}
+	m.Disk = strings.Join(strings.Fields(string(out)), " ")
+	for _, args := range versions {
+		out, err := Output(ctx, work, nil, nil, args...)
+		if err != nil {
+			return m, err
+		}
+		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		m.Versions = append(m.Versions, filepath.Base(args[0])+": "+line)
+	}
+	return m, nil
+}
+
+// WriteJSON writes the machine and all results to a file, one a line.
+func WriteJSON(path string, m Machine, b *Book) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	err = json.NewEncoder(f).Encode(m)
+	if err == nil {
+		err = b.JSON(f)
+	}
+	return errors.Join(err, f.Close())
+}
