@@ -375,7 +375,7 @@ func (j *Journal) Rotate() (LSN, error) {
 	return j.next - 1, nil
 }
 
-// Trim removes the segments that hold no record after upto. A Pos in them can still be read:
+// Trim removes the segments that hold no record after upto: what is in these is durable elsewhere. A Pos in them can still be read:
 // their files lose their names, and are closed when nothing points to them any more. So a
 // file that was removed while it is open keeps its bytes.
 func (j *Journal) Trim(upto LSN) error {
@@ -387,6 +387,7 @@ func (j *Journal) Trim(upto LSN) error {
 		j.release(j.segs[0], math.MaxInt64)
 		j.segs = j.segs[1:]
 	}
+	j.synced = max(j.synced, min(upto, j.next-1)) // no sync of this journal is needed for them any more
 	j.mu.Unlock()
 	for _, s := range gone {
 		if err := j.o.Dir.Remove(s.name); err != nil {

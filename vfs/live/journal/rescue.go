@@ -164,7 +164,12 @@ func (j *Journal) copyUnsaved(seg *segment) (map[*segment]map[int64]Pos, error) 
 			if err != nil {
 				return nil, err
 			}
-			if lsn := binary.BigEndian.Uint64(from.buf[8:]); lsn != seg.last+1 {
+			lsn := binary.BigEndian.Uint64(from.buf[8:])
+			if lsn < seg.first {
+				off += int64(size) // durable elsewhere
+				continue
+			}
+			if lsn != seg.last+1 {
 				return nil, fmt.Errorf("%w: segment %s has record %d where %d was due", ErrDamaged, s.name, lsn, seg.last+1)
 			}
 			meta := int(binary.BigEndian.Uint32(plain[1:]))
@@ -201,7 +206,7 @@ func (j *Journal) adopt(seg *segment, moved map[*segment]map[int64]Pos) {
 		j.release(s, math.MaxInt64)
 		j.bytes.Add(s.syncedSize - s.size)
 		s.size, s.last = s.syncedSize, min(s.last, j.synced)
-		if s.size > headerSize {
+		if s.size > headerSize && s.last >= s.first {
 			stay = append(stay, s)
 			continue
 		}

@@ -242,10 +242,10 @@ func TestJournal_SurvivesFaultsAndCuts(t *testing.T) {
 	for round := range rounds {
 		d := NewMemDir()
 		done := map[LSN]string{} // what Append has returned for
-		synced, last := LSN(0), LSN(0)
+		synced, last, from := LSN(0), LSN(0), LSN(0)
 		for crash := range 3 {
 			d.Fail = nil
-			j, all, _ := open(t, options(d, int64(500+rng.IntN(3000))), 0)
+			j, all, _ := open(t, options(d, int64(500+rng.IntN(3000))), from)
 			for _, g := range all {
 				if want, ok := done[g.lsn]; g.lsn <= last && ok && g.meta != want {
 					t.Fatalf("round %d crash %d: record %d is %q, want %q", round, crash, g.lsn, g.meta, want)
@@ -288,8 +288,15 @@ func TestJournal_SurvivesFaultsAndCuts(t *testing.T) {
 						t.Fatal(err)
 					}
 				case 1:
-					if _, err := j.Rotate(); err != nil && !errors.Is(err, errBroken) {
+					cut, err := j.Rotate()
+					if err != nil && !errors.Is(err, errBroken) {
 						t.Fatal(err)
+					}
+					if err == nil && rng.IntN(2) == 0 { // a commit: durable elsewhere
+						from, synced = cut, max(synced, cut)
+						if err := j.Trim(cut); err != nil && !errors.Is(err, errBroken) {
+							t.Fatal(err)
+						}
 					}
 				}
 			}
