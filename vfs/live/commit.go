@@ -388,7 +388,7 @@ func (f *FS) keep(z *frozen, next manifest.Snapshot, now time.Time, c *clock, ch
 		}
 	}
 	slices.SortFunc(kept, manifest.CompareKept)
-	return manifest.Retain(kept, now, f.o.Rule), nil
+	return manifest.Retain(kept, manifest.RetainTime(kept, now), f.o.Rule), nil
 }
 
 // thaw is step 3.

@@ -182,6 +182,34 @@ type Rule struct {
 // DefaultRule keeps all for a day, hourly for 7 days and daily for 60.
 var DefaultRule = Rule{All: 24 * time.Hour, Hourly: 7 * 24 * time.Hour, Daily: 60 * 24 * time.Hour}
 
+// A clock that jumps ahead makes all that is kept look old at once. So a gap without any snapshot is taken for a
+// jump if it is longer than maxGap, until the clock has stayed on its far side for settled.
+const (
+	maxGap  = 7 * 24 * time.Hour
+	settled = 7 * 24 * time.Hour
+)
+
+// RetainTime returns the time for Retain to go by when the clock says now: now, or, if the clock seems to have
+// jumped ahead, the time of the last snapshot before that. kept is sorted by CompareKept. A long time
+// without snapshots looks the same, and makes Retain wait for a week.
+func RetainTime(kept []Kept, now time.Time) time.Time {
+	after := now
+	for i := len(kept) - 1; i >= 0; i-- {
+		at := kept[i].Time
+		if at.After(after) {
+			continue // from a clock that was ahead
+		}
+		if now.Sub(after) >= settled {
+			return now
+		}
+		if after.Sub(at) > maxGap {
+			return RetainTime(kept[:i+1], at)
+		}
+		after = at
+	}
+	return now
+}
+
 // Retain returns those of kept, sorted by CompareKept, that the rule keeps at the time now, in
 // their order, in a slice of its own. A pinned one always stays, and so do the newest and
 // what is dated after now.
