@@ -26,7 +26,7 @@ func ram(t testing.TB) string {
 	if fi, err := os.Stat("/dev/shm"); err != nil || !fi.IsDir() {
 		return t.TempDir()
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "sheaf-powerloss-")
+	dir, err := os.MkdirTemp("/dev/shm", "sheaf-powerloss-") //nolint:usetesting // t.TempDir lies on the disk, which is slow to sync
 	if err != nil {
 		return t.TempDir()
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // childEnv is set for a test binary that is to serve a disk: the folder where it is mounted.
@@ -168,7 +170,7 @@ type Disk struct {
 func New(t testing.TB) *Disk {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
-		t.Skipf("no FUSE here: %v", err)
+		testkit.Lacks(t, err)
 	}
 	dir := filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(dir, 0o700); err != nil {
