@@ -177,6 +177,11 @@ func (w *sweep) chunks(ctx context.Context) error {
 		if err := w.chunk(it, is, c); err != nil {
 			return err
 		}
+		if is {
+			if c, err, more = condemned(); more && err != nil {
+				return err
+			}
+		}
 		if err := w.flush(ctx, sweepStep); err != nil {
 			return err
 		}

@@ -65,6 +65,24 @@ func TestSweep_RemovesInTwoPhases(t *testing.T) {
 	})
 }
 
+// What waits for its grace time to end stays condemned through the cycles between, whatever comes after it in the index.
+func TestSweep_WhatWaitsStaysCondemned(t *testing.T) {
+	s := openStore(t, mem.New(), newCrashKV())
+	var live []chunk.Ref
+	for i := range 20 {
+		if ref := put(t, s, text(i, 100)); i%2 == 0 {
+			live = append(live, ref)
+		}
+	}
+	flush(t, s)
+	for n := range 8 {
+		r := sweepAll(t, s, gc.Options{Now: day(n).Now, Grace: gc.DefaultGrace}, live...)
+		if n < 7 && (r.Waiting != 10 || r.Removed != 0) || n == 7 && r.Removed != 10 {
+			t.Fatalf("day %d: got %+v", n, r)
+		}
+	}
+}
+
 func TestSweep_KeepsWhatIsMarkedAgain(t *testing.T) {
 	s := openStore(t, mem.New(), newCrashKV())
 	ref := put(t, s, text(1, 100))

@@ -365,3 +365,23 @@ func TestStore_PacksAreReadWholeOnlyAsVictims(t *testing.T) {
 		}
 	})
 }
+
+// What a device has learned from others is freed in two cycles, as its own is: packs are proven when there is something to free.
+func TestSweep_FreesWhatWasHearsay(t *testing.T) {
+	bucket := mem.New()
+	a := openStore(t, bucket, newCrashKV())
+	live := put(t, a, text(1, 3000))
+	put(t, a, text(2, 3000))
+	flush(t, a)
+	put(t, a, text(3, 3000))
+	flush(t, a)
+	s := openStore(t, bucket, newCrashKV())
+	if r := sweepAll(t, s, day(0), live); r.Condemned != 2 || r.Removed != 0 {
+		t.Fatalf("first cycle: got %+v", r)
+	}
+	if r := sweepAll(t, s, day(1), live); r.Removed != 2 || r.PacksRemoved != 2 || r.PacksWritten != 1 || r.Waiting != 0 || r.WaitingBytes != 0 {
+		t.Fatalf("second cycle: got %+v", r)
+	}
+	wantChunk(t, s, live, text(1, 3000))
+	wantSound(t, s)
+}
