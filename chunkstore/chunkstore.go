@@ -37,6 +37,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,6 +89,9 @@ type Options struct {
 	Bucket blob.Bucket
 	KV     kv.DB // the index lies here, under keys that begin with "x"; Close leaves it open
 	Keys   Keys
+	// Past are the keys of earlier epochs of the drive, the newest first. What was written with them is read; nothing is
+	// written with them.
+	Past []Keys
 	// Suite is the AEAD of new chunks; 0 for seal.AESGCM. All suites are read.
 	Suite seal.Suite
 	// Level says how hard new chunks are compressed. The zero Level is seal.Raw.
@@ -113,6 +117,7 @@ type Store struct {
 	bucket  blob.Bucket
 	x       *index.Index
 	keys    Keys
+	past    []Keys
 	log     *slog.Logger
 	entropy entropy
 	workers sync.Pool // of *worker
@@ -181,7 +186,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		bucket: o.Bucket, x: x, keys: o.Keys, log: o.Log,
+		bucket: o.Bucket, x: x, keys: o.Keys, past: slices.Clone(o.Past), log: o.Log,
 		cache:   newSegmentCache(max(o.CacheBytes, 0)),
 		layouts: newLayoutCache(),
 		maint:   make(chan struct{}, 1), wake: make(chan struct{}, 1), changed: make(chan struct{}),

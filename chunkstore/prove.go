@@ -70,7 +70,7 @@ func (s *Store) provenPack(ctx context.Context, name pack.Name, size int64, buf 
 	if blake3.Sum256(file) != name {
 		return nil, nil, fmt.Errorf("%w: pack %s: the hash is not the name: %w", ErrCorrupt, name, seal.ErrTampered)
 	}
-	entries, err = pack.ReadDirectory(&s.keys.PackDir, int64(len(file)), bytes.NewReader(file))
+	entries, err = s.readDirectory(int64(len(file)), bytes.NewReader(file))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: directory of pack %s: %w", ErrCorrupt, name, err)
 	}

@@ -133,7 +133,7 @@ func (s *Store) isGone(ctx context.Context, name pack.Name) (bool, error) {
 // those are damaged, from the packs themselves.
 func (s *Store) learn(ctx context.Context, unknown map[pack.Name]int64) error {
 	if len(unknown) >= learnFromIndex {
-		if err := s.x.Load(ctx, s.bucket, &s.keys.Index, unknown); err != nil {
+		if err := s.loadIndex(ctx, unknown); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -195,7 +195,7 @@ func (s *Store) forget(ctx context.Context, gone []pack.Name) error {
 // that is not there as fs.ErrNotExist.
 func (s *Store) directory(ctx context.Context, name pack.Name, size int64) ([]pack.Entry, index.Mark, error) {
 	r := &blobReader{ctx: ctx, s: s, name: blob.Name(name.BlobName()), size: size}
-	entries, err := pack.ReadDirectory(&s.keys.PackDir, size, r)
+	entries, err := s.readDirectory(size, r)
 	if errors.Is(err, pack.ErrTampered) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, index.Mark{}, fmt.Errorf("%w: directory of pack %s: %w", ErrCorrupt, name, err)
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/chunkstore/index"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
-	"github.com/sheaf-drive/sheaf/chunkstore/seal"
 )
 
 // verifiers is how many packs Verify has in memory at once, of 32 MiB each.
@@ -182,7 +181,7 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 			return err
 		}
 	}
-	entries, err := pack.ReadDirectory(&s.keys.PackDir, int64(len(file)), bytes.NewReader(file))
+	entries, err := s.readDirectory(int64(len(file)), bytes.NewReader(file))
 	if err != nil {
 		return bad(chunk.ID{}, fmt.Errorf("directory: %w", err))
 	}
@@ -197,15 +196,10 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		ref := chunk.Ref{ID: e.ID, Key: s.keys.Seal.KeyOf(e.SIV), Size: e.Plain, Kind: e.Kind}
-		plain, err := r.opener.Open(w.buf[:0], ref, file[e.Off:e.Off+e.Len])
+		plain, err := s.openEntry(r.opener, w.buf[:0], e, file[e.Off:e.Off+e.Len])
 		if err == nil {
 			w.buf = plain
-			if w.sealer.CID(e.Kind, plain) != e.CID {
-				err = fmt.Errorf("not what its dedup ID says: %w", seal.ErrTampered)
-			}
-		}
-		if err != nil {
+		} else {
 			if err := bad(e.ID, err); err != nil {
 				return err
 			}
@@ -269,7 +263,7 @@ func (v *verifying) agree(name pack.Name, located uint32, bad func(chunk.ID, err
 // indexBlobs checks the index blobs and looks for what is none.
 func (v *verifying) indexBlobs() error {
 	var failed error
-	err := index.CheckBlobs(v.ctx, v.s.bucket, &v.s.keys.Index, func(name blob.Name, err error) {
+	err := v.s.checkIndexBlobs(v.ctx, func(name blob.Name, err error) {
 		if failed == nil {
 			failed = v.report(Finding{Blob: name, Err: fmt.Errorf("%w: %w", ErrCorrupt, err)})
 		}
