@@ -139,16 +139,24 @@ func (d *Drive) journalOptions() journal.Options {
 	if o.Dir == nil {
 		o.Dir = journal.OSDir(filepath.Join(d.o.Dir, "journal"))
 	}
-	o.Key, o.Entropy = d.account.Ring.Derive(kdf.Journal), rand.Reader
+	o.Key, _ = d.account.Ring.DeriveEpoch(kdf.Journal, 1)
+	o.Entropy = rand.Reader
 	return o
 }
 
 // refsOptions are those of the heads, with what is remembered of them in a database.
 func (d *Drive) refsOptions(db kv.DB) refs.Options {
 	return refs.Options{
-		Bucket: d.o.Bucket, KV: db, Ring: d.account.Ring, Device: d.device, Members: d.account.Members,
-		Record: d.account.RecordMark, Log: d.o.Log,
+		Bucket: d.o.Bucket, KV: db, Device: d.device, Members: d.account.Members(),
+		Record: d.account.RecordMark, Settle: d.settle, Log: d.o.Log,
 	}
+}
+
+// settle begins a new epoch if a revoked device has the secret of the newest one.
+func (d *Drive) settle(ctx context.Context) error {
+	d.keysMu.Lock()
+	defer d.keysMu.Unlock()
+	return d.account.Settle(ctx)
 }
 
 // lastHead returns what the newest head of another device names, as it looks to one without any memory.

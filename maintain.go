@@ -2,6 +2,7 @@ package sheaf
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -237,9 +238,10 @@ func (d *Drive) alone(ctx context.Context) (bool, error) {
 	if err := d.refs.Poll(ctx); err != nil {
 		return false, asDamage(err)
 	}
-	m, err := keys.LoadMembers(ctx, d.o.Bucket, d.account.Ring, d.account.Record.Owner)
+	known := d.account.Members()
+	m, err := known.Reload(ctx, d.o.Bucket)
 	if err == nil {
-		err = m.Follows(d.account.Members.Mark())
+		err = m.Follows(known.Tips())
 	}
 	active := 0
 	if err == nil {
@@ -376,10 +378,22 @@ func (d *Drive) SetPassphrase(ctx context.Context, passphrase []byte) error {
 	return d.account.SaveDevice(d.o.Dir, d.device, false)
 }
 
-// NewRecovery replaces the recovery words and returns the new ones. If words come with an error, they
-// are valid, and the old ones may be too.
+// NewRecovery makes new recovery words and returns them. The old ones open the drive until RetireRecovery is told
+// the new ones. If words come with an error, they may open the drive already.
 func (d *Drive) NewRecovery(ctx context.Context) (string, error) {
 	d.keysMu.Lock()
 	defer d.keysMu.Unlock()
 	return d.account.NewRecovery(ctx)
+}
+
+// RetireRecovery ends all recovery words but those that it is told: the new ones, once a person has seen them. If they are none
+// that open the drive, the error is ErrPassphrase and nothing changes.
+func (d *Drive) RetireRecovery(ctx context.Context, words string) error {
+	d.keysMu.Lock()
+	defer d.keysMu.Unlock()
+	err := d.account.RetireRecovery(ctx, words)
+	if errors.Is(err, keys.ErrWrongSecret) || errors.Is(err, keys.ErrWords) {
+		return fmt.Errorf("%w: %w", ErrPassphrase, err)
+	}
+	return err
 }

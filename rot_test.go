@@ -105,7 +105,7 @@ func TestRot_EveryFlippedBitOfSmallBlobsIsFound(t *testing.T) {
 	r := &rotten{Bucket: v.store, only: true}
 	sound := v.clone(v.store)
 	d := sound.open()
-	ring, device, members := d.account.Ring, d.device, d.account.Members
+	ring, device, members := d.account.Ring, d.device, d.account.Members()
 	// These two read by way of r from here on; Unlock itself needs a whole listing.
 	r.only = false
 	file, err := keys.ReadDevice(sound.dir)
@@ -116,7 +116,7 @@ func TestRot_EveryFlippedBitOfSmallBlobsIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heads, err := refs.Open(t.Context(), refs.Options{Bucket: r, KV: sound.db.Clone(), Ring: ring, Device: device, Members: members})
+	heads, err := refs.Open(t.Context(), refs.Options{Bucket: r, KV: sound.db.Clone(), Device: device, Members: members})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,13 +232,7 @@ func TestRot_FlippedBitsOfPacksAreNeverServed(t *testing.T) {
 	}
 }
 
-func storeKeys(d *Drive) chunkstore.Keys {
-	ring := d.account.Ring
-	return chunkstore.Keys{
-		Seal:    seal.Secrets{CID: ring.Derive(kdf.ChunkIDOwn), SIV: ring.Derive(kdf.FrameSIV), Chunk: ring.Derive(kdf.ChunkKey)},
-		PackDir: ring.Derive(kdf.PackDir), Index: ring.Derive(kdf.Index),
-	}
-}
+func storeKeys(d *Drive) chunkstore.Keys { return storeKeysOf(d.account.Members().Ring())[0] }
 
 // chunksOf returns all chunks that the head of this device reaches, and what is in them.
 func chunksOf(t testing.TB, d *Drive) map[chunk.Ref][]byte {

@@ -191,6 +191,9 @@ func TestSecrets_AreInNoFileAndNoLog(t *testing.T) {
 	if words, err = d.NewRecovery(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := d.RetireRecovery(t.Context(), words); err != nil {
+		t.Fatal(err)
+	}
 	s.addWords(t, words)
 	if _, err := vfs.ReadFile(t.Context(), d.FS(), s["committed directory name"].Text()+"/no", 1); err == nil {
 		t.Error("read of what is not there")

@@ -28,9 +28,9 @@ var shapes = []struct {
 	{regexp.MustCompile(`^packs/[0-9a-f]{2}/[0-9a-f]{64}$`), pack.AllowedSize},
 	{regexp.MustCompile(`^index/[0-9a-f]{32}/(root|[0-9a-f]{2})$`), index.BlobSize},
 	{regexp.MustCompile(`^heads/[0-9a-f]{32}/[0-9a-f]{16}$`), func(n int64) bool { return n == 4<<10 }},
-	{regexp.MustCompile(`^keys/[0-9a-f]{32}$`), func(n int64) bool { return n == 1<<10 }},
+	{regexp.MustCompile(`^keys/[0-9a-f]{32}(\.2)?$`), func(n int64) bool { return n == 1<<10 }},
 	{regexp.MustCompile(`^drive/[0-9a-f]{8}(\.2)?$`), func(n int64) bool { return n == 1<<10 }},
-	{regexp.MustCompile(`^members/[0-9a-f]{8}-[0-9a-f]{16}(\.2)?$`), func(n int64) bool { return n >= 1<<10 && n <= 8<<10 && n%256 == 0 }},
+	{regexp.MustCompile(`^members/[0-9a-f]{32}(\.2)?$`), func(n int64) bool { return n >= 1<<10 && n <= 8<<10 && n%256 == 0 }},
 }
 
 func allowedShape(name blob.Name, size int64) bool {

@@ -175,12 +175,6 @@ func Open(ctx context.Context, o Options) (d *Drive, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open drive: %w", err)
 	}
-	if _, known := account.Members.Member(device.ID()); !known {
-		// A crash came while this device was made known.
-		if device, err = enroll(ctx, account, o, file.HasKey()); err != nil {
-			return nil, err
-		}
-	}
 	d = &Drive{o: o, lock: lock, account: account, device: device}
 	if err := d.start(ctx); err != nil {
 		return nil, err
@@ -239,7 +233,7 @@ func setDefaults(o *Options) {
 
 func unlock(ctx context.Context, o Options, file *keys.DeviceFile) (*keys.Account, error) {
 	s := keys.Secret{Passphrase: o.Secret.Passphrase, Recovery: o.Secret.Recovery}
-	var uo keys.UnlockOptions
+	uo := keys.UnlockOptions{Log: o.Log}
 	if file != nil {
 		uo.Drive = file.Drive
 	}
@@ -262,14 +256,8 @@ func unlock(ctx context.Context, o Options, file *keys.DeviceFile) (*keys.Accoun
 		return nil, fmt.Errorf("%w: %w", ErrPassphrase, err)
 	case errors.Is(err, keys.ErrNoDrive):
 		return nil, fmt.Errorf("%w: %w", ErrNoDrive, err)
-	case err != nil:
-		return nil, err
 	}
-	// A crash may have come between the two copies of a record.
-	if err := account.Mend(ctx); err != nil {
-		o.Log.Warn("a record of the drive has one copy only", "err", err)
-	}
-	return account, nil
+	return account, err
 }
 
 func enroll(ctx context.Context, account *keys.Account, o Options, keepKey bool) (*keys.Device, error) {
@@ -305,20 +293,21 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 			d.tree, d.store.Store, d.db = nil, nil, nil
 		}
 	}()
-	ring := d.account.Ring
+	key, _ := d.account.Ring.DeriveEpoch(kdf.Local, 1) // what never leaves the device is under the first epoch, for good
 	if err := durable.MkdirAll(d.kvDir()); err != nil {
 		return fmt.Errorf("make folder of the local database: %w", err)
 	}
-	d.db, err = d.o.OpenKV(ctx, d.kvDir(), ring.Derive(kdf.Local), d.o.Log)
+	d.db, err = d.o.OpenKV(ctx, d.kvDir(), key, d.o.Log)
 	if err != nil {
 		return fmt.Errorf("open local database: %w", err)
 	}
+	if err := d.admit(ctx); err != nil {
+		return err
+	}
+	all := storeKeysOf(d.account.Members().Ring())
 	d.store.Store, err = chunkstore.Open(ctx, chunkstore.Options{
 		Bucket: d.o.Bucket, KV: d.db, Suite: seal.Suite(d.account.Record.Suite), Level: seal.Fastest, Log: d.o.Log,
-		Keys: chunkstore.Keys{
-			Seal:    seal.Secrets{CID: ring.Derive(kdf.ChunkIDOwn), SIV: ring.Derive(kdf.FrameSIV), Chunk: ring.Derive(kdf.ChunkKey)},
-			PackDir: ring.Derive(kdf.PackDir), Index: ring.Derive(kdf.Index),
-		},
+		Keys: all[0], Past: all[1:],
 	})
 	if err != nil {
 		return err
@@ -338,6 +327,35 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	return d.openTree(ctx, o)
 }
 
+// storeKeysOf returns the keys of the chunk store for each epoch, the one to write under first.
+func storeKeysOf(ring *keys.Ring) []chunkstore.Keys {
+	var all []chunkstore.Keys
+	siv, ck := ring.DeriveAll(kdf.FrameSIV), ring.DeriveAll(kdf.ChunkKey)
+	dir, index := ring.DeriveAll(kdf.PackDir), ring.DeriveAll(kdf.Index)
+	for i, cid := range ring.DeriveAll(kdf.ChunkIDOwn) {
+		all = append(all, chunkstore.Keys{Seal: seal.Secrets{CID: cid, SIV: siv[i], Chunk: ck[i]}, PackDir: dir[i], Index: index[i]})
+	}
+	return all
+}
+
+// admit makes this device known if a crash came before it was, and begins a new epoch if one is due. A place that hides the
+// entry of a device that was known gets no second one: what the device remembers tells.
+func (d *Drive) admit(ctx context.Context) error {
+	if err := refs.Check(ctx, d.db, d.account.Members()); err != nil {
+		return asDamage(fmt.Errorf("open members log: %w", err))
+	}
+	if _, known := d.account.Members().Member(d.device.ID()); !known {
+		err := d.account.Admit(ctx, d.device, keys.EnrollOptions{Name: d.o.DeviceName, Roles: keys.Writer | keys.Admin, Now: time.Now()})
+		if err != nil {
+			return err
+		}
+	}
+	if !d.account.Members().Stale() {
+		return nil
+	}
+	return d.settle(ctx)
+}
+
 // Info says who the drive and this device are.
 type Info struct {
 	Drive      string // 32 hexadecimal digits
@@ -354,7 +372,7 @@ func (d *Drive) Info() Info {
 		Drive: d.account.Ring.Drive().String(), Device: d.device.Fingerprint().String(), DeviceName: d.o.DeviceName,
 		Created: d.account.Record.Created,
 	}
-	if m, ok := d.account.Members.Member(d.device.ID()); ok {
+	if m, ok := d.account.Members().Member(d.device.ID()); ok {
 		i.DeviceName = m.Name
 	}
 	if p, err := cdc.ParseParams(d.account.Record.Chunker); err == nil {

@@ -20,7 +20,6 @@ try:
     from zstandard import ZstdDecompressor, ZstdError
 except ImportError as e:
     sys.exit(f"{e}: apt-get install python3-cryptography python3-argon2 python3-zstandard")
-
 SEGMENT, DATA, DIR, FILE, SNAPSHOT, HEX = 131072, 1, 2, 3, 4, "[0-9a-f]"
 class Damage(Exception): pass
 BAD = Damage, InvalidTag, InvalidSignature, ZstdError, KeyError, IndexError, TypeError, ValueError, struct.error
@@ -33,10 +32,8 @@ def need(ok, what):
 # BLAKE3. Many blocks are compressed at once: a word of the state is one large integer, with a lane of 64 bits for each block.
 IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
 START, END, PARENT, ROOT, KEYED, CONTEXT, MATERIAL = 1, 2, 4, 8, 16, 32, 64
-MIX = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
-       (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
+MIX = (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15), (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)
 PERM = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
-
 def mix(v, m, mask, turns):
     """One round of BLAKE3 with the words m, or two of ChaCha20 with zeros: they differ in how far they turn."""
     for i, (a, b, c, d) in enumerate(MIX):
@@ -47,7 +44,6 @@ def mix(v, m, mask, turns):
             v[c] = v[c] + v[d] & mask
             y = v[b] ^ v[c]
             v[b] = (y >> r2 | y << 32 - r2) & mask
-
 def compress(cv, m, counter, size, flags, ones=1):
     """The 16 words after the rounds. ones has a 1 in each lane."""
     mask = ones * 0xFFFFFFFF
@@ -56,7 +52,6 @@ def compress(cv, m, counter, size, flags, ones=1):
         mix(v, m, mask, (16, 12, 8, 7))
         m = [m[i] for i in PERM]
     return [v[i] ^ v[i + 8] for i in range(8)] + [v[i + 8] ^ cv[i] for i in range(8)]
-
 def chaining(words, key, flags, blocks):
     """The chaining values of chunks (16 blocks) or parents (1) that lie end to end in words."""
     out, step = array("I"), 16 * blocks
@@ -76,7 +71,6 @@ def chaining(words, key, flags, blocks):
         for w in range(8): values[w::8] = array("I", cv[w].to_bytes(8 * n, "little"))[::2]
         out += values
     return out
-
 def blake3(data, key=IV, flags=0, size=32):
     n = max(0, len(data) - 1) // 1024  # chunks before the last
     cvs = chaining(array("I", data[:1024 * n]), key, flags, 16)
@@ -92,17 +86,14 @@ def blake3(data, key=IV, flags=0, size=32):
         cvs = chaining(cvs, key, flags | PARENT, 1)
     cv, words, _, length, flags = node
     return b"".join(struct.pack("<16I", *compress(cv, words, i, length, flags | ROOT)) for i in range(-(-size // 64)))[:size]
-
 def keyed(key, data): return blake3(data, struct.unpack("<8I", key), KEYED)
 def derive(context, material, size=32):
     return blake3(material, struct.unpack("<8I", blake3(b"sheaf/v1/" + context.encode(), IV, CONTEXT)), MATERIAL, size)
-
 def unbox(key, aad, sealed):
     """XChaCha20-Poly1305 behind its nonce: HChaCha20 makes the key and the nonce of the cipher that the library has."""
     v = list(struct.unpack("<16I", b"expand 32-byte k" + key + sealed[:16]))
     for _ in range(10): mix(v, [0] * 16, 0xFFFFFFFF, (16, 20, 24, 25))
     return ChaCha20Poly1305(struct.pack("<8I", *v[:4], *v[12:])).decrypt(bytes(4) + sealed[16:24], sealed[24:], aad)
-
 def item(b, at):
     """The item of canonical CBOR at b[at], and where it ends."""
     kind, n, at = b[at] >> 5, b[at] & 31, at + 1
@@ -123,7 +114,6 @@ def item(b, at):
     keys = items[::2]
     need(all(type(k) is int and 0 <= k <= 1 << 62 for k in keys) and keys == sorted(set(keys)), "a map's keys are not in order")
     return dict(zip(keys, items[1::2])), at
-
 def record(b, keys, required=None):
     """The one map in b, with all of keys, or with those that are required."""
     v, end = item(b, 0)
@@ -131,7 +121,9 @@ def record(b, keys, required=None):
     need(required is not None or v.get(1, 1) == 1, "this drive has a newer format")
     need(set(keys if required is None else required) <= v.keys() <= set(keys), "a record has other keys than it should")
     return v
-
+def signed(r, public):
+    """Whether a record was signed with a key."""
+    with contextlib.suppress(InvalidSignature): return Ed25519PublicKey.from_public_bytes(public).verify(*r["signed"]) is None
 def open_chunk(ref, sealed):
     """The plain bytes of a whole sealed chunk."""
     size, kind = number(ref[64:68]), ref[68]
@@ -161,9 +153,7 @@ def open_chunk(ref, sealed):
 class Store:
     def __init__(self, folder, secret, words, verify):
         self.folder, self.verify, self.chunks = Path(folder), verify, {}
-        self.root, self.drive = self.unlock(secret, words)
-        self.read_drive()
-        self.read_members()
+        self.unlock(secret, words)
         for path in sorted(self.folder.glob("packs/" + 2 * HEX + "/" + 64 * HEX)):
             try: self.read_pack(path)
             except BAD as e: print(f"pack {path.name} is passed over: {say(e)}", file=sys.stderr)
@@ -171,16 +161,15 @@ class Store:
         """The blobs in a folder of the bucket, in order, second copies left out."""
         return sorted(n for n in {p.name.removesuffix(".2") for p in (self.folder / folder).glob("*")} if re.fullmatch(pattern, n))
     def unlock(self, secret, words):
-        """The account root and the ID of the drive, from the key slots."""
-        for name in self.names("keys", HEX + "{32}")[:16]:
+        """The account root and the ID of the drive, from a key slot that counts."""
+        for name in sorted(p.name for p in (self.folder / "keys").glob("*"))[:32]:
             b = (self.folder / "keys" / name).read_bytes()
             with contextlib.suppress(*BAD):
                 n = number(b[8:12])
                 m = b[12:12 + n]
                 s = record(m, range(1, 9), {1, 2, 3, 4, 6, 7, 8})
-                need(len(b) == 1024 and b[:8] == b"SHEAFKEY" and n <= 1012 and not any(b[12 + n:]), "form")
-                need(s[4] == 1 + words and (5 in s) != words and s[1] == 1 and s[3].hex() == name, "type")
-                need([len(s[k]) for k in (2, 3, 6, 7, 8)] == [16, 16, 32, 72, 32], "lengths")
+                need(len(b) == 1024 and b[:8] == b"SHEAFKEY" and n <= 1012 and not any(b[12 + n:]) and s[3].hex() == name[:32], "form")
+                need((s[1], s[4], 5 in s, *(len(s[k]) for k in (2, 6, 7, 8))) == (1, 1 + words, not words, 16, 32, 72, 32), "form")
                 material = secret
                 if not words:
                     algorithm, memory, passes, threads = s[5]
@@ -189,74 +178,98 @@ class Store:
                 kek = derive("slot-recovery" if words else "slot-passphrase", material + s[6] + s[2])
                 root = unbox(kek, bytes([m[0] - 2]) + m[1:-110], s[7])
                 need(keyed(derive("root-slots", root), bytes([m[0] - 1]) + m[1:-35]) == s[8], "mac")
-                return root, s[2]
-        raise Damage("wrong passphrase or words, or no key slot is here")
-    def blob(self, name, key, kind, purpose, last, signer, limit=1 << 20):
-        """Opens a sealed blob, or its second copy: its epoch, record and hash. signer gives the public key for a record."""
+                self.root, self.drive = root, s[2]; break
+        else: raise Damage("wrong passphrase or words, or no key slot is here")
+        self.read_drive(); self.read_members()
+        need(b in self.slots, "wrong passphrase or words: this key slot counts no more")
+    def blob(self, name, keys, kind, purpose, last, signer=None, limit=1 << 20):
+        """Opens a sealed blob, or its second copy: its epoch, record and hash. keys gives the keys of an epoch."""
         for path in (name, name + ".2"):
             try:
                 b = (self.folder / path).read_bytes()
                 need(1024 <= len(b) <= limit and b[:4] == b"SHB\1", "it is no sealed blob")
-                epoch = number(b[4:8])
-                p = unbox(key(epoch), b[:8] + f"sheaf/v1/{kind}\0{name}".encode(), b[8:])
+                epoch, p = number(b[4:8]), None
+                for k in keys(epoch):
+                    with contextlib.suppress(InvalidTag): p = unbox(k, b[:8] + f"sheaf/v1/{kind}\0{name}".encode(), b[8:])
                 n = number(p[:4])
                 (body, signature), end = item(p[4:4 + n], 0)
                 need(end == n and not any(p[4 + n:]), "it is no signed record, or its padding is wrong")
-                r, signed = record(body, range(1, last + 1)), b"sheaf/v1/signature\0" + purpose.encode() + b"\0" + body
-                Ed25519PublicKey.from_public_bytes(signer(r)).verify(signature, signed)
+                r = record(body, range(1, last + 1))
+                r["signed"] = signature, b"sheaf/v1/signature\0" + purpose.encode() + b"\0" + body
+                need(signer is None or signed(r, signer), "its signature is wrong")
                 return epoch, r, blake3(p[4:4 + n])
             except (*BAD, FileNotFoundError) as e: problem = say(e)
         raise Damage(f"{name}: {problem}")
-    def key(self, x, epoch):
-        return derive(x, self.secrets[epoch] + self.drive + u32(epoch))
+    def keys(self, x, epoch):
+        need(epoch in self.secrets, f"epoch {epoch} is not known: an entry of the members log is missing")
+        return [derive(x, s + self.drive + u32(epoch)) for s in self.secrets[epoch].values()]
     def read_drive(self):
         key, owner, before = derive("root-record", self.root + self.drive), derive("root-owner", self.root), None
         self.owner = Ed25519PrivateKey.from_private_bytes(owner).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         for name in self.names("drive", HEX + "{8}"):
-            epoch, r, digest = self.blob("drive/" + name, lambda e: key, "root-record", "drive-record", 11, lambda r: self.owner)
-            need((epoch, r[2], r[3], r[9]) == (0, self.drive, int(name, 16), self.owner), f"drive/{name} is of another place")
-            need(r[4] == (before or r[4]) and (r[3] > 1 or not any(r[4])), f"drive/{name}: the chain is broken")
-            before = digest
+            epoch, r, digest = self.blob("drive/" + name, lambda e: [key], "root-record", "drive-record", 9, self.owner)
+            need((epoch, r[2], r[3], r[8]) == (0, self.drive, int(name, 16), self.owner), f"drive/{name} is of another place")
+            need(r[4] == (before or r[4]) and (r[3] > 1 or not any(r[4])), f"drive/{name}: the chain is broken"); before = digest
         need(before, "the drive record is missing")
-        need(1 <= r[5] <= 1024 and len(r[11]) == r[5] - 1, "the drive record has other secrets than epochs")
-        s = unbox(derive("root-drive", self.root + self.drive), self.drive + u32(r[5]), r[10])
-        self.secrets = {r[5]: s}
-        for i in range(r[5] - 1, 0, -1):
-            self.secrets[i] = s = unbox(derive("past-secret", s + self.drive + u32(i + 1)), self.drive + u32(i), r[11][i - 1])
+        self.secrets = {}  # by number, then by the entry that began the epoch
+        self.begin_epoch(bytes(32), 1, None, r[9])
+    def begin_epoch(self, entry, n, digest, box):
+        with contextlib.suppress(InvalidTag):
+            s = unbox(derive("root-drive", self.root + self.drive), self.drive + u32(n), box)
+            if digest in (None, derive("epoch-sum", s + self.drive + u32(n))): self.secrets.setdefault(n, {})[entry] = s
     def read_members(self):
-        self.log, self.devices, now = [bytes(32)], {}, 1  # hashes by seq; devices by ID
-        owner = {"public": self.owner, "roles": 2, "last": None}
-        for name in self.names("members", HEX + "{8}-" + HEX + "{16}"):
-            epoch, r, digest = self.blob("members/" + name, lambda e: self.key("members", e), "members", "member", 15,
-                                         lambda r: {bytes(16): owner, **self.devices}[r[12]]["public"])
-            now, by = now + (r[6] == 3), self.devices.get(r[12], owner)
-            need(name == f"{len(self.log):08x}-{digest[:8].hex()}" and r[4] == len(self.log), f"members/{name}: a gap or a fork")
-            need(r[2] == self.drive and r[3] == epoch == now and r[5] == self.log[-1], f"members/{name}: the chain is broken")
-            need(by["roles"] & 2 and not by["last"], f"members/{name}: who signed it is no admin")
-            if r[6] == 1:
-                need(r[7] == blake3(r[8] + r[9])[:16] and r[7] not in self.devices, f"members/{name}: a wrong device")
-                self.devices[r[7]] = {"public": r[8], "name": r[10], "roles": r[11], "since": r[4], "last": None}
-            elif r[6] == 2: self.devices[r[7]]["last"] = r[14]
-            self.log.append(digest)
+        todo, log, self.before = self.names("members", HEX + "{32}"), {}, {}
+        while todo:  # an entry may begin the epoch that another is sealed under
+            rest = []
+            for name in todo:
+                try: epoch, r, digest = self.blob("members/" + name, lambda e: self.keys("members", e), "members", "member", 17)
+                except Damage as e: rest, problem = [*rest, name], e; continue
+                need((digest[:16].hex(), r[2], r[3]) == (name, self.drive, epoch), f"members/{name} is of another place")
+                log[digest] = r
+                if r[5] in (2, 3) and not any(r[11]) and signed(r, self.owner): self.begin_epoch(digest, *r[15][:3])
+            need(len(rest) < len(todo), problem if rest else ""); todo = rest
+        need(all(p in log for r in log.values() for p in r[4]), "an entry of the members log is missing")
+        depth = functools.cache(lambda h: 1 + max(map(depth, log[h][4]), default=0))
+        self.devices, self.revoked, public, void, slots, gone = {}, {}, {}, set(), set(), set()
+        order = sorted(log, key=lambda h: (depth(h), h))
+        for h in order:  # what it comes after, and itself; who signed it; and who is revoked by it
+            r, owner = log[h], not any(log[h][11])
+            self.before[h] = {h}.union(*(self.before[p] for p in r[4]))
+            keys, named = ([k for a, k in public.get(r[i], ()) if a in self.before[h]] for i in (11, 6))
+            right = owner or keys and r[4] and r[5] == 1
+            if not right or not signed(r, self.owner if owner else keys[0]) or r[5] == 2 and not named: void.add(h)
+            elif r[5] == 1: public.setdefault(r[6], []).append((h, r[7]))
+            elif r[5] == 2: self.revoked.setdefault(r[6], []).append(h)
+            need(r[5] != 1 or r[6] == blake3(r[7] + r[8])[:16], "a device has another ID than its keys")
+        for h in order:
+            r, by, d = log[h], self.devices.get(log[h][11]), self.devices.get(log[h][6])
+            ends = any(h not in self.before[x] for x in self.revoked.get(r[11], ()))
+            if h in void or any(r[11]) and (ends or not (by and by["roles"] & 2 and by["added"] & self.before[h])): continue
+            if r[5] == 1 and d: d["added"].add(h)
+            elif r[5] == 1 and any(r[6][:8]) and r[6][:8] not in {x[:8] for x in self.devices}:
+                last = max((log[x][13] for x in self.revoked.get(r[6], ())), default=None)
+                self.devices[r[6]] = {"public": r[7], "name": r[9], "roles": r[10], "added": {h}, "last": last}
+            slots, gone = slots | set(r[16]), gone | set(r[17])
+        self.slots = {b for b in slots if record(b[12:12 + number(b[8:12])], range(1, 9), {3})[3] not in gone}
     def heads(self):
         """The newest head of each device that counts, by the device's ID."""
         found, hashes = {}, {}
         for device, d in self.devices.items():
-            folder, before = "heads/" + keyed(self.key("head-name", 1), device)[:16].hex(), None
+            folder, before = "heads/" + keyed(self.keys("head-name", 1)[0], device)[:16].hex(), None
             for name in self.names(folder, HEX + "{16}"):
                 if d["last"] and int(name, 16) > d["last"][0]: break
                 path = f"{folder}/{name}"
-                epoch, r, digest = self.blob(path, lambda e: self.key("head", e), "head", "head", 11, lambda r: d["public"], SEGMENT)
+                epoch, r, digest = self.blob(path, lambda e: self.keys("head", e), "head", "head", 11, d["public"], SEGMENT)
                 need([r[2], r[3], r[4], r[5]] == [self.drive, epoch, device, int(name, 16)], path + ": it is of another place")
                 need(r[6] == (before or r[6]) and (r[5] == 1) != any(r[6]), path + ": the chain is broken")
-                need(d["since"] <= r[9][0] and d["roles"] & 1, path + ": it is not by a writer")
-                need(self.log[r[9][0]:r[9][0] + 1] == [r[9][1]], path + ": its members log is another, or was cut off")
-                found[device], before = r, digest
-                hashes[device, r[5]] = digest
+                need(all(h in self.before for h in r[9]), path + ": an entry of the members log is missing that it names")
+                log = set().union(*(self.before[h] for h in r[9]))
+                need(d["added"] & log and not log & set(self.revoked.get(device, ())) and d["roles"] & 1, path + ": it is not by a writer")
+                found[device], before, hashes[device, r[5]] = r, digest, digest
             need(not d["last"] or not d["last"][0] or before == d["last"][1], folder + ": the last head that counts is missing")
         for device, (seq, digest) in (seen for r in found.values() for seen in r[10]):
-            known = self.devices[device]["last"] or device in found and found[device][5] >= seq
-            need(known, "the store hides a head that another device has seen")
+            d = self.devices.get(device)
+            need(not d or d["last"] or device in found and found[device][5] >= seq, "the store hides a head that another device has seen")
             need(hashes.get((device, seq), digest) == digest, "the store has shown different heads to different devices")
         return found
     def read_pack(self, path):
@@ -267,23 +280,19 @@ class Store:
         aad = b"SHEAFPK1" + size.to_bytes(8, "big")
         with path.open("rb") as f:
             magic, footer = f.read(8), b""
-            f.seek(size - 128)
-            sealed = f.read()
-            for epoch in sorted(self.secrets, reverse=True):
+            f.seek(size - 128); sealed = f.read()
+            for key in (k for epoch in sorted(self.secrets, reverse=True) for k in self.keys("packdir", epoch)):
                 with contextlib.suppress(InvalidTag):
-                    key = self.key("packdir", epoch)
                     footer = unbox(key, b"sheaf/v1/pack-footer" + aad, sealed)
                     break
             need(magic == b"SHEAFPK1" and len(footer) == 88 and not any(footer[48:]), "its footer does not open")
             n, end, off, length = struct.unpack(">4I", footer[:16])
             need(n and end <= off and length == 40 + 105 * n and off + length == size - 128, "its footer is wrong")
-            f.seek(off)
-            sealed = f.read(length)
+            f.seek(off); sealed = f.read(length)
         need(blake3(sealed) == footer[16:48], "its directory is damaged")
         at = 8
         for ID, length in struct.iter_unpack(">32s69xI", unbox(key, b"sheaf/v1/pack-directory" + aad, sealed)):
-            self.chunks.setdefault(ID, []).append((path, at, length))
-            at += length
+            self.chunks.setdefault(ID, []).append((path, at, length)); at += length
         need(at == end, "its directory is wrong")
     def chunk(self, ref, kind):
         """The plain bytes of a ref, from the first pack that has them whole."""
@@ -307,10 +316,8 @@ class Store:
                     [x[0], sum(i if isinstance(i, int) else number(i[64:68]) for i in below)])
             need(x == true, "an inner node says what is not true")
             yield from below
-
 def flags(entries):
     return functools.reduce(operator.or_, ((24 in e or 26 in e) | (3 in e) << 1 | (27 in e) << 2 | e.get(28, 0) for e in entries), 0)
-
 def walk(store, top, path, ref, said, links):
     """Extracts the directory ref to path below top, or prints it if top is None."""
     entries, last = list(store.node(ref, DIR)) if ref else [], b""
@@ -318,8 +325,7 @@ def walk(store, top, path, ref, said, links):
     for e in entries:
         need({1, 2, 4} <= e.keys() <= set(range(1, 29)) and 1 <= e[4] <= 7, "an entry is wrong")
         need(last < e[1] and len(e[1]) <= 255 and not set(e[1]) & {0, 47} and e[1] not in (b".", b".."), "a name is wrong")
-        last = e[1]
-        name, kind = os.path.join(path, e[1]), e[4]
+        last, name, kind = e[1], os.path.join(path, e[1]), e[4]
         full = os.path.join(top or b"", name)
         # The names of one file; where size and node differ, they are files of their own.
         first = links.setdefault((e[3], e.get(9), e.get(11)), full) if 3 in e else full
@@ -342,22 +348,18 @@ def walk(store, top, path, ref, said, links):
         else: attempt(full, os.mknod, 0o600 | (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)[kind - 4], e.get(8, 0))
         if kind == 2: walk(store, top, name, e.get(11), e.get(28, 0), links)
         if top and os.path.lexists(full): attributes(full, e)
-
 def when(e, key):
     t = e.get(key, 0)
     return t if isinstance(t, int) else t[0] * 10**9 + t[1]
-
 def attempt(path, what, *args, **named):
     """Does what a user or a file system may not be able to do."""
     try: what(path, *args, **named)
     except (OSError, OverflowError) as e: print(f"{os.fsdecode(path)!a}: {what.__name__}: {e}", file=sys.stderr)
-
 def attributes(path, e):
     if os.geteuid() == 0: attempt(path, os.chown, e.get(6, 0), e.get(7, 0), follow_symlinks=False)
     if e[4] != 3: attempt(path, os.chmod, e.get(5, 0))
     for name, value in zip(*[iter(e.get(17, []))] * 2): attempt(path, os.setxattr, name, value, follow_symlinks=False)
     if 13 in e: attempt(path, os.utime, ns=(when(e, 15 if 15 in e else 13), when(e, 13)), follow_symlinks=False)
-
 def entropy(words, known):
     """The 32 bytes of the recovery words."""
     need(len(known) == 2048 and len(words) == 24 and set(words) <= set(known), "these are not 24 words of the list")
@@ -365,7 +367,6 @@ def entropy(words, known):
     b = (n >> 8).to_bytes(32, "big")
     need(hashlib.sha256(b).digest()[0] == n & 255, "the checksum of the words is wrong")
     return b
-
 def newest(store, name):
     """The ref of the snapshot that has seen all others, or of that of one device."""
     heads = {d: r for d, r in store.heads().items() if name in (None, store.devices[d]["name"])}

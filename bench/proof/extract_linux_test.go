@@ -22,6 +22,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/mount"
 	"github.com/sheaf-drive/sheaf/mount/fuse"
+	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 )
 
@@ -261,6 +262,7 @@ func fill(t *testing.T, home, dir, src string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d, words = secondEpoch(t, home, b, d, words)
 	m, err := fuse.Mount(ctx, d.FS(), dir, mount.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -276,4 +278,38 @@ func fill(t *testing.T, home, dir, src string) string {
 		t.Fatal(err)
 	}
 	return words
+}
+
+// secondEpoch commits something, enrols two devices that do not know of each other and revokes one of them, replaces the recovery words, and
+// opens the drive again: packs, heads and members are of two epochs then.
+func secondEpoch(t *testing.T, home string, b *disk.Bucket, d *sheaf.Drive, words string) (*sheaf.Drive, string) {
+	t.Helper()
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(vfs.WriteFile(ctx, d.FS(), "of the first epoch", []byte("text"), vfs.New{Kind: vfs.KindFile, Mode: 0o644}))
+	must(d.Commit(ctx))
+	must(vfs.RemoveAll(ctx, d.FS(), "of the first epoch"))
+	must(d.Close(ctx))
+	var devices []*keys.Device
+	account, err := keys.Unlock(ctx, b, keys.Secret{Recovery: words}, keys.UnlockOptions{})
+	must(err)
+	for range 2 {
+		device, err := account.Enroll(ctx, keys.EnrollOptions{Name: "other", Roles: keys.Writer | keys.Admin})
+		must(err)
+		devices = append(devices, device)
+	}
+	must(account.Revoke(ctx, devices[0].ID(), keys.RevokeOptions{}))
+	words, err = account.NewRecovery(ctx)
+	must(err)
+	must(account.RetireRecovery(ctx, words))
+	d, err = sheaf.Open(ctx, sheaf.Options{
+		Dir: filepath.Join(home, "data"), Bucket: b, DeviceName: "proof", Tree: live.Options{Idle: -1}, Secret: sheaf.Secret{Passphrase: []byte(passphrase)},
+	})
+	must(err)
+	return d, words
 }

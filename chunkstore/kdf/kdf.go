@@ -22,7 +22,8 @@ const (
 	Journal    Context = "journal"     // the journal of a device
 	Local      Context = "local"       // the key-value database of a device
 	Chunker    Context = "chunker"     // the seed of the chunker
-	PastSecret Context = "past-secret" // boxes the secret of the epoch before
+	PastSecret Context = "past-secret" // boxes the secrets of the epochs before
+	EpochSum   Context = "epoch-sum"   // says of a secret that it is that of an epoch, and nothing else of it
 	Marks      Context = "marks"       // what a device remembers of chains it has seen
 )
 
@@ -46,7 +47,7 @@ const (
 // All returns every Context.
 func All() []Context {
 	return []Context{
-		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, Marks,
+		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, EpochSum, Marks,
 		ChunkSplit, SlotRecovery, SlotPass, SlotDevice, RootDrive, RootOwner, RootRecord, RootDevice, RootSlots,
 		DeviceWrap, Signature, LocalFile, DeviceText,
 	}

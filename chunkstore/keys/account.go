@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -21,16 +22,20 @@ import (
 // as "[key]". Its methods that write to the Bucket must not run at the same time as
 // each other; the rest is safe for concurrent use.
 type Account struct {
-	Ring       *Ring
+	Ring       *Ring // as it was when the Account was made; Members has the newest
 	Record     *Record
-	RecordMark Mark     // the place of Record in its chain, for the caller to remember
-	Members    *Members // as it was when the Account was made or last wrote
+	RecordMark Mark // the place of Record in its chain, for the caller to remember
 
+	members *atomic.Pointer[Members]
 	root    secret
 	owner   ed25519.PrivateKey
 	bucket  blob.Bucket
 	entropy io.Reader
+	log     *slog.Logger
 }
+
+// Members returns the members log as it was when the Account was made or last wrote.
+func (a *Account) Members() *Members { return a.members.Load() }
 
 // Format prints "[key]" for every verb.
 func (Account) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }
@@ -91,39 +96,56 @@ func Create(ctx context.Context, bucket blob.Bucket, o CreateOptions) (a *Accoun
 
 // newAccount draws all secrets of a drive. Nothing is written.
 func newAccount(bucket blob.Bucket, o CreateOptions) (*Account, error) {
-	a := &Account{bucket: bucket, entropy: o.Entropy}
+	var root, first secret
 	rec := &Record{Version: 1, Suite: o.Suite, Chunker: bytes.Clone(o.Chunker), Created: o.Now}
-	var first secret
-	for _, p := range [][]byte{a.root[:], rec.Drive[:], first[:]} {
+	for _, p := range [][]byte{root[:], rec.Drive[:], first[:]} {
 		if _, err := io.ReadFull(o.Entropy, p); err != nil {
 			return nil, fmt.Errorf("draw secrets: %w", err)
 		}
 	}
-	a.owner = ownerKey(&a.root)
-	rec.Owner = publicKey(a.owner)
-	if err := rec.setSecrets(&a.root, []secret{first}, o.Entropy); err != nil {
+	rec.Owner = publicKey(ownerKey(&root))
+	var err error
+	if rec.first, err = boxSecret(&root, rec.Drive, 1, &first, o.Entropy); err != nil {
 		return nil, err
 	}
-	ring, err := rec.ring(&a.root)
+	from, err := rec.source(&root)
 	if err != nil {
 		return nil, err
 	}
-	a.Record, a.Ring = rec, ring
-	a.Members = newMembers(ring, rec.Owner)
-	return a, nil
+	return makeAccount(bucket, rec, newMembers(from), UnlockOptions{Entropy: o.Entropy}), nil
+}
+
+func makeAccount(bucket blob.Bucket, rec *Record, m *Members, o UnlockOptions) *Account {
+	a := &Account{
+		Record: rec, Ring: m.ring, members: new(atomic.Pointer[Members]),
+		root: m.from.root, owner: ownerKey(&m.from.root), bucket: bucket, entropy: o.Entropy, log: o.Log,
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	a.members.Store(m)
+	return a
 }
 
 // publish writes a new drive: slots, members, device file, drive record.
 func (a *Account) publish(ctx context.Context, d *Device, o CreateOptions) (words string, err error) {
-	if words, err = a.addRecovery(ctx); err != nil {
+	s, words, err := a.newRecovery()
+	if err != nil {
 		return "", err
 	}
+	slots := []*slot{s}
 	if len(o.Passphrase) > 0 {
-		if _, err := a.addPassphrase(ctx, o.Passphrase, o.Argon); err != nil {
+		if s, err = a.newPassphrase(o.Passphrase, o.Argon); err != nil {
+			return "", err
+		}
+		slots = append(slots, s)
+	}
+	for _, s := range slots {
+		if err := a.putSlot(ctx, s); err != nil {
 			return "", err
 		}
 	}
-	if err := a.addMember(ctx, d, EnrollOptions{Name: o.DeviceName, Roles: Writer | Admin, Now: o.Now}); err != nil {
+	if err := a.addMember(ctx, d, EnrollOptions{Name: o.DeviceName, Roles: Writer | Admin, Now: o.Now}, slots...); err != nil {
 		return "", err
 	}
 	if o.Dir != "" {
@@ -224,46 +246,63 @@ type Secret struct {
 
 // UnlockOptions are what Unlock may be told besides the Secret.
 type UnlockOptions struct {
-	Drive   DriveID   // slots of other drives are left alone; zero: any drive
-	Entropy io.Reader // for what the Account writes later; nil: the system's
+	Drive   DriveID      // slots of other drives are left alone; zero: any drive
+	Entropy io.Reader    // for what the Account writes later; nil: the system's
+	Log     *slog.Logger // told of copies that were restored; nil: nobody
 }
 
-// Unlock opens the drive in a Bucket. If no slot opens with s the error is ErrWrongSecret,
-// whatever the reason and whatever was done to the slots; if the words of s are none it
+// Unlock opens the drive in a Bucket. If no slot opens with s, or only one that counts no more by the members log, the error is
+// ErrWrongSecret, whatever the reason and whatever was done to the slots; if the words of s are none it
 // wraps ErrWords. After that the drive record and the members log are read and verified; their
 // errors wrap ErrTampered, ErrIncomplete, ErrFork or ErrFormat. A Bucket with neither slots nor
 // a drive record is ErrNoDrive.
+//
+// Of each blob that opens a drive there are two copies. One that is missing or damaged is restored from the
+// other, once that was verified. That it cannot be is no error: Verify tells.
 func Unlock(ctx context.Context, bucket blob.Bucket, s Secret, o UnlockOptions) (*Account, error) {
 	if o.Entropy == nil {
 		o.Entropy = rand.Reader
 	}
-	root, drive, err := openSlots(ctx, bucket, s, o.Drive)
-	if err != nil {
-		return nil, err
+	for opened, err := range openSlots(ctx, bucket, s, o.Drive) {
+		if err != nil {
+			return nil, err
+		}
+		a, err := readAccount(ctx, bucket, opened, o)
+		if err != nil {
+			return nil, fmt.Errorf("unlock: %w", err)
+		}
+		if opened.slot.typ == DeviceSlot || a.Members().counts(opened.slot) {
+			a.heal(ctx)
+			return a, nil
+		}
 	}
+	return nil, ErrWrongSecret
+}
+
+// readAccount reads the drive record and the members log with a root.
+func readAccount(ctx context.Context, bucket blob.Bucket, s openedSlot, o UnlockOptions) (*Account, error) {
 	versions, err := recordVersions(ctx, bucket)
 	if err != nil {
 		return nil, err
 	}
 	if len(versions) == 0 {
-		return nil, fmt.Errorf("unlock: %w: the drive record is missing", ErrIncomplete)
+		return nil, fmt.Errorf("%w: the drive record is missing", ErrIncomplete)
 	}
-	rec, mark, err := readRecord(ctx, bucket, &root, drive, versions[len(versions)-1])
+	rec, mark, err := readRecord(ctx, bucket, &s.root, s.slot.drive, versions[len(versions)-1])
 	if err != nil {
-		return nil, fmt.Errorf("unlock: %w", err)
+		return nil, err
 	}
-	ring, err := rec.ring(&root)
+	from, err := rec.source(&s.root)
 	if err != nil {
-		return nil, fmt.Errorf("unlock: %w", err)
+		return nil, err
 	}
-	members, err := LoadMembers(ctx, bucket, ring, rec.Owner)
+	m, err := loadMembers(ctx, bucket, from, nil)
 	if err != nil {
-		return nil, fmt.Errorf("unlock: %w", err)
+		return nil, err
 	}
-	return &Account{
-		Ring: ring, Record: rec, RecordMark: mark, Members: members,
-		root: root, owner: ownerKey(&root), bucket: bucket, entropy: o.Entropy,
-	}, nil
+	a := makeAccount(bucket, rec, m, o)
+	a.RecordMark = mark
+	return a, nil
 }
 
 // EnrollOptions say how a new device is made known.
@@ -273,11 +312,12 @@ type EnrollOptions struct {
 	Now     time.Time // kept as information
 	Dir     string    // as in CreateOptions; a device file that is there is replaced
 	KeepKey bool
+	By      *Device // who signs: an admin; nil: the owner. What an admin signs ends with him if he is revoked meanwhile.
 }
 
 // Enroll makes a new device a member, signed by the owner. Its file is written before
 // the entry: a crash between the two leaves a device that is not yet a member (see
-// Member of Members), and enrolling again mends it.
+// Member of Members), and Admit mends it.
 func (a *Account) Enroll(ctx context.Context, o EnrollOptions) (*Device, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, fmt.Errorf("enroll device: %w", err)
@@ -291,10 +331,20 @@ func (a *Account) Enroll(ctx context.Context, o EnrollOptions) (*Device, error) 
 			return nil, fmt.Errorf("enroll device: %w", err)
 		}
 	}
-	if err := a.addMember(ctx, d, o); err != nil {
-		return nil, fmt.Errorf("enroll device: %w", err)
+	return d, a.Admit(ctx, d, o)
+}
+
+// Admit makes a device a member that has its keys already; Dir and KeepKey of o are not looked at. One that is a member
+// stays what it is, and one that was revoked stays revoked.
+func (a *Account) Admit(ctx context.Context, d *Device, o EnrollOptions) error {
+	err := checkName(o.Name)
+	if err == nil {
+		err = a.addMember(ctx, d, o)
 	}
-	return d, nil
+	if err != nil {
+		return fmt.Errorf("enroll device: %w", err)
+	}
+	return nil
 }
 
 func checkName(name string) error {
@@ -304,79 +354,76 @@ func checkName(name string) error {
 	return nil
 }
 
-func (a *Account) addMember(ctx context.Context, d *Device, o EnrollOptions) error {
-	ds := &a.Ring.secrets[a.Ring.Epoch()-1]
-	wrapped, err := wrapSecret(ds, a.Ring.drive, a.Ring.Epoch(), d.public, DeviceID{})
-	if err != nil {
-		return err
-	}
-	return a.appendEntry(ctx, Entry{
-		Epoch: a.Ring.Epoch(), Op: OpAdd, Device: d.ID(), Public: d.public, Name: o.Name, Roles: o.Roles & (Writer | Admin),
-		Wraps: []Wrap{{Device: d.ID(), Sealed: wrapped}}, Time: o.Now,
+// addMember adds a device. The first entry of a drive has its slots.
+func (a *Account) addMember(ctx context.Context, d *Device, o EnrollOptions, slots ...*slot) error {
+	return a.appendEntry(ctx, o.By, func(m *Members) (Entry, error) {
+		if len(m.members) >= MaxDevices {
+			return Entry{}, fmt.Errorf("the drive has had %d devices, which is the most", MaxDevices)
+		}
+		e := &m.ring.epochs[m.ring.newest]
+		wrapped, err := wrapSecret(&e.secret, m.ring.drive, e.number, d.public, o.By.id())
+		return Entry{
+			Op: OpAdd, Device: d.ID(), Public: d.public, Name: o.Name, Roles: o.Roles & (Writer | Admin),
+			Wraps: []Wrap{{Device: d.ID(), Sealed: wrapped}}, Time: o.Now, Slots: slotBytes(slots),
+		}, err
 	})
 }
 
-// appendTries is how often appendEntry begins again if others append at the same time.
-const appendTries = 5
-
-// appendEntry signs e as the owner and puts it at the end of the log. A Bucket has no
-// compare-and-swap, so two devices may put an entry in one place. Each looks after its Put: who finds
-// another's entry beside his own takes his own back and tries again behind it. At least
-// one of two sees the other, so no fork stays.
-func (a *Account) appendEntry(ctx context.Context, e Entry) error {
-	for range appendTries {
-		if err := a.refreshMembers(ctx); err != nil {
-			return err
-		}
-		e.Drive, e.Seq, e.Prev = a.Ring.drive, a.Members.Mark().Seq+1, a.Members.Mark().Hash
-		s := sign(a.owner, SignMember, e.encode())
-		name := entryName(Mark{e.Seq, s.Hash()})
-		key := a.Ring.Derive(kdf.Members)
-		b, err := SealBlob(&key, kdf.Members, a.Ring.Epoch(), name, s.Encode(), 0, a.entropy)
-		if err != nil {
-			return err
-		}
-		if err := putTwice(ctx, a.bucket, name, b); err != nil {
-			return err
-		}
-		alone, err := aloneAt(ctx, a.bucket, name)
-		if err != nil {
-			return err
-		}
-		if alone {
-			return a.refreshMembers(ctx)
-		}
-		if err := a.bucket.Remove(ctx, name, spare(name)); err != nil {
-			return fmt.Errorf("take back %s: %w", name, err)
-		}
-	}
-	return fmt.Errorf("append to the members log: others append all the time")
-}
-
-// refreshMembers reads the log again. It must go on from what the Account knows.
-func (a *Account) refreshMembers(ctx context.Context) error {
-	m, err := LoadMembers(ctx, a.bucket, a.Ring, a.Record.Owner)
-	if a.Members.Mark().Seq == 0 && errors.Is(err, ErrIncomplete) {
-		return nil // the first entry of a new drive
-	}
+// appendEntry signs an entry as by, nil being the owner, with the newest entries as its parents, and puts it. Others may do so at the same time: then
+// neither entry comes after the other, and both count. change makes the entry from the log as it is now. If it would not count
+// the error wraps ErrNotMember, and nothing is put.
+func (a *Account) appendEntry(ctx context.Context, by *Device, change func(*Members) (Entry, error)) error {
+	m, err := a.refreshMembers(ctx)
 	if err != nil {
 		return err
 	}
-	if err := m.Follows(a.Members.Mark()); err != nil {
+	if len(m.nodes) >= maxEntries {
+		return fmt.Errorf("the members log has %d entries, which is the most", maxEntries)
+	}
+	e, err := change(m)
+	if err != nil {
 		return err
 	}
-	a.Members = m
+	ring := m.ring
+	e.Drive, e.Epoch, e.Parents, e.By = ring.drive, ring.Epoch(), m.tips, by.id()
+	key := a.owner
+	if by != nil {
+		key = by.sign
+	}
+	s := sign(key, SignMember, e.encode())
+	n := &node{hash: s.Hash(), e: &e, s: s}
+	if m, err = m.with(n); err != nil {
+		return err
+	}
+	if void := m.nodes[n.hash].void; void != "" {
+		return fmt.Errorf("%w: %s", ErrNotMember, void)
+	}
+	name := entryName(n.hash)
+	sealKey, _ := ring.DeriveEpoch(kdf.Members, e.Epoch)
+	b, err := SealBlob(&sealKey, kdf.Members, e.Epoch, name, s.Encode(), 0, a.entropy)
+	if err != nil {
+		return err
+	}
+	if err := putTwice(ctx, a.bucket, name, b); err != nil {
+		return err
+	}
+	a.members.Store(m)
 	return nil
 }
 
-func aloneAt(ctx context.Context, bucket blob.Bucket, name blob.Name) (bool, error) {
-	for info, err := range bucket.List(ctx, name[:len(memberPrefix)+9]) {
-		if err != nil {
-			return false, fmt.Errorf("list members: %w", err)
-		}
-		if firstName(info.Name) != name {
-			return false, nil
-		}
+// refreshMembers reads the log again. It must have what the Account knows.
+func (a *Account) refreshMembers(ctx context.Context) (*Members, error) {
+	old := a.Members()
+	m, err := old.Reload(ctx, a.bucket)
+	if len(old.nodes) == 0 && errors.Is(err, ErrIncomplete) {
+		return old, nil // the first entry of a new drive
 	}
-	return true, nil
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Follows(old.Tips()); err != nil {
+		return nil, err
+	}
+	a.members.Store(m)
+	return m, nil
 }

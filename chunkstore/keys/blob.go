@@ -165,6 +165,22 @@ func putTwice(ctx context.Context, bucket blob.Bucket, name blob.Name, b []byte)
 	return nil
 }
 
+// listFirst lists the blobs with a prefix by their first names, each once: a spare without its first copy counts. Names that ok
+// refuses are left to Verify.
+func listFirst(ctx context.Context, bucket blob.Bucket, prefix blob.Name, ok func(blob.Name) bool) ([]blob.Name, error) {
+	var names []blob.Name
+	for info, err := range bucket.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		name := firstName(info.Name)
+		if ok(name) && (len(names) == 0 || names[len(names)-1] != name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
 // getEither reads name and hands it to check; if the blob is missing or check refuses
 // it, it tries the spare. The error is that of the first.
 func getEither(ctx context.Context, bucket blob.Bucket, name blob.Name, check func([]byte) error) error {
@@ -179,6 +195,11 @@ func getEither(ctx context.Context, bucket blob.Bucket, name blob.Name, check fu
 		return fmt.Errorf("%w: %w", ErrIncomplete, first)
 	}
 	return first
+}
+
+// missingOrBad reports whether ReadBlob has found that there is no such blob, or none that sheaf put.
+func missingOrBad(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrTampered)
 }
 
 func readChecked(ctx context.Context, bucket blob.Bucket, name blob.Name, check func([]byte) error) error {

@@ -159,6 +159,14 @@ func (d *Device) Fingerprint() Fingerprint { return d.print }
 // ID returns the device ID.
 func (d *Device) ID() DeviceID { return d.print.ID() }
 
+// id is ID, and the zero ID, which is the owner, of nobody.
+func (d *Device) id() DeviceID {
+	if d == nil {
+		return DeviceID{}
+	}
+	return d.ID()
+}
+
 // Sign signs a record for a purpose.
 func (d *Device) Sign(p Purpose, body []byte) Signed { return sign(d.sign, p, body) }
 

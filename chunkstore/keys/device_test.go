@@ -140,19 +140,19 @@ func TestEnroll_AddsADevice(t *testing.T) {
 	wantError(t, "read", err, nil)
 	a, err := Unlock(t.Context(), d.Bucket, Secret{Device: f}, UnlockOptions{})
 	wantError(t, "unlock", err, nil)
-	m, ok := a.Members.Member(dev.ID())
-	if !ok || m.Name != "phone" || m.Roles != Writer || m.Added != 2 || m.Revoked != 0 || !m.Time.Equal(noon) {
+	m, ok := a.Members().Member(dev.ID())
+	if !ok || m.Name != "phone" || m.Roles != Writer || m.Revoked || !m.Time.Equal(noon) {
 		t.Errorf("got %+v, %t", m, ok)
 	}
-	if id, ok := a.Members.ByShort(dev.ID().Short()); !ok || id != dev.ID() {
+	if id, ok := a.Members().ByShort(dev.ID().Short()); !ok || id != dev.ID() {
 		t.Error("the short name is not known")
 	}
-	wantError(t, "wraps", a.Members.CheckWraps(dev), nil)
-	wantError(t, "wraps of the first", a.Members.CheckWraps(d.device), nil)
+	wantError(t, "wraps", a.Members().CheckWraps(dev), nil)
+	wantError(t, "wraps of the first", a.Members().CheckWraps(d.device), nil)
 	stranger, err := newDevice(entropy(9))
 	wantError(t, "new device", err, nil)
-	wantError(t, "wraps of a stranger", a.Members.CheckWraps(stranger), ErrNotMember)
-	wantError(t, "chain", a.Members.Follows(d.account.Members.Mark()), nil)
+	wantError(t, "wraps of a stranger", a.Members().CheckWraps(stranger), ErrNotMember)
+	wantError(t, "chain", a.Members().Follows(d.account.Members().Tips()), nil)
 	if found := findings(t, a); len(found) > 0 {
 		t.Error(found)
 	}

@@ -7,8 +7,13 @@
 //	passphrase, recovery words or device key
 //	  → a key slot (keys/…) opens the account root, 32 random bytes
 //	  → the root opens the drive record (drive/…) and the owner key
-//	  → the record holds the secret of the newest epoch, which opens all past ones
+//	  → the record holds the secret of the first epoch, which opens the members log (members/…)
+//	  → the log holds the secrets of all later epochs, each of which opens all before it, and says which devices and key slots count
 //	  → Ring derives every key of the drive from these
+//
+// All that changes while people use a drive is in the members log: a graph of signed entries, each of which names
+// those that its writer knew as the newest. Nobody has to lock anything to add one, and what the log comes to depends on
+// the set of its entries alone: see resolve. Why, is told in docs/adr/0007.
 //
 // What is in a Bucket is either a key slot (its head is clear, the root in it is
 // sealed) or a sealed blob as SealBlob makes it. Nobody without a secret can
@@ -57,12 +62,15 @@ var (
 	// has seen.
 	ErrRollback = errors.New("history was rolled back")
 
-	// ErrIncomplete is the error for a chain with a record missing that must be there.
+	// ErrIncomplete is the error for a chain or a log with a record missing that must be there.
 	ErrIncomplete = errors.New("history is incomplete")
 
 	// ErrNotMember is the error for a device that the members log does not name, or
 	// has revoked.
 	ErrNotMember = errors.New("device is not a member of the drive")
+
+	// ErrStale is the error of a write while a revoked device has the secret of the newest epoch.
+	ErrStale = errors.New("a device was revoked, and no new epoch has begun")
 
 	// ErrDeviceText is the error for text that is not a device ID.
 	ErrDeviceText = errors.New("not a device ID")

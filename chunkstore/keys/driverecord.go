@@ -16,6 +16,7 @@ import (
 
 const (
 	recordFormat = 1
+	recordPairs  = 9
 	maxChunker   = 4 << 10
 	maxEpochs    = 1 << 10
 	secretBox    = 32 + boxOverhead
@@ -24,19 +25,18 @@ const (
 )
 
 // A Record is the drive record: what a drive is, signed by its owner and sealed under the
-// account root. It is never overwritten; a change is a new version, and the highest counts.
+// account root. It is never overwritten; a change is a new version, and the highest counts. What changes
+// while people use a drive is in the members log instead, for two devices may change it at the same time.
 type Record struct {
 	Drive   DriveID
 	Version uint32 // 1, 2, …; the name of the blob says the same
 	Prev    [32]byte
-	Epoch   uint32 // the newest
 	Suite   uint8  // the cipher of new chunks; this package does not look at it
 	Chunker []byte // the parameters of the chunker; this package does not look at them
 	Created time.Time
 	Owner   [ed25519.PublicKeySize]byte
 
-	current []byte   // the secret of Epoch, boxed under the root
-	past    [][]byte // the secret of each epoch before, boxed under the next one's
+	first []byte // the secret of epoch 1, boxed under the root
 }
 
 func recordName(version uint32) blob.Name {
@@ -53,22 +53,16 @@ func recordVersion(name blob.Name) (uint32, bool) {
 }
 
 func (d *Record) encode() []byte {
-	b := cbor.AppendMap(nil, 11)
+	b := cbor.AppendMap(nil, recordPairs)
 	b = cbor.AppendUint(cbor.AppendUint(b, 1), recordFormat)
 	b = cbor.AppendBytes(cbor.AppendUint(b, 2), d.Drive[:])
 	b = cbor.AppendUint(cbor.AppendUint(b, 3), uint64(d.Version))
 	b = cbor.AppendBytes(cbor.AppendUint(b, 4), d.Prev[:])
-	b = cbor.AppendUint(cbor.AppendUint(b, 5), uint64(d.Epoch))
-	b = cbor.AppendUint(cbor.AppendUint(b, 6), uint64(d.Suite))
-	b = cbor.AppendBytes(cbor.AppendUint(b, 7), d.Chunker)
-	b = cbor.AppendInt(cbor.AppendUint(b, 8), nanos(d.Created))
-	b = cbor.AppendBytes(cbor.AppendUint(b, 9), d.Owner[:])
-	b = cbor.AppendBytes(cbor.AppendUint(b, 10), d.current)
-	b = cbor.AppendArray(cbor.AppendUint(b, 11), len(d.past))
-	for _, p := range d.past {
-		b = cbor.AppendBytes(b, p)
-	}
-	return b
+	b = cbor.AppendUint(cbor.AppendUint(b, 5), uint64(d.Suite))
+	b = cbor.AppendBytes(cbor.AppendUint(b, 6), d.Chunker)
+	b = cbor.AppendInt(cbor.AppendUint(b, 7), nanos(d.Created))
+	b = cbor.AppendBytes(cbor.AppendUint(b, 8), d.Owner[:])
+	return cbor.AppendBytes(cbor.AppendUint(b, 9), d.first)
 }
 
 // readKey reads a map key that must be want.
@@ -103,7 +97,7 @@ func parseRecord(body []byte) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if pairs != 11 {
+	if pairs != recordPairs {
 		r.Fail("%d pairs", pairs)
 	}
 	d := new(Record)
@@ -114,24 +108,15 @@ func parseRecord(body []byte) (*Record, error) {
 	readKey(r, &last, 4)
 	r.Fixed(d.Prev[:])
 	readKey(r, &last, 5)
-	d.Epoch = uint32(r.UintMax(maxEpochs))
-	readKey(r, &last, 6)
 	d.Suite = uint8(r.UintMax(255))
-	readKey(r, &last, 7)
+	readKey(r, &last, 6)
 	d.Chunker = append([]byte{}, r.BytesMax(maxChunker)...)
-	readKey(r, &last, 8)
+	readKey(r, &last, 7)
 	d.Created = time.Unix(0, r.Int())
-	readKey(r, &last, 9)
+	readKey(r, &last, 8)
 	r.Fixed(d.Owner[:])
-	readKey(r, &last, 10)
-	d.current = fixedBytes(r, secretBox)
-	readKey(r, &last, 11)
-	if n := r.Array(); r.Err() == nil && uint64(n)+1 != uint64(d.Epoch) {
-		r.Fail("%d past secrets in epoch %d", n, d.Epoch)
-	}
-	for i := uint32(1); r.Err() == nil && i < d.Epoch; i++ {
-		d.past = append(d.past, fixedBytes(r, secretBox))
-	}
+	readKey(r, &last, 9)
+	d.first = fixedBytes(r, secretBox)
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTampered, err)
 	}
@@ -155,7 +140,7 @@ func publicKey(key ed25519.PrivateKey) (pub [ed25519.PublicKeySize]byte) {
 	return pub
 }
 
-// recordKey seals drive records, and driveKey the secret in them.
+// recordKey seals drive records, and driveKey boxes the secrets of epochs.
 func recordKey(root *secret, drive DriveID) [32]byte {
 	return kdf.Key(kdf.RootRecord, root[:], drive[:])
 }
@@ -165,52 +150,32 @@ func driveKey(root *secret, drive DriveID) [32]byte {
 }
 
 // secretAAD binds the box of an epoch's secret to its drive and epoch.
-func secretAAD(drive DriveID, epoch uint32) []byte {
-	return binary.BigEndian.AppendUint32(append([]byte(nil), drive[:]...), epoch)
+func secretAAD(drive DriveID, number uint32) []byte {
+	return binary.BigEndian.AppendUint32(append([]byte(nil), drive[:]...), number)
 }
 
-// setSecrets boxes the secrets of all epochs, the newest under the root and each
-// other under its successor, so that whoever has one has all before it, and no later one.
-func (d *Record) setSecrets(root *secret, secrets []secret, entropy io.Reader) error {
-	d.Epoch, d.past = uint32(len(secrets)), nil
-	key := driveKey(root, d.Drive)
-	for i := len(secrets) - 1; i >= 0; i-- {
-		epoch := uint32(i + 1)
-		sealed, err := box(&key, secretAAD(d.Drive, epoch), secrets[i][:], entropy)
-		if err != nil {
-			return err
-		}
-		if epoch == d.Epoch {
-			d.current = sealed
-		} else {
-			d.past = append([][]byte{sealed}, d.past...)
-		}
-		key = deriveFrom(kdf.PastSecret, &secrets[i], d.Drive, epoch)
+// boxSecret boxes the secret of an epoch under the root, and unboxSecret is its inverse.
+func boxSecret(root *secret, drive DriveID, number uint32, ds *secret, entropy io.Reader) ([]byte, error) {
+	key := driveKey(root, drive)
+	return box(&key, secretAAD(drive, number), ds[:], entropy)
+}
+
+func unboxSecret(root *secret, drive DriveID, number uint32, sealed []byte) (secret, bool) {
+	key := driveKey(root, drive)
+	plain, ok := unbox(&key, secretAAD(drive, number), sealed)
+	if !ok || len(plain) != len(secret{}) {
+		return secret{}, false
 	}
-	return nil
+	return secret(plain), true
 }
 
-// ring opens the secrets of all epochs, from the newest back to the first.
+// ring opens the secret of the first epoch. Those of later ones are in the members log.
 func (d *Record) ring(root *secret) (*Ring, error) {
-	r := &Ring{drive: d.Drive, secrets: make([]secret, d.Epoch)}
-	key := driveKey(root, d.Drive)
-	for epoch := d.Epoch; epoch > 0; epoch-- {
-		sealed := d.current
-		if epoch < d.Epoch {
-			sealed = d.past[epoch-1]
-		}
-		plain, ok := unbox(&key, secretAAD(d.Drive, epoch), sealed)
-		if !ok || len(plain) != 32 {
-			return nil, fmt.Errorf("%w: secret of epoch %d", ErrTampered, epoch)
-		}
-		ds := &r.secrets[epoch-1]
-		copy(ds[:], plain)
-		key = deriveFrom(kdf.PastSecret, ds, d.Drive, epoch)
+	ds, ok := unboxSecret(root, d.Drive, 1, d.first)
+	if !ok {
+		return nil, fmt.Errorf("%w: secret of epoch 1", ErrTampered)
 	}
-	if d.Epoch == 0 {
-		return nil, fmt.Errorf("%w: no epoch", ErrTampered)
-	}
-	return r, nil
+	return &Ring{drive: d.Drive, epochs: []epoch{{number: 1, secret: ds}}}, nil
 }
 
 // seal signs and seals the record, and returns its blob and its place in the chain.

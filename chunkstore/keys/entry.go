@@ -4,7 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"fmt"
-	"strconv"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -25,8 +25,9 @@ type Op uint8
 // The operations of format 1.
 const (
 	OpAdd    Op = 1 // a device becomes a member
-	OpRevoke Op = 2 // a device is one no more, and never will be again
+	OpRevoke Op = 2 // a device is one no more, and never will be again; a new epoch begins
 	OpEpoch  Op = 3 // a new epoch begins; its secret is wrapped to each member
+	OpSlots  Op = 4 // key slots begin to count, or end
 )
 
 // Roles is what a member may do, a set of bits. Every member may read.
@@ -35,13 +36,13 @@ type Roles uint8
 // The roles of format 1.
 const (
 	Writer Roles = 1 << iota // its heads count
-	Admin                    // it may sign entries of the members log
+	Admin                    // it may add devices
 )
 
 const (
 	entryFormat  = 1
-	entryPairs   = 15
-	maxSequence  = 1<<32 - 1
+	entryPairs   = 17
+	maxTips      = 256
 	memberPrefix = blob.Name("members/")
 )
 
@@ -51,23 +52,73 @@ type Wrap struct {
 	Sealed []byte
 }
 
-// An Entry is one record of the members log. The log is a chain from sequence number 1,
-// each entry naming the hash of the one before. Every entry is signed by the owner or
-// by a device that was an Admin before it, and sealed with K(members).
+// An Entry is one record of the members log. It names the entries that its writer knew as the
+// newest, so the log is a graph, and two who write at the same time do not get into each other's way.
+// An entry is signed by the owner or by a device, sealed with K(members), and never changed.
 type Entry struct {
-	Drive  DriveID
-	Epoch  uint32 // the one that began with this entry or was the newest then
-	Seq    uint64
-	Prev   [32]byte // zero in the first
-	Op     Op
-	Device DeviceID     // who is added or revoked; zero for OpEpoch
-	Public DevicePublic // of who is added
-	Name   string       // how people call who is added
-	Roles  Roles        // of who is added
-	By     DeviceID     // who signed; zero is the owner
-	Wraps  []Wrap       // of the secret of Epoch, made by By
-	Last   Mark         // of who is revoked: the last head that counts
-	Time   time.Time    // information only
+	Drive   DriveID
+	Epoch   uint32 // under which it is sealed: the newest that its writer knew
+	Parents Tips   // none in the first
+	Op      Op
+	Device  DeviceID     // who is added or revoked; else zero
+	Public  DevicePublic // of who is added
+	Name    string       // how people call who is added
+	Roles   Roles        // of who is added
+	By      DeviceID     // who signed; zero is the owner
+	Wraps   []Wrap       // made by By: of the secret of Next, or else of Epoch
+	Last    Mark         // of who is revoked: the last head that counts
+	Time    time.Time    // information only
+	Next    *NextEpoch   // of OpRevoke and OpEpoch
+	Slots   [][]byte     // key slot records that count from now on, by their IDs
+	Gone    []SlotID     // slots that count no more, and never will again
+}
+
+// NextEpoch begins an epoch.
+type NextEpoch struct {
+	Number uint32
+	Sum    [32]byte // says which secret it is, so that all whom it is wrapped to have the same
+	Box    []byte   // the secret under the account root
+	Past   []Past   // secrets that this one opens, by number and entry
+}
+
+// Past is the secret of an earlier epoch, boxed under that of a later one.
+type Past struct {
+	Number uint32
+	Entry  [32]byte // which began it; zero: the drive record
+	Box    []byte
+}
+
+// Tips are the newest entries of the members log as somebody knows it: those that no other
+// entry comes after. They are in ascending order. With all that they come after they are the log.
+type Tips [][32]byte
+
+// Equal reports whether t and u are the same.
+func (t Tips) Equal(u Tips) bool { return slices.Equal(t, u) }
+
+// AppendTips appends Tips as CBOR: an array of the hashes.
+func AppendTips(b []byte, t Tips) []byte {
+	b = cbor.AppendArray(b, len(t))
+	for _, h := range t {
+		b = cbor.AppendBytes(b, h[:])
+	}
+	return b
+}
+
+// ReadTips reads what AppendTips wrote.
+func ReadTips(r *cbor.Reader) (t Tips) {
+	n := r.Array()
+	if n > maxTips {
+		r.Fail("%d entries", n)
+	}
+	for i := 0; i < n && r.Err() == nil; i++ {
+		var h [32]byte
+		r.Fixed(h[:])
+		if i > 0 && string(t[i-1][:]) >= string(h[:]) {
+			r.Fail("entries out of order")
+		}
+		t = append(t, h)
+	}
+	return t
 }
 
 func (e *Entry) encode() []byte {
@@ -79,23 +130,78 @@ func (e *Entry) encode() []byte {
 	b = cbor.AppendUint(cbor.AppendUint(b, 1), entryFormat)
 	b = cbor.AppendBytes(cbor.AppendUint(b, 2), e.Drive[:])
 	b = cbor.AppendUint(cbor.AppendUint(b, 3), uint64(e.Epoch))
-	b = cbor.AppendUint(cbor.AppendUint(b, 4), e.Seq)
-	b = cbor.AppendBytes(cbor.AppendUint(b, 5), e.Prev[:])
-	b = cbor.AppendUint(cbor.AppendUint(b, 6), uint64(e.Op))
-	b = cbor.AppendBytes(cbor.AppendUint(b, 7), e.Device[:])
-	b = cbor.AppendBytes(cbor.AppendUint(b, 8), signKey)
-	b = cbor.AppendBytes(cbor.AppendUint(b, 9), e.Public.KEM)
-	b = cbor.AppendText(cbor.AppendUint(b, 10), e.Name)
-	b = cbor.AppendUint(cbor.AppendUint(b, 11), uint64(e.Roles))
-	b = cbor.AppendBytes(cbor.AppendUint(b, 12), e.By[:])
-	b = cbor.AppendArray(cbor.AppendUint(b, 13), len(e.Wraps))
+	b = AppendTips(cbor.AppendUint(b, 4), e.Parents)
+	b = cbor.AppendUint(cbor.AppendUint(b, 5), uint64(e.Op))
+	b = cbor.AppendBytes(cbor.AppendUint(b, 6), e.Device[:])
+	b = cbor.AppendBytes(cbor.AppendUint(b, 7), signKey)
+	b = cbor.AppendBytes(cbor.AppendUint(b, 8), e.Public.KEM)
+	b = cbor.AppendText(cbor.AppendUint(b, 9), e.Name)
+	b = cbor.AppendUint(cbor.AppendUint(b, 10), uint64(e.Roles))
+	b = cbor.AppendBytes(cbor.AppendUint(b, 11), e.By[:])
+	b = cbor.AppendArray(cbor.AppendUint(b, 12), len(e.Wraps))
 	for _, w := range e.Wraps {
 		b = cbor.AppendArray(b, 2)
 		b = cbor.AppendBytes(b, w.Device[:])
 		b = cbor.AppendBytes(b, w.Sealed)
 	}
-	b = AppendMark(cbor.AppendUint(b, 14), e.Last)
-	return cbor.AppendInt(cbor.AppendUint(b, 15), nanos(e.Time))
+	b = AppendMark(cbor.AppendUint(b, 13), e.Last)
+	b = cbor.AppendInt(cbor.AppendUint(b, 14), nanos(e.Time))
+	b = e.Next.append(cbor.AppendUint(b, 15))
+	b = cbor.AppendArray(cbor.AppendUint(b, 16), len(e.Slots))
+	for _, s := range e.Slots {
+		b = cbor.AppendBytes(b, s)
+	}
+	b = cbor.AppendArray(cbor.AppendUint(b, 17), len(e.Gone))
+	for _, id := range e.Gone {
+		b = cbor.AppendBytes(b, id[:])
+	}
+	return b
+}
+
+func (n *NextEpoch) append(b []byte) []byte {
+	if n == nil {
+		return cbor.AppendArray(b, 0)
+	}
+	b = cbor.AppendArray(b, 4)
+	b = cbor.AppendUint(b, uint64(n.Number))
+	b = cbor.AppendBytes(b, n.Sum[:])
+	b = cbor.AppendBytes(b, n.Box)
+	b = cbor.AppendArray(b, len(n.Past))
+	for _, p := range n.Past {
+		b = cbor.AppendArray(b, 3)
+		b = cbor.AppendUint(b, uint64(p.Number))
+		b = cbor.AppendBytes(b, p.Entry[:])
+		b = cbor.AppendBytes(b, p.Box)
+	}
+	return b
+}
+
+func readNext(r *cbor.Reader) *NextEpoch {
+	switch n := r.Array(); {
+	case n == 0 || r.Err() != nil:
+		return nil
+	case n != 4:
+		r.Fail("an epoch of %d parts", n)
+		return nil
+	}
+	n := &NextEpoch{Number: uint32(r.UintMax(maxEpochs))}
+	r.Fixed(n.Sum[:])
+	n.Box = fixedBytes(r, secretBox)
+	past := r.Array()
+	if past > maxEpochs {
+		r.Fail("%d past epochs", past)
+	}
+	for i := 0; i < past && r.Err() == nil; i++ {
+		r.ArrayOf(3)
+		p := Past{Number: uint32(r.UintMax(maxEpochs))}
+		r.Fixed(p.Entry[:])
+		p.Box = fixedBytes(r, secretBox)
+		if i > 0 && (epoch{number: n.Past[i-1].Number, entry: n.Past[i-1].Entry}).compare(epoch{number: p.Number, entry: p.Entry}) >= 0 {
+			r.Fail("past epochs out of order")
+		}
+		n.Past = append(n.Past, p)
+	}
+	return n
 }
 
 // AppendMark appends a Mark as CBOR: an array of the sequence number and the hash.
@@ -129,30 +235,32 @@ func parseEntry(body []byte) (*Entry, error) {
 	readKey(r, &last, 3)
 	e.Epoch = uint32(r.UintMax(maxEpochs))
 	readKey(r, &last, 4)
-	e.Seq = r.UintMax(maxSequence)
+	e.Parents = ReadTips(r)
 	readKey(r, &last, 5)
-	r.Fixed(e.Prev[:])
+	e.Op = Op(r.UintMax(uint64(OpSlots)))
 	readKey(r, &last, 6)
-	e.Op = Op(r.UintMax(uint64(OpEpoch)))
-	readKey(r, &last, 7)
 	r.Fixed(e.Device[:])
-	readKey(r, &last, 8)
+	readKey(r, &last, 7)
 	signKey := r.BytesMax(ed25519.PublicKeySize)
 	copy(e.Public.Sign[:], signKey)
-	readKey(r, &last, 9)
+	readKey(r, &last, 8)
 	e.Public.KEM = append([]byte(nil), r.BytesMax(kemPublicSize)...)
-	readKey(r, &last, 10)
+	readKey(r, &last, 9)
 	e.Name = r.Text()
-	readKey(r, &last, 11)
+	readKey(r, &last, 10)
 	e.Roles = Roles(r.UintMax(uint64(Writer | Admin)))
-	readKey(r, &last, 12)
+	readKey(r, &last, 11)
 	r.Fixed(e.By[:])
-	readKey(r, &last, 13)
+	readKey(r, &last, 12)
 	e.Wraps = readWraps(r)
-	readKey(r, &last, 14)
+	readKey(r, &last, 13)
 	e.Last = ReadMark(r)
-	readKey(r, &last, 15)
+	readKey(r, &last, 14)
 	e.Time = time.Unix(0, r.Int())
+	readKey(r, &last, 15)
+	e.Next = readNext(r)
+	readKey(r, &last, 16)
+	e.Slots, e.Gone = readSlotChange(r, &last)
 	if r.Err() == nil {
 		if reason := e.shape(len(signKey)); reason != "" {
 			r.Fail("%s", reason)
@@ -183,17 +291,60 @@ func readWraps(r *cbor.Reader) []Wrap {
 	return wraps
 }
 
+// readSlotChange reads keys 16 and 17.
+func readSlotChange(r *cbor.Reader, last *int64) (slots [][]byte, gone []SlotID) {
+	n := r.Array()
+	if n > maxSlots {
+		r.Fail("%d slots", n)
+	}
+	var before SlotID
+	for i := 0; i < n && r.Err() == nil; i++ {
+		b := append([]byte(nil), r.BytesMax(maxSlot)...)
+		s, ok := parseSlot(b)
+		if r.Err() == nil && (!ok || s.typ == DeviceSlot || i > 0 && string(before[:]) >= string(s.id[:])) {
+			r.Fail("no key slot, or out of order")
+		}
+		if r.Err() == nil {
+			before = s.id
+		}
+		slots = append(slots, b)
+	}
+	readKey(r, last, 17)
+	if n = r.Array(); n > maxEntries {
+		r.Fail("%d slots", n)
+	}
+	for i := 0; i < n && r.Err() == nil; i++ {
+		var id SlotID
+		r.Fixed(id[:])
+		if i > 0 && string(gone[i-1][:]) >= string(id[:]) {
+			r.Fail("slots out of order")
+		}
+		gone = append(gone, id)
+	}
+	return slots, gone
+}
+
 // shape checks what an Entry must be by itself, and returns what is wrong.
 func (e *Entry) shape(signKey int) string {
-	if e.Epoch == 0 || e.Seq == 0 || len(e.Name) > MaxDeviceName || !utf8.ValidString(e.Name) {
-		return "epoch, sequence number or name out of range"
+	if e.Epoch == 0 || len(e.Name) > MaxDeviceName || !utf8.ValidString(e.Name) {
+		return "epoch or name out of range"
 	}
-	add := e.Op == OpAdd
+	add, first := e.Op == OpAdd, len(e.Parents) == 0
 	switch {
+	case first && (!add || e.By != DeviceID{}):
+		return "the first entry is the owner's and adds a device"
 	case !add && (signKey != 0 || len(e.Public.KEM) != 0 || e.Name != "" || e.Roles != 0):
 		return "keys where none belong"
 	case e.Op != OpRevoke && e.Last != Mark{}:
 		return "last head where none belongs"
+	case (e.Op == OpRevoke || e.Op == OpEpoch) != (e.Next != nil):
+		return "a new epoch where none belongs, or none where one does"
+	case e.Next != nil && e.Next.Number <= e.Epoch:
+		return "the epoch does not rise"
+	case e.Op != OpSlots && !first && len(e.Slots)+len(e.Gone) > 0:
+		return "key slots where none belong"
+	case (e.Op == OpEpoch || e.Op == OpSlots) && e.Device != DeviceID{}:
+		return "device where none belongs"
 	}
 	switch e.Op {
 	case OpAdd:
@@ -206,47 +357,34 @@ func (e *Entry) shape(signKey int) string {
 		if len(e.Wraps) != 1 || e.Wraps[0].Device != e.Device {
 			return "no wrap for the device"
 		}
-	case OpRevoke:
+	case OpSlots:
 		if len(e.Wraps) != 0 {
 			return "wrap where none belongs"
 		}
-	case OpEpoch:
-		if e.Device != (DeviceID{}) {
-			return "device where none belongs"
-		}
+	case OpRevoke, OpEpoch:
 	default:
 		return "operation is not known"
 	}
 	return ""
 }
 
-// entryName is the name of an entry's blob: its sequence number and the beginning of its hash.
-func entryName(m Mark) blob.Name {
-	return memberPrefix + blob.Name(fmt.Sprintf("%08x-%x", m.Seq, m.Hash[:8]))
+// entryName is the name of an entry's blob: the beginning of its hash, which tells nothing of it.
+func entryName(hash [32]byte) blob.Name {
+	return memberPrefix + blob.Name(hex.EncodeToString(hash[:16]))
 }
 
-// entrySeq reads the sequence number in a name. It is strict: there is one way to write it.
-func entrySeq(name blob.Name) (uint64, bool) {
-	if len(name) != len(memberPrefix)+8+1+16 || name[:len(memberPrefix)] != memberPrefix {
-		return 0, false
+// isEntryName reports whether an entry may have this name.
+func isEntryName(name blob.Name) bool {
+	if len(name) != len(memberPrefix)+32 || name[:len(memberPrefix)] != memberPrefix {
+		return false
 	}
-	rest := string(name[len(memberPrefix):])
-	n, err := strconv.ParseUint(rest[:8], 16, 32)
-	prefix, err2 := hex.DecodeString(rest[9:])
-	return n, err == nil && err2 == nil && n > 0 && rest == fmt.Sprintf("%08x-%x", n, prefix)
+	b, err := hex.DecodeString(string(name[len(memberPrefix):]))
+	return err == nil && name == memberPrefix+blob.Name(hex.EncodeToString(b))
 }
 
-// openEntry opens the blob of an entry and checks all but its signature and its place in the chain.
+// openEntry opens the blob of an entry and checks all but its signature and its place in the log.
 func openEntry(ring *Ring, name blob.Name, b []byte) (*Entry, Signed, error) {
-	epoch, err := BlobEpoch(b)
-	if err != nil {
-		return nil, Signed{}, fmt.Errorf("open %s: %w", name, err)
-	}
-	key, ok := ring.DeriveEpoch(kdf.Members, epoch)
-	if !ok {
-		return nil, Signed{}, fmt.Errorf("open %s: %w: epoch %d", name, ErrTampered, epoch)
-	}
-	plain, err := OpenBlob(&key, kdf.Members, name, b)
+	plain, number, err := ring.OpenBlob(kdf.Members, name, b)
 	if err != nil {
 		return nil, Signed{}, err
 	}
@@ -258,7 +396,7 @@ func openEntry(ring *Ring, name blob.Name, b []byte) (*Entry, Signed, error) {
 	if err != nil {
 		return nil, Signed{}, fmt.Errorf("open %s: %w", name, err)
 	}
-	if e.Drive != ring.drive || e.Epoch != epoch || entryName(Mark{e.Seq, s.Hash()}) != name {
+	if e.Drive != ring.drive || e.Epoch != number || entryName(s.Hash()) != name {
 		return nil, Signed{}, fmt.Errorf("open %s: %w: it is another entry", name, ErrTampered)
 	}
 	return e, s, nil

@@ -3,8 +3,10 @@ package keys
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,216 +19,241 @@ type Member struct {
 	Public  DevicePublic
 	Name    string
 	Roles   Roles
-	Added   uint64    // the entry that added it
+	Added   [32]byte  // the entry that added it
 	Time    time.Time // when, as its writer said
-	Revoked uint64    // the entry that revoked it, 0 if none
-	Last    Mark      // if revoked: its last head that counts
+	Revoked bool
+	Last    Mark // if revoked: its last head that counts
 }
 
-// Members is the verified members log of a drive, up to one entry. It does not change
-// and is safe for concurrent use. LoadMembers makes one.
+// Members is the verified members log of a drive. It is a function of the set of entries
+// alone, in whatever order they came to be known; see resolve for the rules. It does not change and is safe for
+// concurrent use. It prints as "[members]".
 type Members struct {
-	ring    *Ring
-	owner   [ed25519.PublicKeySize]byte
-	hashes  [][32]byte // of entry 1, 2, …
-	epoch   uint32
+	from  source
+	ring  *Ring
+	nodes map[[32]byte]*node
+	order []*node // each after its parents
+
 	members map[DeviceID]Member
 	short   map[causal.Device]DeviceID
-	wraps   map[wrapOf]wrapBy
+	added   map[DeviceID][]*node // the entries that add it, of which the first says how
+	revoked map[DeviceID][]*node // the entries that revoke it
+	slots   map[SlotID][]byte    // those that count
+	gone    map[SlotID]bool
+	tips    Tips
+	stale   bool
 }
 
-type wrapOf struct {
-	device DeviceID
-	epoch  uint32
+// source is what a log is opened and verified with.
+type source struct {
+	root  secret
+	drive DriveID
+	owner [ed25519.PublicKeySize]byte
+	first *Ring // of the drive record
 }
 
-type wrapBy struct {
-	by     DeviceID
-	sealed []byte
+// Format prints "[members]" for every verb.
+func (*Members) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[members]")) }
+
+// node is an entry in its place.
+type node struct {
+	hash   [32]byte
+	e      *Entry
+	s      Signed
+	at     int      // in order
+	before placeSet // what it comes after, and itself
+	void   string   // why it does not count; empty if it does
+	foul   bool     // it never could have counted, whatever else is in the log
 }
 
-// LoadMembers reads the log of a drive and verifies it from its first entry on: that each
-// entry opens, was signed by the owner or by a device that was an Admin then, names the hash of
-// the one before, and follows the rules of apply. The errors wrap ErrTampered,
-// ErrFork for two entries in one place, or ErrIncomplete for a gap or an empty log. That a
-// log is shorter than one seen before only the caller can know: see Members.Follows.
-func LoadMembers(ctx context.Context, bucket blob.Bucket, ring *Ring, owner [ed25519.PublicKeySize]byte) (*Members, error) {
-	var names []blob.Name
-	for info, err := range bucket.List(ctx, memberPrefix) {
-		if err != nil {
-			return nil, fmt.Errorf("list members: %w", err)
-		}
-		name := firstName(info.Name)
-		if _, ok := entrySeq(name); !ok || len(names) > 0 && names[len(names)-1] == name {
-			continue // Verify reports strange names
-		}
-		if names = append(names, name); len(names) > maxEntries {
-			return nil, fmt.Errorf("list members: %w: more than %d", ErrTampered, maxEntries)
+// maxEntries is the most entries that a log is read with.
+const maxEntries = 8 * MaxDevices
+
+// placeSet is a set of places in the order.
+type placeSet []uint64
+
+func (b placeSet) has(i int) bool { return i/64 < len(b) && b[i/64]>>(i%64)&1 == 1 }
+
+func (b placeSet) or(o placeSet) {
+	for i := range o {
+		b[i] |= o[i]
+	}
+}
+
+// source returns what the members log of the drive is opened with.
+func (d *Record) source(root *secret) (source, error) {
+	ring, err := d.ring(root)
+	return source{root: *root, drive: d.Drive, owner: d.Owner, first: ring}, err
+}
+
+func newMembers(from source) *Members {
+	return &Members{from: from, ring: from.first, nodes: map[[32]byte]*node{}}
+}
+
+// loadMembers reads the log of a drive and verifies it. Entries that old has, which may be nil, are not read again.
+// The errors wrap ErrTampered for a blob that is no entry, in both copies, and ErrIncomplete if an entry
+// is missing that another one comes after, or all are. That entries are missing that nothing here comes after only the caller can
+// know: see Members.Follows.
+func loadMembers(ctx context.Context, bucket blob.Bucket, from source, old *Members) (*Members, error) {
+	names, err := listFirst(ctx, bucket, memberPrefix, isEntryName)
+	if err != nil {
+		return nil, fmt.Errorf("list members: %w", err)
+	}
+	if len(names) > maxEntries {
+		return nil, fmt.Errorf("list members: %w: more than %d", ErrTampered, maxEntries)
+	}
+	m := newMembers(from)
+	known := map[blob.Name]*node{}
+	if old != nil {
+		for _, n := range old.order {
+			known[entryName(n.hash)] = n
 		}
 	}
-	m := newMembers(ring, owner)
-	for i, name := range names {
-		seq, _ := entrySeq(name)
-		if i > 0 {
-			if before, _ := entrySeq(names[i-1]); before == seq {
-				return nil, m.forked(ctx, bucket, names[i-1], name)
+	// An entry may be sealed under an epoch that begins with another one: what does not open is tried again
+	// as long as new epochs come.
+	for len(names) > 0 {
+		var rest []blob.Name
+		var problem error
+		before := m.ring
+		for _, name := range names {
+			n := known[name]
+			if n == nil {
+				if n, err = readNode(ctx, bucket, m.ring, name); err != nil {
+					if !errors.Is(err, ErrTampered) {
+						return nil, err
+					}
+					rest, problem = append(rest, name), errors.Join(problem, err)
+					continue
+				}
 			}
+			m.take(n)
 		}
-		if want := uint64(len(m.hashes)) + 1; seq != want {
-			return nil, fmt.Errorf("%w: entry %d of the members log is missing", ErrIncomplete, want)
-		}
-		err := getEither(ctx, bucket, name, func(b []byte) error { return m.add(name, b) })
-		if err != nil {
-			return nil, err
+		if names = rest; problem != nil && m.ring == before {
+			return nil, problem
 		}
 	}
-	if len(m.hashes) == 0 {
+	if len(m.nodes) == 0 {
 		return nil, fmt.Errorf("%w: the members log is missing", ErrIncomplete)
+	}
+	if err := m.resolve(); err != nil {
+		return nil, err
+	}
+	if len(m.tips) == 0 {
+		return nil, fmt.Errorf("%w: the first entry of the members log is missing", ErrIncomplete)
 	}
 	return m, nil
 }
 
-// maxEntries is the most entries that a log is read with: adding and revoking every device,
-// and every epoch.
-const maxEntries = 2*MaxDevices + maxEpochs
-
-func newMembers(ring *Ring, owner [ed25519.PublicKeySize]byte) *Members {
-	return &Members{
-		ring: ring, owner: owner,
-		members: map[DeviceID]Member{}, short: map[causal.Device]DeviceID{}, wraps: map[wrapOf]wrapBy{},
-	}
-}
-
-// forked tells a fork from a blob that somebody without keys put beside an entry. a and b bear
-// one sequence number, and a was added to m.
-func (m *Members) forked(ctx context.Context, bucket blob.Bucket, a, b blob.Name) error {
-	var e *Entry
-	var s Signed
-	err := getEither(ctx, bucket, b, func(p []byte) (err error) {
-		e, s, err = openEntry(m.ring, b, p)
+func readNode(ctx context.Context, bucket blob.Bucket, ring *Ring, name blob.Name) (*node, error) {
+	n := new(node)
+	err := getEither(ctx, bucket, name, func(b []byte) (err error) {
+		n.e, n.s, err = openEntry(ring, name, b)
 		return err
 	})
-	if err == nil {
-		err = m.checkSigner(e, s)
-	}
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: %s and %s", ErrFork, a, b)
+	n.hash = n.s.Hash()
+	return n, err
 }
 
-func (m *Members) checkSigner(e *Entry, s Signed) error {
-	if e.By == (DeviceID{}) {
-		return s.Check(m.owner, SignMember)
+// take adds a node without looking at its place, and the secret of the epoch that it begins.
+func (m *Members) take(n *node) {
+	m.nodes[n.hash] = &node{hash: n.hash, e: n.e, s: n.s}
+	if n.e.Next == nil || n.e.By != (DeviceID{}) || n.s.Check(m.from.owner, SignMember) != nil {
+		return
 	}
-	by, ok := m.members[e.By]
-	if !ok || by.Revoked != 0 || by.Roles&Admin == 0 {
-		return fmt.Errorf("%w: %s may not sign", ErrTampered, e.By)
+	if ds, ok := n.e.Next.open(m.from.root, m.from.drive); ok {
+		m.ring = m.ring.with(epoch{number: n.e.Next.Number, entry: n.hash, secret: ds})
 	}
-	return s.Check(by.Public.Sign, SignMember)
 }
 
-// add opens, verifies and applies the next entry. It changes nothing if it returns an error.
-func (m *Members) add(name blob.Name, b []byte) error {
-	e, s, err := openEntry(m.ring, name, b)
-	if err != nil {
-		return err
+// with returns the log with one entry more.
+func (m *Members) with(n *node) (*Members, error) {
+	more := newMembers(m.from)
+	for _, o := range m.order {
+		more.take(o)
 	}
-	if err := m.checkSigner(e, s); err != nil {
-		return fmt.Errorf("open %s: %w", name, err)
-	}
-	if e.Seq != uint64(len(m.hashes))+1 || e.Prev != m.Mark().Hash {
-		return fmt.Errorf("open %s: %w: it does not follow the entry before", name, ErrTampered)
-	}
-	if err := m.apply(e); err != nil {
-		return fmt.Errorf("open %s: %w", name, err)
-	}
-	m.hashes = append(m.hashes, s.Hash())
-	return nil
+	more.take(n)
+	return more, more.resolve()
 }
 
-// apply holds an entry against the rules and takes it in:
-//
-//   - the first one adds a device, is signed by the owner and begins epoch 1;
-//   - the epoch never falls, and rises by one with OpEpoch and at no other time;
-//   - no device is added twice, not even after it was revoked, nor one whose short name another
-//     device has or which is zero;
-//   - only a member is revoked, and once;
-//   - a new epoch is wrapped to exactly the devices that are members.
-func (m *Members) apply(e *Entry) error {
-	first := len(m.hashes) == 0
-	epoch := m.epoch
-	if first || e.Op == OpEpoch {
-		epoch++
-	}
-	if first && (e.Op != OpAdd || e.By != DeviceID{}) || e.Epoch != epoch {
-		return fmt.Errorf("%w: epoch or first entry", ErrTampered)
-	}
-	switch e.Op {
-	case OpAdd:
-		short := e.Device.Short()
-		if _, ok := m.short[short]; ok || short == 0 || len(m.members) == MaxDevices {
-			return fmt.Errorf("%w: device %s cannot be added", ErrTampered, e.Device)
+// Reload reads the log anew from a Bucket. It may have less than m has: see Follows. The errors wrap ErrTampered or
+// ErrIncomplete.
+func (m *Members) Reload(ctx context.Context, bucket blob.Bucket) (*Members, error) {
+	return loadMembers(ctx, bucket, m.from, m)
+}
+
+// Tips returns the newest entries of the log, for the caller to remember. Entries that do not count are not among them.
+func (m *Members) Tips() Tips { return m.tips }
+
+// Follows returns nil if the log has all that seen stands for, which the caller remembers or
+// another device has seen. Otherwise the error wraps ErrRollback.
+func (m *Members) Follows(seen Tips) error {
+	for _, h := range seen {
+		if m.nodes[h] == nil {
+			return fmt.Errorf("%w: entry %x of the members log was seen, and is not shown", ErrRollback, h[:8])
 		}
-		m.short[short] = e.Device
-		m.members[e.Device] = Member{Public: e.Public, Name: e.Name, Roles: e.Roles, Added: e.Seq, Time: e.Time}
-	case OpRevoke:
-		d, ok := m.members[e.Device]
-		if !ok || d.Revoked != 0 {
-			return fmt.Errorf("%w: device %s is no member", ErrTampered, e.Device)
-		}
-		d.Revoked, d.Last = e.Seq, e.Last
-		m.members[e.Device] = d
-	case OpEpoch:
-		var want, got []DeviceID
-		for id := range m.Active() {
-			want = append(want, id)
-		}
-		for _, w := range e.Wraps {
-			got = append(got, w.Device)
-		}
-		if !slices.Equal(want, got) {
-			return fmt.Errorf("%w: the new epoch is not for the members", ErrTampered)
-		}
-	}
-	m.epoch = epoch
-	for _, w := range e.Wraps {
-		m.wraps[wrapOf{w.Device, e.Epoch}] = wrapBy{e.By, w.Sealed}
 	}
 	return nil
 }
 
-// Mark returns the newest entry of the log, for the caller to remember.
-func (m *Members) Mark() Mark {
-	n := len(m.hashes)
-	if n == 0 {
-		return Mark{}
+// covers returns the places of all entries that t stands for.
+func (m *Members) covers(t Tips) placeSet {
+	all := make(placeSet, len(m.order)/64+1)
+	for _, h := range t {
+		if n := m.nodes[h]; n != nil {
+			all.or(n.before)
+		}
 	}
-	return Mark{Seq: uint64(n), Hash: m.hashes[n-1]}
+	return all
 }
 
-// Follows returns nil if the log goes on from seen, an entry that the caller
-// remembers. Otherwise the error wraps ErrRollback if the log ends before it, ErrFork if
-// another entry stands in its place. Every log follows the zero Mark.
-func (m *Members) Follows(seen Mark) error {
-	switch {
-	case seen.Seq == 0:
-		return nil
-	case seen.Seq > uint64(len(m.hashes)):
-		return fmt.Errorf("%w: the members log ends at entry %d, and %d was seen", ErrRollback, len(m.hashes), seen.Seq)
-	case m.hashes[seen.Seq-1] != seen.Hash:
-		return fmt.Errorf("%w: entry %d of the members log is another one now", ErrFork, seen.Seq)
-	}
-	return nil
+// Includes reports whether t stands for all that u stands for. The log must have both: see Follows.
+func (m *Members) Includes(t, u Tips) bool {
+	all := m.covers(t)
+	return !slices.ContainsFunc(u, func(h [32]byte) bool { n := m.nodes[h]; return n == nil || !all.has(n.at) })
 }
+
+// WasMember reports whether a device was a member by the log as t stands for it: it had been added, and
+// was not revoked.
+func (m *Members) WasMember(t Tips, id DeviceID) bool {
+	all := m.covers(t)
+	in := func(n *node) bool { return all.has(n.at) }
+	return slices.ContainsFunc(m.added[id], in) && !slices.ContainsFunc(m.revoked[id], in)
+}
+
+// LeastEpoch returns the lowest number of an epoch that was to be written under by the log as t stands for it: no device that is revoked
+// there has the secret of that one.
+func (m *Members) LeastEpoch(t Tips) uint32 {
+	least, all := uint32(1), m.covers(t)
+	for _, by := range m.revoked {
+		for _, n := range by {
+			if all.has(n.at) {
+				least = max(least, n.e.Next.Number)
+			}
+		}
+	}
+	return least
+}
+
+// Ring returns the secrets of the drive, with those of all epochs that the log begins.
+func (m *Members) Ring() *Ring { return m.ring }
+
+// Stale reports whether a revoked device has the secret of the newest epoch, so that nothing more must be written under
+// it: several devices were revoked at the same time, or a writer was cut off. Account.Settle ends that.
+func (m *Members) Stale() bool { return m.stale }
 
 // Owner returns the owner's public key.
-func (m *Members) Owner() [ed25519.PublicKeySize]byte { return m.owner }
+func (m *Members) Owner() [ed25519.PublicKeySize]byte { return m.from.owner }
 
 // Member returns a device by its ID, also a revoked one.
 func (m *Members) Member(id DeviceID) (Member, bool) {
 	d, ok := m.members[id]
 	return d, ok
+}
+
+// Named reports whether an entry names the device, be it one that does not count: it may have been a member
+// for who did not know all yet.
+func (m *Members) Named(id DeviceID) bool {
+	return slices.ContainsFunc(m.order, func(n *node) bool { return n.e.Op == OpAdd && n.e.Device == id })
 }
 
 // ByShort returns the ID of the device with a short name.
@@ -235,14 +262,11 @@ func (m *Members) ByShort(short causal.Device) (DeviceID, bool) {
 	return id, ok
 }
 
-// All yields every device that the log has ever named, in the order of their IDs.
+// All yields every device that the log has named, in the order of their IDs. One that was added by an entry that
+// does not count any more is not among them.
 func (m *Members) All() iter.Seq2[DeviceID, Member] {
 	return func(yield func(DeviceID, Member) bool) {
-		ids := make([]DeviceID, 0, len(m.members))
-		for id := range m.members {
-			ids = append(ids, id)
-		}
-		slices.SortFunc(ids, func(a, b DeviceID) int { return slices.Compare(a[:], b[:]) })
+		ids := slices.SortedFunc(maps.Keys(m.members), func(a, b DeviceID) int { return slices.Compare(a[:], b[:]) })
 		for _, id := range ids {
 			if !yield(id, m.members[id]) {
 				return
@@ -255,7 +279,7 @@ func (m *Members) All() iter.Seq2[DeviceID, Member] {
 func (m *Members) Active() iter.Seq2[DeviceID, Member] {
 	return func(yield func(DeviceID, Member) bool) {
 		for id, d := range m.All() {
-			if d.Revoked == 0 && !yield(id, d) {
+			if !d.Revoked && !yield(id, d) {
 				return
 			}
 		}
@@ -266,19 +290,31 @@ func (m *Members) Active() iter.Seq2[DeviceID, Member] {
 // Ring's. The error wraps ErrTampered, or ErrNotMember if there is none.
 func (m *Members) CheckWraps(d *Device) error {
 	found := false
-	for epoch := uint32(1); epoch <= m.ring.Epoch(); epoch++ {
-		w, ok := m.wraps[wrapOf{d.ID(), epoch}]
-		if !ok {
-			continue
+	for _, n := range m.order {
+		number := n.e.Epoch
+		if n.e.Next != nil {
+			number = n.e.Next.Number
 		}
-		found = true
-		ds, ok := d.unwrapSecret(w.sealed, m.ring.drive, epoch, w.by)
-		if !ok || ds != m.ring.secrets[epoch-1] {
-			return fmt.Errorf("%w: the secret of epoch %d in the members log", ErrTampered, epoch)
+		for _, w := range n.e.Wraps {
+			if n.void != "" || w.Device != d.ID() {
+				continue
+			}
+			found = true
+			ds, ok := d.unwrapSecret(w.Sealed, m.ring.drive, number, n.e.By)
+			if !ok || !m.ring.has(number, n, ds) {
+				return fmt.Errorf("%w: the secret of epoch %d in the members log", ErrTampered, number)
+			}
 		}
 	}
 	if !found {
 		return fmt.Errorf("%w: %s", ErrNotMember, d.ID())
 	}
 	return nil
+}
+
+// has reports whether ds is the secret that n wraps: of the epoch that it begins, or else of one with the number.
+func (r *Ring) has(number uint32, n *node, ds secret) bool {
+	return slices.ContainsFunc(r.epochs, func(e epoch) bool {
+		return e.number == number && e.secret == ds && (n.e.Next == nil || e.entry == n.hash)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 // cheap is the least cost that is allowed.
 var cheap = Argon{Memory: minArgonMemory, Time: minArgonTime, Threads: 2}
+
+// long reports whether the tests have the time to try everything.
+func long() bool { return os.Getenv("SHEAF_LONG") != "" }
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 

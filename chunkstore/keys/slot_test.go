@@ -37,6 +37,7 @@ func TestUnlock_EachFlippedBitOfARecoverySlotIsTheOneError(t *testing.T) {
 		bad := append([]byte(nil), good...)
 		bad[bit/8] ^= 1 << (bit % 8)
 		put(t, d.Bucket, name, bad)
+		put(t, d.Bucket, spare(name), bad)
 		if _, err := d.unlock(t); err != ErrWrongSecret { //nolint:errorlint // one and the same
 			t.Fatalf("bit %d: got %v, want %v", bit, err, ErrWrongSecret)
 		}
@@ -67,9 +68,8 @@ func TestUnlock_EachFlippedBitOfADeviceSlotIsTheOneError(t *testing.T) {
 // the holder of the root checks without the passphrase.
 func TestUnlock_FlippedBitsOfAPassphraseSlotAreTheOneError(t *testing.T) {
 	d := newDrive(t)
-	remove(t, d.Bucket, names(t, d.Bucket, slotPrefix)...)
 	wantError(t, "set", d.account.SetPassphrase(t.Context(), []byte("p"), cheap), nil)
-	name := names(t, d.Bucket, slotPrefix)[0]
+	name := slotName(d.account.Members().slotsOf(PassphraseSlot)[0].id)
 	good := get(t, d.Bucket, name)
 	s, ok := parseSlot(good)
 	if !ok || !s.fits(&d.account.root) {
@@ -87,6 +87,7 @@ func TestUnlock_FlippedBitsOfAPassphraseSlotAreTheOneError(t *testing.T) {
 		s.salt, s.box, s.mac, s.drive = salt, boxed, mac, d.account.Record.Drive
 		flip()
 		put(t, d.Bucket, name, s.bytes())
+		put(t, d.Bucket, spare(name), s.bytes())
 		_, err := Unlock(t.Context(), d.Bucket, Secret{Passphrase: []byte("p")}, UnlockOptions{})
 		if err != ErrWrongSecret { //nolint:errorlint // one and the same
 			t.Errorf("field %d: got %v", i, err)
@@ -116,6 +117,7 @@ func TestUnlock_MutatedSlotsGiveOneError(t *testing.T) {
 			continue
 		}
 		put(t, d.Bucket, name, bad)
+		put(t, d.Bucket, spare(name), bad)
 		if _, err := d.unlock(t); err != ErrWrongSecret { //nolint:errorlint // one and the same
 			t.Fatalf("mutation %d: got %v", i, err)
 		}
@@ -177,7 +179,7 @@ func TestUnlock_RefusesASlotUnderAnotherName(t *testing.T) {
 	name := names(t, d.Bucket, slotPrefix)[0]
 	put(t, d.Bucket, slotName(SlotID{1}), get(t, d.Bucket, name))
 	wantError(t, "verify", findings(t, d.account)[slotName(SlotID{1})], ErrTampered)
-	remove(t, d.Bucket, name)
+	remove(t, d.Bucket, name, spare(name))
 	_, err := d.unlock(t)
 	if !errors.Is(err, ErrWrongSecret) {
 		t.Errorf("got %v", err)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
+	"slices"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 )
@@ -46,8 +48,9 @@ func HasPassphrase(ctx context.Context, bucket blob.Bucket) (bool, error) {
 }
 
 // readSlots returns the first maxSlots well-formed slots, and whether there was any blob
-// where slots are.
+// where slots are. Where the copies of a slot differ each counts as one.
 func readSlots(ctx context.Context, bucket blob.Bucket) (slots []*slot, some bool, err error) {
+	var last []byte
 	for info, err := range bucket.List(ctx, slotPrefix) {
 		if err != nil {
 			return nil, false, fmt.Errorf("list key slots: %w", err)
@@ -62,9 +65,11 @@ func readSlots(ctx context.Context, bucket blob.Bucket) (slots []*slot, some boo
 			continue
 		case err != nil:
 			return nil, false, err
+		case bytes.Equal(b, last):
+			continue
 		}
-		if s, ok := parseSlot(b); ok && slotName(s.id) == info.Name && s.typ != DeviceSlot {
-			if slots = append(slots, s); len(slots) == maxSlots {
+		if s, ok := parseSlot(b); ok && slotName(s.id) == firstName(info.Name) && s.typ != DeviceSlot {
+			if slots, last = append(slots, s), b; len(slots) == maxSlots {
 				break
 			}
 		}
@@ -72,50 +77,64 @@ func readSlots(ctx context.Context, bucket blob.Bucket) (slots []*slot, some boo
 	return slots, some, nil
 }
 
-// openSlots tries a secret on every slot of its type.
-func openSlots(ctx context.Context, bucket blob.Bucket, s Secret, drive DriveID) (secret, DriveID, error) {
-	typ, material, err := s.kind()
-	if err != nil {
-		return secret{}, DriveID{}, err
-	}
-	var slots []*slot
-	if typ == DeviceSlot {
-		if own, ok := parseSlot(s.Device.slot); ok && own.drive == s.Device.Drive {
-			slots = append(slots, own)
+// openedSlot is a slot and the root that was in it.
+type openedSlot struct {
+	slot *slot
+	root secret
+}
+
+// openSlots tries a secret on every slot of its type, and yields those that it opens. If there is none, it yields one error.
+func openSlots(ctx context.Context, bucket blob.Bucket, s Secret, drive DriveID) iter.Seq2[openedSlot, error] {
+	return func(yield func(openedSlot, error) bool) {
+		typ, material, err := s.kind()
+		var slots []*slot
+		if err == nil {
+			slots, err = s.slots(ctx, bucket, typ)
 		}
-	} else {
-		var some bool
-		if slots, some, err = readSlots(ctx, bucket); err != nil {
-			return secret{}, DriveID{}, err
+		if err != nil {
+			yield(openedSlot{}, err)
+			return
 		}
-		if !some {
-			if versions, err := recordVersions(ctx, bucket); err != nil || len(versions) == 0 {
-				return secret{}, DriveID{}, errors.Join(err, ErrNoDrive)
+		tried := false
+		for _, slot := range slots {
+			if slot.typ != typ || !drive.IsZero() && slot.drive != drive {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				yield(openedSlot{}, err)
+				return
+			}
+			tried = true
+			m := material(slot)
+			if root, ok := slot.unwrap(&m); ok && !yield(openedSlot{slot, root}, nil) {
+				return
 			}
 		}
-	}
-	tried := false
-	for _, slot := range slots {
-		if slot.typ != typ || !drive.IsZero() && slot.drive != drive {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return secret{}, DriveID{}, err
-		}
-		tried = true
-		m := material(slot)
-		if root, ok := slot.unwrap(&m); ok {
-			return root, slot.drive, nil
+		if !tried {
+			// The same work, so that a slot that was not even tried takes as long as one that
+			// did not open.
+			dummy := &slot{typ: typ, argon: DefaultArgon}
+			m := material(dummy)
+			_, _ = dummy.unwrap(&m)
 		}
 	}
-	if !tried {
-		// The same work, so that a slot that was not even tried takes as long as one that
-		// did not open.
-		dummy := &slot{typ: typ, argon: DefaultArgon}
-		m := material(dummy)
-		_, _ = dummy.unwrap(&m)
+}
+
+// slots returns those that s may open.
+func (s Secret) slots(ctx context.Context, bucket blob.Bucket, typ SlotType) ([]*slot, error) {
+	if typ == DeviceSlot {
+		if own, ok := parseSlot(s.Device.slot); ok && own.drive == s.Device.Drive {
+			return []*slot{own}, nil
+		}
+		return nil, nil
 	}
-	return secret{}, DriveID{}, ErrWrongSecret
+	slots, some, err := readSlots(ctx, bucket)
+	if err == nil && !some {
+		if versions, err := recordVersions(ctx, bucket); err != nil || len(versions) == 0 {
+			return nil, errors.Join(err, ErrNoDrive)
+		}
+	}
+	return slots, err
 }
 
 // kind returns which slots s may open, and how the material that opens one comes from s.
@@ -138,132 +157,224 @@ func (s Secret) kind() (SlotType, func(*slot) [32]byte, error) {
 	return 0, nil, errors.New("unlock: exactly one secret is needed")
 }
 
-// putSlot stores a slot and reads it back: before an old slot is removed, the new one
-// must be known to open.
-func (a *Account) putSlot(ctx context.Context, s *slot, material *[32]byte) error {
-	if err := s.wrap((*[32]byte)(&a.root), material, a.entropy); err != nil {
+// putSlot stores a slot and reads it back: before it counts, and an old one counts no more, it must be known to be there.
+func (a *Account) putSlot(ctx context.Context, s *slot) error {
+	name, b := slotName(s.id), s.bytes()
+	if err := putTwice(ctx, a.bucket, name, b); err != nil {
 		return err
 	}
-	b := s.bytes()
-	if err := a.bucket.Put(ctx, slotName(s.id), bytes.NewReader(b), int64(len(b))); err != nil {
-		return fmt.Errorf("put key slot: %w", err)
-	}
-	back, err := ReadBlob(ctx, a.bucket, slotName(s.id))
-	if err != nil {
-		return err
-	}
-	again, ok := parseSlot(back)
-	if !ok {
-		return fmt.Errorf("read key slot back: %w", ErrTampered)
-	}
-	if root, ok := again.unwrap(material); !ok || root != a.root {
-		return fmt.Errorf("read key slot back: %w", ErrTampered)
+	for _, n := range []blob.Name{name, spare(name)} {
+		back, err := ReadBlob(ctx, a.bucket, n)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(back, b) {
+			return fmt.Errorf("read key slot back: %w", ErrTampered)
+		}
 	}
 	return nil
 }
 
-func (a *Account) addPassphrase(ctx context.Context, passphrase []byte, cost Argon) (SlotID, error) {
+// newPassphrase makes a slot, and checks that it opens. It stores nothing.
+func (a *Account) newPassphrase(passphrase []byte, cost Argon) (*slot, error) {
 	s, err := newSlot(a.Ring.drive, PassphraseSlot, cost, a.entropy)
 	if err != nil {
-		return SlotID{}, err
+		return nil, err
 	}
 	material := cost.stretch(passphrase, &s.salt)
-	return s.id, a.putSlot(ctx, s, &material)
+	return s, a.wrapInto(s, &material)
 }
 
-func (a *Account) addRecovery(ctx context.Context) (words string, err error) {
-	_, words, err = a.newRecovery(ctx)
-	return words, err
-}
-
-func (a *Account) newRecovery(ctx context.Context) (SlotID, string, error) {
+func (a *Account) newRecovery() (*slot, string, error) {
 	s, err := newSlot(a.Ring.drive, RecoverySlot, Argon{}, a.entropy)
 	if err != nil {
-		return SlotID{}, "", err
+		return nil, "", err
 	}
 	var code [32]byte
 	if _, err := io.ReadFull(a.entropy, code[:]); err != nil {
-		return SlotID{}, "", fmt.Errorf("draw recovery code: %w", err)
+		return nil, "", fmt.Errorf("draw recovery code: %w", err)
 	}
-	return s.id, Words(code), a.putSlot(ctx, s, &code)
+	return s, Words(code), a.wrapInto(s, &code)
 }
 
-// removeSlots removes the slots of a type but one. Only slots that this drive's owner wrote
-// are touched; with what else lies there Verify deals.
-func (a *Account) removeSlots(ctx context.Context, typ SlotType, but SlotID) error {
-	slots, err := a.ownSlots(ctx)
-	if err != nil {
+func (a *Account) wrapInto(s *slot, material *[32]byte) error {
+	if err := s.wrap((*[32]byte)(&a.root), material, a.entropy); err != nil {
 		return err
 	}
-	var names []blob.Name
-	for _, s := range slots {
-		if s.typ == typ && s.id != but {
-			names = append(names, slotName(s.id))
-		}
-	}
-	if err := a.bucket.Remove(ctx, names...); err != nil {
-		return fmt.Errorf("remove key slots: %w", err)
+	if root, ok := s.unwrap(material); !ok || root != a.root {
+		return fmt.Errorf("a new key slot does not open: %w", ErrTampered)
 	}
 	return nil
 }
 
-// ownSlots returns the slots that were written by whoever holds the root, unaltered.
-func (a *Account) ownSlots(ctx context.Context) ([]*slot, error) {
-	slots, _, err := readSlots(ctx, a.bucket)
-	var own []*slot
+func slotBytes(slots []*slot) [][]byte {
+	slices.SortFunc(slots, func(a, b *slot) int { return slices.Compare(a.id[:], b.id[:]) })
+	var all [][]byte
 	for _, s := range slots {
-		if s.drive == a.Ring.drive && s.fits(&a.root) {
-			own = append(own, s)
-		}
+		all = append(all, s.bytes())
 	}
-	return own, err
+	return all
 }
 
-// SetPassphrase replaces the passphrase: a new slot is written and read back, then the
-// old ones are removed, so there is no moment without one that opens. cost is the
-// zero Argon for DefaultArgon. An empty passphrase removes all passphrase slots; if
-// no recovery slot would be left that is refused with ErrLastSlot. Nothing
-// else is written again. Whoever kept the old slot and knows the old passphrase
-// has the root still; against him only new epochs help.
+// counts reports whether a slot is one that counts, unaltered.
+func (m *Members) counts(s *slot) bool {
+	b, ok := m.slots[s.id]
+	return ok && bytes.Equal(b, s.bytes())
+}
+
+// slotsOf returns the slots of a type that count, in the order in which they came to.
+func (m *Members) slotsOf(typ SlotType) []*slot {
+	var slots []*slot
+	for _, n := range m.order {
+		for _, b := range n.e.Slots {
+			if s, ok := parseSlot(b); ok && n.void == "" && s.typ == typ && m.counts(s) {
+				slots = append(slots, s)
+			}
+		}
+	}
+	return slots
+}
+
+// changeSlots makes a slot count, if it is not nil, and all those end that end returns. The change is one entry of the members log: it
+// happens as a whole or not at all, whatever is in keys/. What is left there of slots that ended counts no more, and is removed as far as it can
+// be, now or by a later Unlock.
+func (a *Account) changeSlots(ctx context.Context, add *slot, end func(*Members) ([]*slot, error)) error {
+	var slots []*slot
+	if add != nil {
+		if err := a.putSlot(ctx, add); err != nil {
+			return err
+		}
+		slots = append(slots, add)
+	}
+	err := a.appendEntry(ctx, nil, func(m *Members) (Entry, error) {
+		ended, err := end(m)
+		var gone []SlotID
+		for _, s := range ended {
+			gone = append(gone, s.id)
+		}
+		slices.SortFunc(gone, func(a, b SlotID) int { return slices.Compare(a[:], b[:]) })
+		return Entry{Op: OpSlots, Slots: slotBytes(slots), Gone: gone}, err
+	})
+	if err == nil {
+		a.clearBegun(ctx)
+		a.clearSlots(ctx)
+	}
+	return err
+}
+
+// began reports whether a slot is one that a change was to make count and did not: it was cut off, or has not come to its end.
+func (a *Account) began(m *Members, s *slot) bool {
+	return s.typ != DeviceSlot && s.drive == m.from.drive && s.fits(&a.root) && m.slots[s.id] == nil && !m.gone[s.id]
+}
+
+// clearBegun removes slots that a change has left that was cut off. If another device is in the middle of one, its slot comes back by its
+// entry, when a drive is opened next.
+func (a *Account) clearBegun(ctx context.Context) {
+	slots, _, err := readSlots(ctx, a.bucket)
+	var names []blob.Name
+	for _, s := range slots {
+		if a.began(a.Members(), s) {
+			names = append(names, slotName(s.id), spare(slotName(s.id)))
+		}
+	}
+	if err == nil && len(names) > 0 {
+		err = a.bucket.Remove(ctx, names...)
+	}
+	if err != nil {
+		a.log.Warn("key slots of a change that was cut off could not be removed", "err", err)
+	}
+}
+
+// clearSlots removes the blobs of slots that count no more.
+func (a *Account) clearSlots(ctx context.Context) {
+	names, err := listFirst(ctx, a.bucket, slotPrefix, func(blob.Name) bool { return true })
+	var ended []blob.Name
+	for id := range a.Members().gone {
+		if slices.Contains(names, slotName(id)) {
+			ended = append(ended, slotName(id), spare(slotName(id)))
+		}
+	}
+	if err == nil && len(ended) > 0 {
+		err = a.bucket.Remove(ctx, ended...)
+	}
+	if err != nil {
+		a.log.Warn("key slots that open nothing any more could not be removed", "err", err)
+	}
+}
+
+// SetPassphrase replaces the passphrase: a new slot is written and read back, then one entry of the members log
+// makes it count and the old ones end, so there is no moment without one that opens, or with
+// both. cost is the zero Argon for DefaultArgon. An empty passphrase ends all passphrase slots; if
+// there are no recovery words that is refused with ErrLastSlot. Nothing else is written again.
+//
+// A slot that has ended opens nothing any more for whoever sees the entry, also if the Bucket puts it back. What this cannot help against:
+// a Bucket that shows a new device, which remembers nothing, the drive as it was before; and whoever kept the old slot, knows the old
+// passphrase, and does not ask sheaf: he has the root.
 func (a *Account) SetPassphrase(ctx context.Context, passphrase []byte, cost Argon) error {
 	if cost == (Argon{}) {
 		cost = DefaultArgon
 	}
-	var id SlotID
-	if len(passphrase) == 0 {
-		slots, err := a.ownSlots(ctx)
-		if err != nil {
-			return fmt.Errorf("remove passphrase: %w", err)
-		}
-		words := false
-		for _, s := range slots {
-			words = words || s.typ == RecoverySlot
-		}
-		if !words {
-			return fmt.Errorf("remove passphrase: %w", ErrLastSlot)
-		}
-	} else {
+	var s *slot
+	if len(passphrase) > 0 {
 		var err error
-		if id, err = a.addPassphrase(ctx, passphrase, cost); err != nil {
+		if s, err = a.newPassphrase(passphrase, cost); err != nil {
 			return fmt.Errorf("set passphrase: %w", err)
 		}
 	}
-	if err := a.removeSlots(ctx, PassphraseSlot, id); err != nil {
+	err := a.changeSlots(ctx, s, func(m *Members) ([]*slot, error) {
+		if s == nil && len(m.slotsOf(RecoverySlot)) == 0 {
+			return nil, ErrLastSlot
+		}
+		return m.slotsOf(PassphraseSlot), nil
+	})
+	if err != nil {
 		return fmt.Errorf("set passphrase: %w", err)
 	}
 	return nil
 }
 
-// NewRecovery replaces the recovery words and returns the new ones. The old slots are
-// removed once the new one is known to open. If the error comes after that, the new words are valid
-// already, so they are returned with it and the caller shows them.
+// maxRecovery is the most recovery words that count at a time.
+const maxRecovery = 6
+
+// NewRecovery makes new recovery words and returns them. The old ones still count, until RetireRecovery is told the new ones: so at no time do
+// only words count that nobody has seen. If words come with an error they may count already.
+//
+// Of new words that were never given to RetireRecovery the last few count.
 func (a *Account) NewRecovery(ctx context.Context) (words string, err error) {
-	id, words, err := a.newRecovery(ctx)
+	s, words, err := a.newRecovery()
 	if err != nil {
 		return "", fmt.Errorf("new recovery words: %w", err)
 	}
-	if err := a.removeSlots(ctx, RecoverySlot, id); err != nil {
+	err = a.changeSlots(ctx, s, func(m *Members) ([]*slot, error) {
+		old := m.slotsOf(RecoverySlot)
+		if len(old) < maxRecovery {
+			return nil, nil
+		}
+		return old[1 : 2+len(old)-maxRecovery], nil // the first is the one that was retired for last, or the drive was made with
+	})
+	if err != nil {
 		return words, fmt.Errorf("new recovery words: %w", err)
 	}
 	return words, nil
+}
+
+// RetireRecovery ends all recovery words but those that it is told, which the person has: whoever calls it has shown them to
+// him. If they are none that count, the error is ErrWrongSecret, or wraps ErrWords, and nothing changes.
+func (a *Account) RetireRecovery(ctx context.Context, words string) error {
+	code, err := ParseWords(words)
+	if err != nil {
+		return fmt.Errorf("retire recovery words: %w", err)
+	}
+	err = a.changeSlots(ctx, nil, func(m *Members) ([]*slot, error) {
+		all := m.slotsOf(RecoverySlot)
+		i := slices.IndexFunc(all, func(s *slot) bool { root, ok := s.unwrap(&code); return ok && root == a.root })
+		if i < 0 {
+			return nil, ErrWrongSecret
+		}
+		return slices.Delete(all, i, i+1), nil
+	})
+	if err != nil {
+		return fmt.Errorf("retire recovery words: %w", err)
+	}
+	return nil
 }

@@ -42,17 +42,27 @@ func (a *Account) verifyEach(ctx context.Context, prefix blob.Name, yield func(b
 	return true
 }
 
+// verifySlots checks that there are the slots that count by the members log, each twice and unaltered, and no other, but for what a change
+// that was cut off has left.
 func (a *Account) verifySlots(ctx context.Context, yield func(blob.Name, error) bool) bool {
-	recovery := false
+	m := a.Members()
+	seen := map[blob.Name]bool{}
 	more := a.verifyEach(ctx, slotPrefix, yield, func(name blob.Name, b []byte) error {
+		seen[name] = true
 		s, ok := parseSlot(b)
-		if !ok || slotName(s.id) != name || s.typ == DeviceSlot || s.drive != a.Ring.drive || !s.fits(&a.root) {
-			return fmt.Errorf("key slot %s: %w", name, ErrTampered)
+		if !ok || slotName(s.id) != firstName(name) || !m.counts(s) && !a.began(m, s) {
+			return fmt.Errorf("key slot %s: %w, or counts no more", name, ErrTampered)
 		}
-		recovery = recovery || s.typ == RecoverySlot
 		return nil
 	})
-	if more && !recovery {
+	for id := range m.slots {
+		for _, name := range []blob.Name{slotName(id), spare(slotName(id))} {
+			if more && !seen[name] && !a.exists(ctx, name) {
+				more = yield(name, fmt.Errorf("key slot %s: %w", name, ErrIncomplete))
+			}
+		}
+	}
+	if more && len(m.slotsOf(RecoverySlot)) == 0 {
 		return yield(slotPrefix, fmt.Errorf("key slots: %w: no recovery slot", ErrIncomplete))
 	}
 	return more
@@ -95,34 +105,49 @@ func (a *Account) verifyRecords(ctx context.Context, yield func(blob.Name, error
 	return more
 }
 
-// verifyMembers checks both copies of every entry, and the chain from its beginning.
+// verifyMembers checks both copies of every entry, and all that resolve says of them. An entry that a revocation made void is
+// as it should be; one that never counted is not.
 func (a *Account) verifyMembers(ctx context.Context, yield func(blob.Name, error) bool) bool {
-	names := map[blob.Name]int{}
+	m, problem := a.Members().Reload(ctx, a.bucket)
+	if problem == nil {
+		problem = m.Follows(a.Members().Tips())
+	} else {
+		m = a.Members()
+	}
+	nodes := map[blob.Name]*node{}
+	for _, n := range m.order {
+		nodes[entryName(n.hash)] = n
+	}
+	seen := map[blob.Name]bool{}
 	more := a.verifyEach(ctx, memberPrefix, yield, func(name blob.Name, b []byte) error {
 		first := firstName(name)
-		if _, ok := entrySeq(first); !ok {
+		if !isEntryName(first) {
 			return fmt.Errorf("members entry %s: %w: strange name", name, ErrTampered)
 		}
-		names[first]++
-		_, _, err := openEntry(a.Ring, first, b)
-		return err
+		seen[name] = true
+		if _, _, err := openEntry(m.ring, first, b); err != nil {
+			return err
+		}
+		n := nodes[first]
+		if n != nil && n.foul {
+			return fmt.Errorf("members entry %s: %w: it does not count: %s", name, ErrTampered, n.void)
+		}
+		if n != nil && m.epochFaults(n) != nil {
+			return fmt.Errorf("members entry %s: %w", name, m.epochFaults(n))
+		}
+		return nil
 	})
-	if !more {
-		return false
-	}
-	for name, copies := range names {
-		if copies != 2 && !yield(name, fmt.Errorf("members entry %s: %w: one copy is missing", name, ErrIncomplete)) {
-			return false
+	for first := range nodes {
+		for _, name := range []blob.Name{first, spare(first)} {
+			if more && !seen[name] && !a.exists(ctx, name) {
+				more = yield(name, fmt.Errorf("members entry %s: %w: a copy is missing", name, ErrIncomplete))
+			}
 		}
 	}
-	m, err := LoadMembers(ctx, a.bucket, a.Ring, a.Record.Owner)
-	if err == nil {
-		err = m.Follows(a.Members.Mark())
+	if more && problem != nil {
+		return yield(memberPrefix, fmt.Errorf("members log: %w", problem))
 	}
-	if err != nil {
-		return yield(memberPrefix, fmt.Errorf("members log: %w", err))
-	}
-	return true
+	return more
 }
 
 func (a *Account) exists(ctx context.Context, name blob.Name) bool {

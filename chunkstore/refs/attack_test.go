@@ -1,7 +1,9 @@
 package refs
 
 import (
+	"encoding/hex"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -356,12 +358,7 @@ func TestMemory_HoldsNoKey(t *testing.T) {
 // T-A12, T-A20: the members log or the drive record is set back, or heads name a log that is withheld.
 func TestOpen_MembersAndRecordThatWereSetBack(t *testing.T) {
 	p := newPair(t)
-	var last []blob.Name
-	for _, n := range names(t, p.Bucket, "members/") {
-		if n[:len("members/00000002")] == "members/00000002" {
-			last = append(last, n)
-		}
-	}
+	last := entriesOf(t, p.Bucket, p.ra.members.Tips())
 	saved := p.Clone()
 	remove(t, p.Bucket, last...)
 	_, err := p.a.open(t)
@@ -373,7 +370,7 @@ func TestOpen_MembersAndRecordThatWereSetBack(t *testing.T) {
 	p.a.mustOpen(t)
 
 	o := Options{
-		Bucket: p.Bucket, KV: p.a.db, Ring: p.a.account.Ring, Device: p.a.device, Members: p.ra.members,
+		Bucket: p.Bucket, KV: p.a.db, Device: p.a.device, Members: p.ra.members,
 		Record: keys.Mark{Seq: 1, Hash: [32]byte{1}},
 	}
 	_, err = Open(t.Context(), o)
@@ -390,22 +387,43 @@ func TestOpen_MembersAndRecordThatWereSetBack(t *testing.T) {
 func TestPoll_AHeadThatNamesAWithheldMembersLog(t *testing.T) {
 	p := newPair(t)
 	other := p.Clone()
-	c := p.a.enroll(t, keys.Writer) // entry 3
-	_ = c
+	c := p.a.enroll(t, keys.Writer)
+	entry := entriesOf(t, p.Bucket, c.account.Members().Tips())
 	rb := p.b.mustOpen(t)
 	move(t, rb, 3)
 	put(t, other, p.name(p.b, 3), get(t, p.Bucket, p.name(p.b, 3)))
 	late := p.a
-	late.bucket, late.db = other, newDB()
-	seer := late.enroll(t, keys.Writer) // another entry 3, in the other world
-	wantError(t, "another log", seer.mustOpen(t).Poll(t.Context()), ErrFork)
-	late.db = p.a.db.(*lossyDB).crashed()
-	remove(t, other, membersAt(t, other, 3)...)
+	late.bucket, late.db = other, p.a.db.(*lossyDB).crashed()
 	expect(t, "log withheld", late.mustOpen(t), ErrIncomplete, p.b)
+	// Another device was enrolled meanwhile, in the other world: neither entry is in the way of the other.
+	late.db = newDB()
+	seer := late.enroll(t, keys.Writer)
+	expect(t, "another log", seer.mustOpen(t), ErrIncomplete, p.b)
+	for _, n := range entry {
+		put(t, other, n, get(t, p.Bucket, n))
+	}
+	r := seer.mustOpen(t)
+	wantError(t, "both", r.Poll(t.Context()), nil)
+	if _, ok := r.members.Member(c.device.ID()); !ok || len(r.members.Tips()) != 2 {
+		t.Error("an entry of one of the two worlds does not count")
+	}
 }
 
-func membersAt(t testing.TB, b blob.Bucket, seq int) []blob.Name {
-	return names(t, b, blob.Name("members/0000000"+string(rune('0'+seq))))
+// entriesOf returns the blobs of some entries of the members log.
+func entriesOf(t testing.TB, b blob.Bucket, tips keys.Tips) []blob.Name {
+	t.Helper()
+	var found []blob.Name
+	for _, n := range names(t, b, "members/") {
+		for _, h := range tips {
+			if strings.Contains(string(n), hex.EncodeToString(h[:16])) {
+				found = append(found, n)
+			}
+		}
+	}
+	if len(found) != 2*len(tips) {
+		t.Fatalf("%d blobs of %d entries", len(found), len(tips))
+	}
+	return found
 }
 
 // R1: a device without the role of a writer cannot move, and heads it makes are void.
@@ -415,8 +433,7 @@ func TestPoll_HeadsOfAReaderAreVoid(t *testing.T) {
 	_, err := reader.open(t)
 	wantError(t, "open", err, keys.ErrNotMember)
 	a := reader.account
-	o := &Options{Ring: a.Ring, Device: reader.device, Entropy: zeros{}}
-	_, b, err := seal(o, Head{Device: reader.device.ID(), Seq: 1, Epoch: 1, Root: root(1), Members: a.Members.Mark()})
+	_, b, err := seal(a.Ring, reader.device, zeros{}, Head{Device: reader.device.ID(), Seq: 1, Root: root(1), Members: a.Members().Tips()})
 	wantError(t, "seal", err, nil)
 	put(t, p.Bucket, p.name(reader, 1), b)
 	wantError(t, "poll", p.ra.Poll(t.Context()), nil)
@@ -452,9 +469,9 @@ func TestPoll_AMemberCannotForgeAnothersHead(t *testing.T) {
 	b := p.ra.known[p.b.device.ID()]
 	forged := Head{
 		Device: p.b.device.ID(), Seq: 3, Prev: b.hash, Epoch: 1, Root: root(66), Context: seen(9),
-		Members: p.ra.members.Mark(), Time: noon,
+		Members: p.ra.members.Tips(), Time: noon,
 	}
-	_, blob, err := seal(&Options{Ring: p.a.account.Ring, Device: p.a.device, Entropy: zeros{}}, forged)
+	_, blob, err := seal(p.a.account.Ring, p.a.device, zeros{}, forged)
 	wantError(t, "seal", err, nil)
 	put(t, p.Bucket, p.name(p.b, 3), blob)
 	expect(t, "signed by another", p.ra, ErrTampered, p.b)
@@ -466,7 +483,7 @@ func TestPoll_RemembersTheMembersLog(t *testing.T) {
 	p := newPair(t)
 	p.a.enroll(t, keys.Writer)
 	wantError(t, "poll", p.ra.Poll(t.Context()), nil)
-	remove(t, p.Bucket, membersAt(t, p.Bucket, 3)...)
+	remove(t, p.Bucket, entriesOf(t, p.Bucket, p.ra.members.Tips())...)
 	_, err := p.a.open(t)
 	wantError(t, "cut while it was down", err, ErrRollback)
 }
@@ -502,7 +519,7 @@ func TestOpen_AnotherHeadOverTheOwnNewestIsAFork(t *testing.T) {
 	own := p.ra.known[p.a.device.ID()]
 	other := own.Head
 	other.Root = root(77)
-	_, b, err := seal(&Options{Ring: p.a.account.Ring, Device: p.a.device, Entropy: zeros{}}, other)
+	_, b, err := seal(p.a.account.Ring, p.a.device, zeros{}, other)
 	wantError(t, "seal", err, nil)
 	put(t, p.Bucket, p.name(p.a, 3), b)
 	_, err = p.a.open(t)

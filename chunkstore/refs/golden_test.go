@@ -28,15 +28,25 @@ type goldenFacts struct {
 	Chunker           string
 	Suite             uint8
 	Created           int64
-	HeadKey           string // K(head) of epoch 1
-	ChunkKey          string // K(chunk) of epoch 1
+	HeadKey           string // K(head) of the newest epoch
+	ChunkKey          string // K(chunk) of it
 	HeadBlob          string // the newest head's name
 	Root              string // what it points at, as a Ref is encoded
-	Seq, MembersSeq   uint64
+	Seq               uint64
+	Members           []string // the newest entries of the members log that it names
+	Epochs            int
 	Context           [][2]uint64
 }
 
-// writeGolden makes the golden drive: two devices, one of which has two heads.
+func tipsText(t keys.Tips) (text []string) {
+	for _, h := range t {
+		text = append(text, hex.EncodeToString(h[:]))
+	}
+	return text
+}
+
+// writeGolden makes the golden drive: two devices that were enrolled without knowing of each other, one of which has
+// two heads and has revoked the other between them, and recovery words that were replaced.
 func writeGolden(t *testing.T) {
 	bucket := mem.New()
 	f := goldenFacts{Passphrase: "golden passphrase", Chunker: hex.EncodeToString([]byte("chunker")), Suite: 1, Created: noon.UnixNano()}
@@ -46,17 +56,32 @@ func writeGolden(t *testing.T) {
 	})
 	wantError(t, "create", err, nil)
 	n := node{bucket, newDB(), a, d, words}
-	n.enroll(t, keys.Writer)
+	world := n
+	world.bucket = bucket.Clone()
+	world.enroll(t, keys.Writer|keys.Admin)
+	gone := n.enroll(t, keys.Writer)
+	for _, name := range names(t, world.bucket, "members/") {
+		put(t, bucket, name, get(t, world.bucket, name))
+	}
 	r := n.mustOpen(t)
 	move(t, r, 1)
+	wantError(t, "revoke", a.Revoke(t.Context(), gone.device.ID(), keys.RevokeOptions{Now: noon}), nil)
+	words, err = a.NewRecovery(t.Context())
+	wantError(t, "new words", err, nil)
+	wantError(t, "retire", a.RetireRecovery(t.Context(), words), nil)
+	n.words = words
+	r = n.mustOpen(t)
 	h := move(t, r, 2)
-	k, c := a.Ring.Derive(kdf.Head), a.Ring.Derive(kdf.ChunkKey)
+	ring := a.Members().Ring()
+	k, c := ring.Derive(kdf.Head), ring.Derive(kdf.ChunkKey)
+	f.Epochs = int(ring.Epoch())
 	f.Words, f.Drive, f.Device = words, a.Record.Drive.String(), d.Fingerprint().String()
 	f.HeadKey, f.ChunkKey, f.HeadBlob = hex.EncodeToString(k[:]), hex.EncodeToString(c[:]), string(headName(r.dir, h.Seq))
-	f.Root, f.Seq, f.MembersSeq = hex.EncodeToString(h.Root.Append(nil)), h.Seq, h.Members.Seq
+	f.Root, f.Seq, f.Members = hex.EncodeToString(h.Root.Append(nil)), h.Seq, tipsText(h.Members)
 	for _, s := range h.Context {
 		f.Context = append(f.Context, [2]uint64{uint64(s.Device), s.Counter})
 	}
+	wantError(t, "clear", os.RemoveAll(filepath.Join(golden, "bucket")), nil)
 	for _, name := range names(t, bucket, "") {
 		path := filepath.Join(golden, "bucket", filepath.FromSlash(string(name)))
 		wantError(t, "mkdir", os.MkdirAll(filepath.Dir(path), 0o755), nil)
@@ -95,18 +120,18 @@ func TestGolden_ADriveOfFormat1OpensAsItWasWritten(t *testing.T) {
 		}
 		dev, err := a.Enroll(t.Context(), keys.EnrollOptions{Roles: keys.Writer})
 		wantError(t, "enroll", err, nil)
-		r, err := Open(t.Context(), Options{Bucket: bucket, KV: newDB(), Ring: a.Ring, Device: dev, Members: a.Members, Record: a.RecordMark})
+		r, err := Open(t.Context(), Options{Bucket: bucket, KV: newDB(), Device: dev, Members: a.Members(), Record: a.RecordMark})
 		wantError(t, "open", err, nil)
 		k, c := a.Ring.Derive(kdf.Head), a.Ring.Derive(kdf.ChunkKey)
 		got := goldenFacts{
 			Passphrase: want.Passphrase, Words: want.Words, Drive: a.Record.Drive.String(), Chunker: hex.EncodeToString(a.Record.Chunker),
-			Suite: a.Record.Suite, Created: a.Record.Created.UnixNano(), HeadKey: hex.EncodeToString(k[:]), ChunkKey: hex.EncodeToString(c[:]),
+			Suite: a.Record.Suite, Created: a.Record.Created.UnixNano(), HeadKey: hex.EncodeToString(k[:]), ChunkKey: hex.EncodeToString(c[:]), Epochs: int(a.Ring.Epoch()),
 		}
 		for h, err := range r.Heads(t.Context()) {
 			wantError(t, "heads", err, nil)
-			m, _ := a.Members.Member(h.Device)
+			m, _ := a.Members().Member(h.Device)
 			got.Device, got.Root = m.Public.Fingerprint().String(), hex.EncodeToString(h.Root.Append(nil))
-			got.HeadBlob, got.Seq, got.MembersSeq = string(headName(folder(a.Ring, h.Device), h.Seq)), h.Seq, h.Members.Seq
+			got.HeadBlob, got.Seq, got.Members = string(headName(folder(a.Ring, h.Device), h.Seq)), h.Seq, tipsText(h.Members)
 			for _, s := range h.Context {
 				got.Context = append(got.Context, [2]uint64{uint64(s.Device), s.Counter})
 			}

@@ -2,6 +2,7 @@ package refs
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ type Head struct {
 	Epoch   uint32
 	Root    chunk.Ref      // a manifest.Snapshot
 	Context causal.Context // what that snapshot has seen
-	Members keys.Mark      // the members log as the device knew it
+	Members keys.Tips      // the members log as the device knew it
 	Seen    []Seen         // the newest heads of others as the device knew them, by device
 	Time    time.Time      // information only
 
@@ -63,7 +64,7 @@ func (h Head) encode(drive keys.DriveID) []byte {
 		b = cbor.AppendUint(b, uint64(s.Device))
 		b = cbor.AppendUint(b, s.Counter)
 	}
-	b = keys.AppendMark(cbor.AppendUint(b, 9), h.Members)
+	b = keys.AppendTips(cbor.AppendUint(b, 9), h.Members)
 	b = cbor.AppendArray(cbor.AppendUint(b, 10), len(h.Seen))
 	for _, s := range h.Seen {
 		b = cbor.AppendArray(b, 2)
@@ -114,14 +115,14 @@ func parseHead(body []byte) (h Head, drive keys.DriveID, err error) {
 	key(8)
 	h.Context = readContext(r)
 	key(9)
-	h.Members = keys.ReadMark(r)
+	h.Members = keys.ReadTips(r)
 	key(10)
 	h.Seen = readSeen(r)
 	key(11)
 	if at := r.Int(); at != 0 {
 		h.Time = time.Unix(0, at)
 	}
-	if r.Err() == nil && (h.Seq == 0 || h.Root.Kind != chunk.Snapshot || h.Members.Seq == 0 || (h.Seq == 1) != (h.Prev == [32]byte{})) {
+	if r.Err() == nil && (h.Seq == 0 || h.Root.Kind != chunk.Snapshot || len(h.Members) == 0 || (h.Seq == 1) != (h.Prev == [32]byte{})) {
 		r.Fail("sequence number, root or link out of range")
 	}
 	if err := r.Close(); err != nil {
@@ -188,16 +189,14 @@ func splitName(name blob.Name) (dir blob.Name, seq uint64, ok bool) {
 	return dir, seq, true
 }
 
-// seal signs and seals h as this device's, and fills in its hash.
-func seal(o *Options, h Head) (Head, []byte, error) {
-	s := o.Device.Sign(keys.SignHead, h.encode(o.Ring.Drive()))
+// seal signs and seals h as a device's, under the epoch to write under, and fills in both and its hash.
+func seal(ring *keys.Ring, by *keys.Device, entropy io.Reader, h Head) (Head, []byte, error) {
+	h.Epoch = ring.Epoch()
+	s := by.Sign(keys.SignHead, h.encode(ring.Drive()))
 	h.hash = s.Hash()
-	key, ok := o.Ring.DeriveEpoch(kdf.Head, h.Epoch)
-	if !ok {
-		return Head{}, nil, fmt.Errorf("seal head: no epoch %d", h.Epoch)
-	}
-	name := headName(folder(o.Ring, h.Device), h.Seq)
-	b, err := keys.SealBlob(&key, kdf.Head, h.Epoch, name, s.Encode(), headFloor, o.Entropy)
+	key := ring.Derive(kdf.Head)
+	name := headName(folder(ring, h.Device), h.Seq)
+	b, err := keys.SealBlob(&key, kdf.Head, h.Epoch, name, s.Encode(), headFloor, entropy)
 	return h, b, err
 }
 
@@ -205,15 +204,7 @@ func seal(o *Options, h Head) (Head, []byte, error) {
 // heads or on the state of the members log: that it is sealed with a key of this
 // drive, lies under its own name, and is signed by pub. The error wraps ErrTampered.
 func open(ring *keys.Ring, id keys.DeviceID, pub [32]byte, name blob.Name, b []byte) (Head, error) {
-	epoch, err := keys.BlobEpoch(b)
-	if err != nil {
-		return Head{}, fmt.Errorf("open head %s: %w", name, err)
-	}
-	key, ok := ring.DeriveEpoch(kdf.Head, epoch)
-	if !ok {
-		return Head{}, fmt.Errorf("open head %s: %w: epoch %d", name, ErrTampered, epoch)
-	}
-	plain, err := keys.OpenBlob(&key, kdf.Head, name, b)
+	plain, epoch, err := ring.OpenBlob(kdf.Head, name, b)
 	if err != nil {
 		return Head{}, fmt.Errorf("open head: %w", err)
 	}

@@ -1,6 +1,7 @@
 package refs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 //
 //	refs/head/<device ID>   the newest verified head of a device
 //	refs/next               this device's head that is about to be put, if its sequence number is one more
-//	refs/mark/members       the newest entry of the members log, sealed with K(marks)
+//	refs/mark/members       the newest entries of the members log, sealed with K(marks)
 //	refs/mark/record        the newest drive record, likewise
 const (
 	keyHead    = "refs/head/"
@@ -36,8 +37,11 @@ func (r *Refs) remember(ctx context.Context) error {
 	if r.o.Record.Seq == 0 {
 		return r.rememberRest(ctx)
 	}
-	err := r.follow(ctx, markRecord, r.o.Record, func(seen keys.Mark) error {
+	err := r.follow(ctx, r.o.Members.Ring(), markRecord, keys.AppendMark(nil, r.o.Record), func(cr *cbor.Reader) error {
+		seen := keys.ReadMark(cr)
 		switch {
+		case cr.Err() != nil:
+			return nil
 		case r.o.Record.Seq < seen.Seq:
 			return fmt.Errorf("%w: the drive record is version %d, and %d was seen", ErrRollback, r.o.Record.Seq, seen.Seq)
 		case r.o.Record.Seq == seen.Seq && r.o.Record.Hash != seen.Hash:
@@ -53,7 +57,7 @@ func (r *Refs) remember(ctx context.Context) error {
 
 // rememberRest is remember without the drive record.
 func (r *Refs) rememberRest(ctx context.Context) error {
-	if err := r.follow(ctx, markMembers, r.o.Members.Mark(), r.o.Members.Follows); err != nil {
+	if err := r.followMembers(ctx, r.o.Members); err != nil {
 		return err
 	}
 	for pair, err := range r.o.KV.Scan(ctx, []byte(keyHead), []byte(keyHeadEnd)) {
@@ -64,6 +68,9 @@ func (r *Refs) rememberRest(ctx context.Context) error {
 			return fmt.Errorf("load heads: %w: strange key", ErrTampered)
 		}
 		id := keys.DeviceID(pair.Key[len(keyHead):])
+		if _, ok := r.members.Member(id); !ok && r.members.Named(id) {
+			continue // it was added by an entry that does not count any more
+		}
 		k, err := r.openKept(id, pair.Value)
 		if err != nil {
 			return fmt.Errorf("load heads: %w", err)
@@ -98,7 +105,8 @@ func (r *Refs) openKept(id keys.DeviceID, v []byte) (known, error) {
 	for _, c := range v[:8] {
 		seq = seq<<8 | uint64(c)
 	}
-	h, err := open(r.o.Ring, id, m.Public.Sign, headName(folder(r.o.Ring, id), seq), v[8:])
+	ring := r.members.Ring()
+	h, err := open(ring, id, m.Public.Sign, headName(folder(ring, id), seq), v[8:])
 	if err != nil {
 		return known{}, fmt.Errorf("memory of the heads of %s: %w", id, err)
 	}
@@ -156,52 +164,77 @@ func (r *Refs) update(ctx context.Context, fn func(kv.Tx) error) error {
 	return nil
 }
 
+// followMembers holds the members log against what is remembered of it.
+func (r *Refs) followMembers(ctx context.Context, m *keys.Members) error {
+	return r.follow(ctx, m.Ring(), markMembers, keys.AppendTips(nil, m.Tips()), func(cr *cbor.Reader) error {
+		return m.Follows(keys.ReadTips(cr))
+	})
+}
+
+// Check holds the members log against what a device remembers of it in a database, as Open does, and writes nothing. It is for
+// who would add to the log before Open.
+func Check(ctx context.Context, db kv.DB, m *keys.Members) error {
+	mark, err := loadMark(ctx, db, m.Ring(), markMembers)
+	if err != nil || mark == nil {
+		return err
+	}
+	cr := cbor.NewReader(mark)
+	if err := m.Follows(keys.ReadTips(cr)); err != nil {
+		return err
+	}
+	return closeMark(cr)
+}
+
 // follow loads the mark of a chain, holds it against the chain by check, and then remembers
 // now, the newest place of the chain.
-func (r *Refs) follow(ctx context.Context, name blob.Name, now keys.Mark, check func(seen keys.Mark) error) error {
-	seen, err := r.loadMark(ctx, name)
+func (r *Refs) follow(ctx context.Context, ring *keys.Ring, name blob.Name, now []byte, check func(seen *cbor.Reader) error) error {
+	seen, err := loadMark(ctx, r.o.KV, ring, name)
 	if err != nil {
 		return err
 	}
-	if err := check(seen); err != nil {
-		return err
+	if seen != nil {
+		cr := cbor.NewReader(seen)
+		if err := check(cr); err != nil {
+			return err
+		}
+		if err := closeMark(cr); err != nil {
+			return err
+		}
 	}
-	if seen == now {
+	if bytes.Equal(seen, now) {
 		return nil
 	}
-	key := r.o.Ring.Derive(kdf.Marks)
-	b, err := keys.SealBlob(&key, kdf.Marks, r.o.Ring.Epoch(), name, keys.AppendMark(nil, now), 0, r.o.Entropy)
+	key := ring.Derive(kdf.Marks)
+	b, err := keys.SealBlob(&key, kdf.Marks, ring.Epoch(), name, now, 0, r.o.Entropy)
 	if err != nil {
 		return err
 	}
 	return r.update(ctx, func(tx kv.Tx) error { return tx.Put([]byte(name), b) })
 }
 
-func (r *Refs) loadMark(ctx context.Context, name blob.Name) (keys.Mark, error) {
-	b, err := r.o.KV.Get(ctx, []byte(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return keys.Mark{}, nil
-	}
-	if err != nil {
-		return keys.Mark{}, fmt.Errorf("load mark: %w", err)
-	}
-	epoch, err := keys.BlobEpoch(b)
-	if err != nil {
-		return keys.Mark{}, fmt.Errorf("load mark: %w", err)
-	}
-	key, ok := r.o.Ring.DeriveEpoch(kdf.Marks, epoch)
-	if !ok {
-		// The epoch was seen, for the mark was sealed in it; and now the drive record has not got it.
-		return keys.Mark{}, fmt.Errorf("load mark: %w: epoch %d is gone", ErrRollback, epoch)
-	}
-	plain, err := keys.OpenBlob(&key, kdf.Marks, name, b)
-	if err != nil {
-		return keys.Mark{}, fmt.Errorf("load mark: %w", err)
-	}
-	cr := cbor.NewReader(plain)
-	m := keys.ReadMark(cr)
+func closeMark(cr *cbor.Reader) error {
 	if err := cr.Close(); err != nil {
-		return keys.Mark{}, fmt.Errorf("load mark: %w: %w", ErrTampered, err)
+		return fmt.Errorf("load mark: %w: %w", ErrTampered, err)
 	}
-	return m, nil
+	return nil
+}
+
+// loadMark returns nil if there is none.
+func loadMark(ctx context.Context, db kv.DB, ring *keys.Ring, name blob.Name) ([]byte, error) {
+	b, err := db.Get(ctx, []byte(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load mark: %w", err)
+	}
+	plain, number, err := ring.OpenBlob(kdf.Marks, name, b)
+	if errors.Is(err, ErrIncomplete) {
+		// The epoch was seen, for the mark was sealed in it; and now the members log has not got it.
+		err = fmt.Errorf("%w: epoch %d is gone", ErrRollback, number)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load mark: %w", err)
+	}
+	return plain, nil
 }

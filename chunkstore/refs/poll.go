@@ -58,7 +58,7 @@ func (r *Refs) poll(ctx context.Context) error {
 	next := map[keys.DeviceID]known{}
 	faults := map[keys.DeviceID]error{}
 	for id, m := range r.members.All() {
-		dir := folder(r.o.Ring, id)
+		dir := folder(r.members.Ring(), id)
 		seqs := listed[dir]
 		delete(listed, dir)
 		if id == r.id {
@@ -66,6 +66,11 @@ func (r *Refs) poll(ctx context.Context) error {
 		}
 		if err := r.look(ctx, id, m, seqs, next, faults); err != nil {
 			return err
+		}
+	}
+	for id := range r.known {
+		if _, ok := r.members.Member(id); !ok {
+			next[id] = known{} // it was added by an entry that does not count any more
 		}
 	}
 	for dir, seqs := range listed {
@@ -125,14 +130,14 @@ func (r *Refs) onlyFaults() bool {
 }
 
 func (r *Refs) refreshMembers(ctx context.Context) error {
-	m, err := keys.LoadMembers(ctx, r.o.Bucket, r.o.Ring, r.members.Owner())
+	m, err := r.members.Reload(ctx, r.o.Bucket)
 	if err != nil {
 		return err
 	}
-	if err := m.Follows(r.members.Mark()); err != nil {
+	if err := m.Follows(r.members.Tips()); err != nil {
 		return err
 	}
-	if err := r.follow(ctx, markMembers, m.Mark(), m.Follows); err != nil {
+	if err := r.followMembers(ctx, m); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -147,7 +152,7 @@ func (r *Refs) refreshMembers(ctx context.Context) error {
 func (r *Refs) look(ctx context.Context, id keys.DeviceID, m keys.Member, seqs []uint64, next map[keys.DeviceID]known, faults map[keys.DeviceID]error) error {
 	k, err := r.chain(ctx, id, m, seqs)
 	if errors.Is(err, ErrIncomplete) || errors.Is(err, ErrRollback) || errors.Is(err, fs.ErrNotExist) {
-		if seqs, err = r.list(ctx, folder(r.o.Ring, id)); err == nil {
+		if seqs, err = r.list(ctx, folder(r.members.Ring(), id)); err == nil {
 			k, err = r.chain(ctx, id, m, seqs)
 		}
 	}
@@ -178,11 +183,11 @@ func isFault(err error) bool {
 // there, to the newest that counts, which it returns; a zero one if there is none.
 func (r *Refs) chain(ctx context.Context, id keys.DeviceID, m keys.Member, seqs []uint64) (known, error) {
 	before := r.known[id]
-	dir := folder(r.o.Ring, id)
+	dir := folder(r.members.Ring(), id)
 	if m.Roles&keys.Writer == 0 {
 		return known{}, nil // R1: its heads are void
 	}
-	if m.Revoked != 0 {
+	if m.Revoked {
 		// R1: what comes after its last head is void, also if it was accepted before.
 		i, _ := slices.BinarySearch(seqs, m.Last.Seq+1)
 		seqs = seqs[:i]
@@ -211,7 +216,7 @@ func (r *Refs) chain(ctx context.Context, id keys.DeviceID, m keys.Member, seqs 
 		if err != nil {
 			return known{}, err
 		}
-		if err := r.follows(m, k.Head, h); err != nil {
+		if err := r.follows(k.Head, h); err != nil {
 			return known{}, fmt.Errorf("head %s: %w", headName(dir, seq), err)
 		}
 		if h.Seq == before.Seq && h.hash != before.hash {
@@ -219,31 +224,35 @@ func (r *Refs) chain(ctx context.Context, id keys.DeviceID, m keys.Member, seqs 
 		}
 		k = known{h, b}
 	}
-	if m.Revoked != 0 && m.Last != k.Mark() {
+	if m.Revoked && m.Last != k.Mark() {
 		return known{}, fmt.Errorf("%w: head %s is not the one that its revocation names", ErrFork, headName(dir, k.Seq))
 	}
 	return k, nil
 }
 
 // follows checks R1 and R2 for h, which comes after before; a zero before is unknown.
-func (r *Refs) follows(m keys.Member, before, h Head) error {
+func (r *Refs) follows(before, h Head) error {
 	if before.Seq > 0 {
 		switch {
 		case h.Seq != before.Seq+1:
 			return fmt.Errorf("%w: head %d is missing", ErrIncomplete, before.Seq+1)
 		case h.Prev != before.hash:
 			return fmt.Errorf("%w: it does not follow the head before", ErrFork)
-		case h.Epoch < before.Epoch || h.Members.Seq < before.Members.Seq:
-			return fmt.Errorf("%w: it knows less than the head before", ErrTampered)
+		case h.Epoch < before.Epoch:
+			return fmt.Errorf("%w: its epoch is older than that of the head before", ErrTampered)
 		}
 	}
 	switch {
-	case h.Members.Seq > r.members.Mark().Seq:
-		return fmt.Errorf("%w: the members log ends before entry %d", ErrIncomplete, h.Members.Seq)
-	case h.Members.Seq < m.Added || m.Revoked != 0 && h.Members.Seq >= m.Revoked:
+	case r.members.Follows(h.Members) != nil:
+		return fmt.Errorf("%w: entries of the members log are withheld that it names", ErrIncomplete)
+	case !r.members.WasMember(h.Members, h.Device):
 		return fmt.Errorf("%w: its device was no member then", ErrTampered)
+	case h.Epoch < r.members.LeastEpoch(h.Members):
+		return fmt.Errorf("%w: its epoch is one that a revoked device has, by the log that it names", ErrTampered)
+	case before.Seq > 0 && !r.members.Includes(h.Members, before.Members):
+		return fmt.Errorf("%w: it knows less than the head before", ErrTampered)
 	}
-	return r.members.Follows(h.Members)
+	return nil
 }
 
 // compare holds what devices say of each other's heads against what is there (R5). next has the
@@ -263,14 +272,16 @@ func (r *Refs) compare(ctx context.Context, next map[keys.DeviceID]known, faults
 		for _, s := range k.Seen {
 			m, ok := r.members.Member(s.Device)
 			switch {
+			case !ok && r.members.Named(s.Device):
+				continue // it was one for who did not know all yet
 			case !ok:
 				faults[k.Device] = fmt.Errorf("%w: it has seen a head of %s, who is nobody", ErrTampered, s.Device)
 				continue
-			case m.Revoked != 0 && s.Mark.Seq > m.Last.Seq:
+			case m.Revoked && s.Mark.Seq > m.Last.Seq:
 				continue
 			}
 			if newest(s.Device).Seq < s.Mark.Seq && s.Device != r.id && faults[s.Device] == nil {
-				seqs, err := r.list(ctx, folder(r.o.Ring, s.Device))
+				seqs, err := r.list(ctx, folder(r.members.Ring(), s.Device))
 				if err != nil {
 					return err
 				}
@@ -296,7 +307,7 @@ func (r *Refs) compare(ctx context.Context, next map[keys.DeviceID]known, faults
 
 // agree compares one device's word s, in its head by, with the newest head of the device that it speaks of.
 func (r *Refs) agree(ctx context.Context, by Head, s Seen, k known) error {
-	name := headName(folder(r.o.Ring, s.Device), s.Mark.Seq)
+	name := headName(folder(r.members.Ring(), s.Device), s.Mark.Seq)
 	switch {
 	case k.Seq < s.Mark.Seq && s.Device == r.id:
 		return fmt.Errorf("%w: %w: %s has seen its head %d", ErrStateLost, ErrRollback, by.Device, s.Mark.Seq)
@@ -326,7 +337,9 @@ func (r *Refs) agree(ctx context.Context, by Head, s Seen, k known) error {
 func sortedHeads(next, old map[keys.DeviceID]known) []known {
 	var heads []known
 	for _, k := range next {
-		heads = append(heads, k)
+		if k.Seq > 0 {
+			heads = append(heads, k)
+		}
 	}
 	for id, k := range old {
 		if _, ok := next[id]; !ok && k.Seq > 0 {
@@ -343,7 +356,7 @@ func (r *Refs) read(ctx context.Context, id keys.DeviceID, seq uint64) (Head, []
 	if !ok {
 		return Head{}, nil, fmt.Errorf("read head: %w: %s", keys.ErrNotMember, id)
 	}
-	name := headName(folder(r.o.Ring, id), seq)
+	name := headName(folder(r.members.Ring(), id), seq)
 	b, err := keys.ReadBlob(ctx, r.o.Bucket, name)
 	if err == nil && len(b) > maxHead {
 		err = fmt.Errorf("%w: longer than %d bytes", ErrTampered, maxHead)
@@ -351,7 +364,7 @@ func (r *Refs) read(ctx context.Context, id keys.DeviceID, seq uint64) (Head, []
 	if err != nil {
 		return Head{}, nil, fmt.Errorf("read head %s: %w", name, err)
 	}
-	h, err := open(r.o.Ring, id, m.Public.Sign, name, b)
+	h, err := open(r.members.Ring(), id, m.Public.Sign, name, b)
 	return h, b, err
 }
 

@@ -9,7 +9,8 @@
 // remembers the newest head that it has seen of each device, and says in its own heads which
 // these are. The rules (SUNDR's fork consistency, Li et al., OSDI 2004):
 //
-//	R1  a head counts if its device was a member and writer by the members log that it names
+//	R1  a head counts if its device was a member and writer by the members log that it names,
+//	    and of a device that was revoked since then, if its revocation counts it
 //	R2  sequence numbers have no gaps, and each head names the one before
 //	R3  two heads in one place: ErrFork, and this device writes no more
 //	R4  a newest head older than one seen before: ErrRollback
@@ -60,15 +61,15 @@ var (
 	ErrStateLost = errors.New("state of this device was lost")
 )
 
-// Options say whose heads are kept where. All but Record, Entropy and Log are needed.
+// Options say whose heads are kept where. All but Record, Settle, Entropy and Log are needed.
 type Options struct {
 	Bucket  blob.Bucket
 	KV      kv.DB // keys with the prefix "refs/" are this package's
-	Ring    *keys.Ring
 	Device  *keys.Device
 	Members *keys.Members
-	Record  keys.Mark // Account.RecordMark: remembered, and held against what was
-	Entropy io.Reader // nil: the system's
+	Record  keys.Mark                   // Account.RecordMark: remembered, and held against what was
+	Settle  func(context.Context) error // begins a new epoch if one is due, as Account.Settle does; nil: this device cannot
+	Entropy io.Reader                   // nil: the system's
 	Log     *slog.Logger
 }
 
@@ -113,7 +114,7 @@ func Open(ctx context.Context, o Options) (*Refs, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Refs{
-		o: o, id: o.Device.ID(), dir: folder(o.Ring, o.Device.ID()),
+		o: o, id: o.Device.ID(), dir: folder(o.Members.Ring(), o.Device.ID()),
 		turn:    make(chan struct{}, 1),
 		members: o.Members,
 		known:   map[keys.DeviceID]known{}, faults: map[keys.DeviceID]error{},
@@ -144,7 +145,7 @@ func Open(ctx context.Context, o Options) (*Refs, error) {
 
 func checkWriter(m *keys.Members, id keys.DeviceID) error {
 	d, ok := m.Member(id)
-	if !ok || d.Revoked != 0 || d.Roles&keys.Writer == 0 {
+	if !ok || d.Revoked || d.Roles&keys.Writer == 0 {
 		return fmt.Errorf("%w: %s may not write", keys.ErrNotMember, id)
 	}
 	return nil
@@ -257,6 +258,9 @@ func (r *Refs) move(ctx context.Context, old, new chunk.Ref, causes causal.Conte
 	if err := r.settle(ctx); err != nil {
 		return Head{}, err
 	}
+	if err := r.settleEpoch(ctx); err != nil {
+		return Head{}, err
+	}
 	own := r.own()
 	if own.Root != old {
 		if doubt && own.Root == new && own.Context.Equal(causes) {
@@ -273,14 +277,33 @@ func (r *Refs) move(ctx context.Context, old, new chunk.Ref, causes causal.Conte
 	if err := checkWriter(members, r.id); err != nil {
 		return Head{}, err
 	}
-	h, b, err := seal(&r.o, Head{
-		Device: r.id, Seq: own.Seq + 1, Prev: own.hash, Epoch: r.o.Ring.Epoch(),
-		Root: new, Context: slices.Clone(causes), Members: members.Mark(), Seen: seen, Time: now,
+	h, b, err := seal(members.Ring(), r.o.Device, r.o.Entropy, Head{
+		Device: r.id, Seq: own.Seq + 1, Prev: own.hash,
+		Root: new, Context: slices.Clone(causes), Members: members.Tips(), Seen: seen, Time: now,
 	})
 	if err != nil {
 		return Head{}, err
 	}
 	return h, r.put(ctx, known{h, b})
+}
+
+// settleEpoch sees to it that no revoked device has the secret that a head is sealed with.
+func (r *Refs) settleEpoch(ctx context.Context) error {
+	if !r.members.Stale() {
+		return nil
+	}
+	if r.o.Settle != nil {
+		if err := r.o.Settle(ctx); err != nil {
+			return err
+		}
+		if err := r.refreshMembers(ctx); err != nil {
+			return err
+		}
+	}
+	if r.members.Stale() {
+		return fmt.Errorf("writing waits: %w", keys.ErrStale)
+	}
+	return nil
 }
 
 // seen lists the newest heads of others. The caller has mu.

@@ -182,7 +182,7 @@ func (n node) open(t testing.TB) (*Refs, error) {
 		t.Fatal(err)
 	}
 	return Open(t.Context(), Options{
-		Bucket: n.bucket, KV: n.db, Ring: a.Ring, Device: n.device, Members: a.Members, Record: a.RecordMark,
+		Bucket: n.bucket, KV: n.db, Device: n.device, Members: a.Members(), Record: a.RecordMark, Settle: a.Settle,
 	})
 }
 

@@ -25,7 +25,7 @@ func (r *Refs) Verify(ctx context.Context) iter.Seq2[blob.Name, error] {
 		defer r.give()
 		owners := map[blob.Name]keys.DeviceID{}
 		for id := range r.members.All() {
-			owners[folder(r.o.Ring, id)] = id
+			owners[folder(r.members.Ring(), id)] = id
 		}
 		last := map[keys.DeviceID]Head{}
 		for info, err := range r.o.Bucket.List(ctx, prefix) {
@@ -54,7 +54,7 @@ func (r *Refs) Verify(ctx context.Context) iter.Seq2[blob.Name, error] {
 		}
 		for id, k := range r.known {
 			if h := last[id]; h.Seq < k.Seq {
-				name := headName(folder(r.o.Ring, id), k.Seq)
+				name := headName(folder(r.members.Ring(), id), k.Seq)
 				if !yield(name, fmt.Errorf("%w: head %s is missing", ErrRollback, name)) {
 					return
 				}
@@ -71,18 +71,18 @@ func (r *Refs) verify(ctx context.Context, id keys.DeviceID, seq uint64, before 
 		return Head{Seq: seq}, err
 	}
 	m, _ := r.members.Member(id)
-	void := m.Revoked != 0 && seq > m.Last.Seq || m.Roles&keys.Writer == 0
+	void := m.Revoked && seq > m.Last.Seq || m.Roles&keys.Writer == 0
 	// The head before is left out if it did not open: it was reported.
 	if before.hash == [32]byte{} && before.Seq+1 == seq {
 		before = Head{}
 	}
 	if !void {
-		if err := r.follows(m, before, h); err != nil {
+		if err := r.follows(before, h); err != nil {
 			return h, err
 		}
 	}
 	if k := r.known[id]; k.Seq == seq && k.hash != h.hash {
-		return h, fmt.Errorf("%w: head %s is another one now", ErrFork, headName(folder(r.o.Ring, id), seq))
+		return h, fmt.Errorf("%w: head %s is another one now", ErrFork, headName(folder(r.members.Ring(), id), seq))
 	}
 	return h, nil
 }
