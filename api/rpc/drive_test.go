@@ -47,8 +47,9 @@ func (d *fakeDrive) Commit(ctx context.Context) error {
 	return err
 }
 
-func (d *fakeDrive) SetPassphrase(context.Context, []byte) error { return nil }
-func (d *fakeDrive) NewRecovery(context.Context) (string, error) { return "new words", nil }
+func (d *fakeDrive) SetPassphrase(context.Context, []byte) error  { return nil }
+func (d *fakeDrive) NewRecovery(context.Context) (string, error)  { return "new words", nil }
+func (d *fakeDrive) RetireRecovery(context.Context, string) error { return nil }
 func (d *fakeDrive) Snapshots(context.Context) ([]manifest.Kept, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

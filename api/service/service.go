@@ -33,6 +33,7 @@ type Tree interface {
 	Commit(ctx context.Context) error
 	SetPassphrase(ctx context.Context, passphrase []byte) error
 	NewRecovery(ctx context.Context) (string, error)
+	RetireRecovery(ctx context.Context, words string) error
 	Close(ctx context.Context) error
 }
 

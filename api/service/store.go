@@ -36,7 +36,7 @@ func (s *Service) SetPassphrase(ctx context.Context, r *sheafv1.SetPassphraseReq
 	return &sheafv1.SetPassphraseResponse{Passphrase: len(r.GetPassphrase()) > 0}, nil
 }
 
-// NewRecovery replaces the recovery words.
+// NewRecovery makes new recovery words. The old ones stay until RetireRecovery.
 func (s *Service) NewRecovery(ctx context.Context, _ *sheafv1.NewRecoveryRequest) (*sheafv1.NewRecoveryResponse, error) {
 	ctx, d, release, err := s.use(ctx)
 	if err != nil {
@@ -48,4 +48,17 @@ func (s *Service) NewRecovery(ctx context.Context, _ *sheafv1.NewRecoveryRequest
 		return nil, err
 	}
 	return &sheafv1.NewRecoveryResponse{Recovery: words}, nil
+}
+
+// RetireRecovery ends all recovery words but those that the caller has shown.
+func (s *Service) RetireRecovery(ctx context.Context, r *sheafv1.RetireRecoveryRequest) (*sheafv1.RetireRecoveryResponse, error) {
+	ctx, d, release, err := s.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := d.RetireRecovery(ctx, r.GetRecovery()); err != nil {
+		return nil, err
+	}
+	return &sheafv1.RetireRecoveryResponse{}, nil
 }

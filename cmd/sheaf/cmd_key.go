@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -83,7 +84,9 @@ func (a *app) keyRecoveryCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "recovery",
 		Short: "Replace the recovery words and print the new ones",
-		Args:  cobra.NoArgs,
+		Long: `Prints 24 new words, once, and then ends the old ones. If it is cut off between the two, both open
+the drive; run it again, and only the newest do.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			return a.with(ctx, func(s *session) error {
@@ -91,14 +94,20 @@ func (a *app) keyRecoveryCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				// The old words go when the new ones are out, and not before: whatever fails on the way, the person has words that
+				// open the drive. Printed with --quiet too: they are shown nowhere else, ever.
 				if a.json {
-					return a.object("", r)
+					err = a.object("", r)
+				} else {
+					_, err = fmt.Fprintf(a.out, "New recovery words, shown only now:\n\n%s\n\n", inLines(r.GetRecovery()))
 				}
-				// Printed with --quiet too: they are shown nowhere else, ever.
-				quiet := a.quiet
-				a.quiet = false
-				a.say("New recovery words. The old ones open nothing any more, and these are shown only now:\n\n%s\n", inLines(r.GetRecovery()))
-				a.quiet = quiet
+				if err != nil {
+					return err
+				}
+				if _, err := s.Keys.RetireRecovery(ctx, &sheafv1.RetireRecoveryRequest{Recovery: r.GetRecovery()}); err != nil {
+					return fmt.Errorf("the old words open the drive too, until this is run again: %w", err)
+				}
+				a.say("the old words open nothing any more")
 				return nil
 			})
 		},

@@ -196,6 +196,89 @@ func (x *NewRecoveryResponse) GetRecovery() string {
 	return ""
 }
 
+// RetireRecoveryRequest has the words that stay.
+type RetireRecoveryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The 24 words, as NewRecovery gave them.
+	Recovery      string `protobuf:"bytes,1,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireRecoveryRequest) Reset() {
+	*x = RetireRecoveryRequest{}
+	mi := &file_sheaf_v1_keys_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireRecoveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireRecoveryRequest) ProtoMessage() {}
+
+func (x *RetireRecoveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_keys_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireRecoveryRequest.ProtoReflect.Descriptor instead.
+func (*RetireRecoveryRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_keys_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RetireRecoveryRequest) GetRecovery() string {
+	if x != nil {
+		return x.Recovery
+	}
+	return ""
+}
+
+// RetireRecoveryResponse says that the others open nothing any more.
+type RetireRecoveryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireRecoveryResponse) Reset() {
+	*x = RetireRecoveryResponse{}
+	mi := &file_sheaf_v1_keys_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireRecoveryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireRecoveryResponse) ProtoMessage() {}
+
+func (x *RetireRecoveryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_keys_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireRecoveryResponse.ProtoReflect.Descriptor instead.
+func (*RetireRecoveryResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_keys_proto_rawDescGZIP(), []int{5}
+}
+
 var File_sheaf_v1_keys_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_keys_proto_rawDesc = "" +
@@ -211,10 +294,14 @@ const file_sheaf_v1_keys_proto_rawDesc = "" +
 	"passphrase\"\x14\n" +
 	"\x12NewRecoveryRequest\"1\n" +
 	"\x13NewRecoveryResponse\x12\x1a\n" +
-	"\brecovery\x18\x01 \x01(\tR\brecovery2\xa4\x01\n" +
+	"\brecovery\x18\x01 \x01(\tR\brecovery\"3\n" +
+	"\x15RetireRecoveryRequest\x12\x1a\n" +
+	"\brecovery\x18\x01 \x01(\tR\brecovery\"\x18\n" +
+	"\x16RetireRecoveryResponse2\xf9\x01\n" +
 	"\x04Keys\x12P\n" +
 	"\rSetPassphrase\x12\x1e.sheaf.v1.SetPassphraseRequest\x1a\x1f.sheaf.v1.SetPassphraseResponse\x12J\n" +
-	"\vNewRecovery\x12\x1c.sheaf.v1.NewRecoveryRequest\x1a\x1d.sheaf.v1.NewRecoveryResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\vNewRecovery\x12\x1c.sheaf.v1.NewRecoveryRequest\x1a\x1d.sheaf.v1.NewRecoveryResponse\x12S\n" +
+	"\x0eRetireRecovery\x12\x1f.sheaf.v1.RetireRecoveryRequest\x1a .sheaf.v1.RetireRecoveryResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_keys_proto_rawDescOnce sync.Once
@@ -228,20 +315,24 @@ func file_sheaf_v1_keys_proto_rawDescGZIP() []byte {
 	return file_sheaf_v1_keys_proto_rawDescData
 }
 
-var file_sheaf_v1_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_sheaf_v1_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_sheaf_v1_keys_proto_goTypes = []any{
-	(*SetPassphraseRequest)(nil),  // 0: sheaf.v1.SetPassphraseRequest
-	(*SetPassphraseResponse)(nil), // 1: sheaf.v1.SetPassphraseResponse
-	(*NewRecoveryRequest)(nil),    // 2: sheaf.v1.NewRecoveryRequest
-	(*NewRecoveryResponse)(nil),   // 3: sheaf.v1.NewRecoveryResponse
+	(*SetPassphraseRequest)(nil),   // 0: sheaf.v1.SetPassphraseRequest
+	(*SetPassphraseResponse)(nil),  // 1: sheaf.v1.SetPassphraseResponse
+	(*NewRecoveryRequest)(nil),     // 2: sheaf.v1.NewRecoveryRequest
+	(*NewRecoveryResponse)(nil),    // 3: sheaf.v1.NewRecoveryResponse
+	(*RetireRecoveryRequest)(nil),  // 4: sheaf.v1.RetireRecoveryRequest
+	(*RetireRecoveryResponse)(nil), // 5: sheaf.v1.RetireRecoveryResponse
 }
 var file_sheaf_v1_keys_proto_depIdxs = []int32{
 	0, // 0: sheaf.v1.Keys.SetPassphrase:input_type -> sheaf.v1.SetPassphraseRequest
 	2, // 1: sheaf.v1.Keys.NewRecovery:input_type -> sheaf.v1.NewRecoveryRequest
-	1, // 2: sheaf.v1.Keys.SetPassphrase:output_type -> sheaf.v1.SetPassphraseResponse
-	3, // 3: sheaf.v1.Keys.NewRecovery:output_type -> sheaf.v1.NewRecoveryResponse
-	2, // [2:4] is the sub-list for method output_type
-	0, // [0:2] is the sub-list for method input_type
+	4, // 2: sheaf.v1.Keys.RetireRecovery:input_type -> sheaf.v1.RetireRecoveryRequest
+	1, // 3: sheaf.v1.Keys.SetPassphrase:output_type -> sheaf.v1.SetPassphraseResponse
+	3, // 4: sheaf.v1.Keys.NewRecovery:output_type -> sheaf.v1.NewRecoveryResponse
+	5, // 5: sheaf.v1.Keys.RetireRecovery:output_type -> sheaf.v1.RetireRecoveryResponse
+	3, // [3:6] is the sub-list for method output_type
+	0, // [0:3] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -258,7 +349,7 @@ func file_sheaf_v1_keys_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_keys_proto_rawDesc), len(file_sheaf_v1_keys_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

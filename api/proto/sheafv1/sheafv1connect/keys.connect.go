@@ -37,14 +37,21 @@ const (
 	KeysSetPassphraseProcedure = "/sheaf.v1.Keys/SetPassphrase"
 	// KeysNewRecoveryProcedure is the fully-qualified name of the Keys's NewRecovery RPC.
 	KeysNewRecoveryProcedure = "/sheaf.v1.Keys/NewRecovery"
+	// KeysRetireRecoveryProcedure is the fully-qualified name of the Keys's RetireRecovery RPC.
+	KeysRetireRecoveryProcedure = "/sheaf.v1.Keys/RetireRecovery"
 )
 
 // KeysClient is a client for the sheaf.v1.Keys service.
 type KeysClient interface {
 	// SetPassphrase replaces the passphrase. No chunk is written again.
 	SetPassphrase(context.Context, *sheafv1.SetPassphraseRequest) (*sheafv1.SetPassphraseResponse, error)
-	// NewRecovery replaces the recovery words. The old ones open nothing any more.
+	// NewRecovery makes new recovery words. The old ones open the drive too, until
+	// RetireRecovery is told the new ones: at no time do only words open it that
+	// nobody has seen.
 	NewRecovery(context.Context, *sheafv1.NewRecoveryRequest) (*sheafv1.NewRecoveryResponse, error)
+	// RetireRecovery ends all recovery words but those that it is told. Whoever
+	// calls it has shown them.
+	RetireRecovery(context.Context, *sheafv1.RetireRecoveryRequest) (*sheafv1.RetireRecoveryResponse, error)
 }
 
 // NewKeysClient constructs a client for the sheaf.v1.Keys service. By default, it uses the Connect
@@ -70,13 +77,20 @@ func NewKeysClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(keysMethods.ByName("NewRecovery")),
 			connect.WithClientOptions(opts...),
 		),
+		retireRecovery: connect.NewClient[sheafv1.RetireRecoveryRequest, sheafv1.RetireRecoveryResponse](
+			httpClient,
+			baseURL+KeysRetireRecoveryProcedure,
+			connect.WithSchema(keysMethods.ByName("RetireRecovery")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // keysClient implements KeysClient.
 type keysClient struct {
-	setPassphrase *connect.Client[sheafv1.SetPassphraseRequest, sheafv1.SetPassphraseResponse]
-	newRecovery   *connect.Client[sheafv1.NewRecoveryRequest, sheafv1.NewRecoveryResponse]
+	setPassphrase  *connect.Client[sheafv1.SetPassphraseRequest, sheafv1.SetPassphraseResponse]
+	newRecovery    *connect.Client[sheafv1.NewRecoveryRequest, sheafv1.NewRecoveryResponse]
+	retireRecovery *connect.Client[sheafv1.RetireRecoveryRequest, sheafv1.RetireRecoveryResponse]
 }
 
 // SetPassphrase calls sheaf.v1.Keys.SetPassphrase.
@@ -97,12 +111,26 @@ func (c *keysClient) NewRecovery(ctx context.Context, req *sheafv1.NewRecoveryRe
 	return nil, err
 }
 
+// RetireRecovery calls sheaf.v1.Keys.RetireRecovery.
+func (c *keysClient) RetireRecovery(ctx context.Context, req *sheafv1.RetireRecoveryRequest) (*sheafv1.RetireRecoveryResponse, error) {
+	response, err := c.retireRecovery.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // KeysHandler is an implementation of the sheaf.v1.Keys service.
 type KeysHandler interface {
 	// SetPassphrase replaces the passphrase. No chunk is written again.
 	SetPassphrase(context.Context, *sheafv1.SetPassphraseRequest) (*sheafv1.SetPassphraseResponse, error)
-	// NewRecovery replaces the recovery words. The old ones open nothing any more.
+	// NewRecovery makes new recovery words. The old ones open the drive too, until
+	// RetireRecovery is told the new ones: at no time do only words open it that
+	// nobody has seen.
 	NewRecovery(context.Context, *sheafv1.NewRecoveryRequest) (*sheafv1.NewRecoveryResponse, error)
+	// RetireRecovery ends all recovery words but those that it is told. Whoever
+	// calls it has shown them.
+	RetireRecovery(context.Context, *sheafv1.RetireRecoveryRequest) (*sheafv1.RetireRecoveryResponse, error)
 }
 
 // NewKeysHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -124,12 +152,20 @@ func NewKeysHandler(svc KeysHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(keysMethods.ByName("NewRecovery")),
 		connect.WithHandlerOptions(opts...),
 	)
+	keysRetireRecoveryHandler := connect.NewUnaryHandlerSimple(
+		KeysRetireRecoveryProcedure,
+		svc.RetireRecovery,
+		connect.WithSchema(keysMethods.ByName("RetireRecovery")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sheaf.v1.Keys/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case KeysSetPassphraseProcedure:
 			keysSetPassphraseHandler.ServeHTTP(w, r)
 		case KeysNewRecoveryProcedure:
 			keysNewRecoveryHandler.ServeHTTP(w, r)
+		case KeysRetireRecoveryProcedure:
+			keysRetireRecoveryHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -145,4 +181,8 @@ func (UnimplementedKeysHandler) SetPassphrase(context.Context, *sheafv1.SetPassp
 
 func (UnimplementedKeysHandler) NewRecovery(context.Context, *sheafv1.NewRecoveryRequest) (*sheafv1.NewRecoveryResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Keys.NewRecovery is not implemented"))
+}
+
+func (UnimplementedKeysHandler) RetireRecovery(context.Context, *sheafv1.RetireRecoveryRequest) (*sheafv1.RetireRecoveryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Keys.RetireRecovery is not implemented"))
 }
