@@ -72,6 +72,11 @@ func TestPostgreSQL(t *testing.T) {
 		t.Helper()
 		pg("pg_ctl", append([]string{"-D", data, "-s", "-w", "-t", "300"}, args...)...)
 	}
+	t.Cleanup(func() {
+		if b, err := os.ReadFile(log); err == nil && t.Failed() {
+			t.Logf("PostgreSQL says:\n%s", b[max(0, len(b)-4000):])
+		}
+	})
 	begin := func() { t.Helper(); ctl("-l", log, "-o", "-k "+socket+" -h '' -c fsync=on", "start") }
 	sql := func(q string) string {
 		t.Helper()
@@ -103,7 +108,7 @@ func TestPostgreSQL(t *testing.T) {
 	killed := make(chan struct{})
 	go func() {
 		defer close(killed)
-		cmd := exec.Command(filepath.Join(bin, "pgbench"), "-h", socket, "-c", "4", "-T", "600", "-l", "--log-prefix", filepath.Join(socket, "done"), "postgres")
+		cmd := exec.Command(filepath.Join(bin, "pgbench"), "-h", socket, "-n", "-c", "4", "-T", "600", "-l", "--log-prefix", filepath.Join(socket, "done"), "postgres")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 		_ = cmd.Run() // it ends when the server is gone
 	}()
@@ -117,13 +122,21 @@ func TestPostgreSQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := []int{n}
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", n, n))
-	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range strings.Fields(string(children)) {
 		if id, err := strconv.Atoi(c); err == nil {
-			_ = syscall.Kill(id, syscall.SIGKILL)
+			all = append(all, id)
+		}
+	}
+	for _, id := range all {
+		_ = syscall.Kill(id, syscall.SIGKILL)
+	}
+	for _, id := range all {
+		for end := time.Now().Add(30 * time.Second); lives(id); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("process %d of PostgreSQL does not die", id)
+			}
 		}
 	}
 	<-killed
@@ -136,7 +149,13 @@ func TestPostgreSQL(t *testing.T) {
 		}
 		acknowledged += strings.Count(string(b), "\n")
 	}
-	_ = os.Remove(filepath.Join(data, "postmaster.pid"))
+	// Its locks name a process that nobody may have collected yet.
+	locks, _ := filepath.Glob(filepath.Join(socket, ".s.*"))
+	for _, l := range append(locks, filepath.Join(data, "postmaster.pid")) {
+		if err := os.Remove(l); err != nil {
+			t.Fatal(err)
+		}
+	}
 	begin()
 	before, _ := strconv.Atoi(m[1])
 	got, err := strconv.Atoi(sql("select count(*) from pgbench_history"))
@@ -154,6 +173,16 @@ func TestPostgreSQL(t *testing.T) {
 	if out := pg("pg_checksums", "--check", "-D", data); !strings.Contains(out, "Bad checksums:  0") {
 		t.Errorf("pg_checksums says\n%s", out)
 	}
+}
+
+// lives reports whether there is such a process, and it is not dead and uncollected.
+func lives(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return !strings.HasPrefix(rest, "Z")
 }
 
 // sqlite: both of its journals, several writers and readers at the same time, processes that are killed in
