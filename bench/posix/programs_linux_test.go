@@ -193,7 +193,7 @@ func TestSqlite(t *testing.T) {
 	}
 	rows, kills := 30, 1
 	if long() {
-		rows, kills = 1500, 20
+		rows, kills = 300, 10
 	}
 	dir := mounted(t, "")
 	for _, mode := range []string{"wal", "delete", "truncate", "persist"} {

@@ -132,9 +132,12 @@ func TestXfstests(t *testing.T) {
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	begun := time.Now()
-	ended := cmd.Run() // not zero if any test failed: the report says which
+	ended := cmd.Run() // not nil if any test failed: the report says which
 	said, _ := os.ReadFile(log.Name())
 	t.Logf("%s in %v, %v:\n%s", group, time.Since(begun).Round(time.Second), ended, said)
+	if cmd.ProcessState == nil || !cmd.ProcessState.Exited() {
+		t.Errorf("check did not come to its end: %v", ended)
+	}
 	report, err := os.ReadFile(filepath.Join(results, "result.xml"))
 	if err != nil {
 		t.Fatal(err)
