@@ -229,7 +229,7 @@ func needFuse(t *testing.T) {
 // reachable is t.TempDir for a folder that every user can reach.
 func reachable(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sheaf-posix")
+	dir, err := os.MkdirTemp("", "sheaf-posix") //nolint:usetesting // that folder only its owner can reach
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,21 +64,19 @@ func (h heldHandle) WriteAt(ctx context.Context, p []byte, off int64) (int, erro
 
 // iocb and ioEvent are those of linux/aio_abi.h on a little-endian machine.
 type iocb struct {
-	data         uint64
-	key, rwFlags uint32
-	opcode       uint16
-	priority     int16
-	fd           uint32
-	buf          *byte
-	n            uint64
-	off          int64
-	_            uint64
-	flags, resFD uint32
+	_      [16]byte // data, key, rwFlags
+	opcode uint16
+	_      int16
+	fd     uint32
+	buf    *byte
+	n      uint64
+	_      [24]byte // offset: 0; reserved, flags, resFD
 }
 
 type ioEvent struct {
-	data, obj uint64
-	res, res2 int64
+	_   [16]byte // data, obj
+	res int64
+	_   int64 // res2
 }
 
 const iocbPwrite = 1
