@@ -39,9 +39,10 @@ func (r *Refs) remember(ctx context.Context) error {
 	}
 	err := r.follow(ctx, r.o.Members.Ring(), markRecord, keys.AppendMark(nil, r.o.Record), func(cr *cbor.Reader) error {
 		seen := keys.ReadMark(cr)
+		if err := cr.Err(); err != nil {
+			return fmt.Errorf("%w: %w", ErrTampered, err)
+		}
 		switch {
-		case cr.Err() != nil:
-			return nil
 		case r.o.Record.Seq < seen.Seq:
 			return fmt.Errorf("%w: the drive record is version %d, and %d was seen", ErrRollback, r.o.Record.Seq, seen.Seq)
 		case r.o.Record.Seq == seen.Seq && r.o.Record.Hash != seen.Hash:
