@@ -8,7 +8,7 @@ GO      ?= go
 # build takes minutes; by this tag it uses the same Go code everywhere.
 export GOFLAGS := -tags=pebblegozstd $(GOFLAGS)
 # Under -race a program needs several times its memory; two of them at a time are to fit into 8 GiB.
-export GOMEMLIMIT ?= 3GiB
+unit model race mount cover: export GOMEMLIMIT ?= 3GiB
 TOOL    := $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 10s
 COUNT   ?= 10
