@@ -78,12 +78,16 @@ func command(ctx context.Context, args []string) error {
 	return bench(ctx, c, os.Stdout, os.Stderr)
 }
 
+// nullServes is what the server of the empty file system prints once it answers.
+const nullServes = "serving"
+
 // serveNull mounts an empty file system until it is told to end.
 func serveNull(ctx context.Context, dir string) error {
 	m, err := fuse.Mount(ctx, nullfs.New(uint32(os.Getuid()), uint32(os.Getgid())), dir, mount.Options{Name: "nullfs"})
 	if err != nil {
 		return err
 	}
+	fmt.Println(nullServes, dir)
 	<-ctx.Done()
 	for {
 		err := m.Unmount(context.WithoutCancel(ctx))

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -48,6 +50,14 @@ func served(t *testing.T) *system {
 	s.serve, s.env = s.serve[:1], []string{serverEnv + "=" + s.dir}
 	if err := s.start(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	// While it mounts, go-fuse has a file of the mount open in the server itself. If it is killed just then, the kernel
+	// waits for ever for the dead to close that file.
+	for end := time.Now().Add(startWait); !strings.Contains(s.log.String(), nullServes); {
+		if time.Now().After(end) {
+			t.Fatal("the server does not say that it serves")
+		}
+		time.Sleep(time.Millisecond)
 	}
 	t.Cleanup(func() {
 		if s.cmd != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -38,7 +39,7 @@ type system struct {
 	env  []string
 
 	cmd  *exec.Cmd
-	log  *bytes.Buffer // what the server says
+	log  *output       // what the server says
 	done chan struct{} // closed when it has ended; then err is set
 	err  error
 	peak float64 // the most memory that it has had since it was made, in MiB
@@ -81,7 +82,7 @@ func (s *system) start(ctx context.Context) error {
 	if s.serve == nil {
 		return nil
 	}
-	s.log, s.done = &bytes.Buffer{}, make(chan struct{})
+	s.log, s.done = &output{}, make(chan struct{})
 	// Not of ctx: a server that is killed leaves its mount behind.
 	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), s.serve[0], s.serve[1:]...)
 	s.cmd.Env = append(os.Environ(), s.env...)
@@ -111,6 +112,24 @@ func (s *system) start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// An output is what a program has printed so far. It is safe for concurrent use.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
 
 // stop unmounts and waits for the end of the server, by force if it must. It takes no
