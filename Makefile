@@ -47,15 +47,16 @@ test: deps floors cross
 unit:
 	$(GO) test -short ./...
 
-#: make model      what -race is too slow for: 10^5 schedules of the join, memory, damage, kills
+#: make model      what -race is too slow for: 10^5 schedules of the join, memory, damage, kills, programs on a mount
 .PHONY: model
 model:
 	$(GO) test -timeout 20m ./vfs/manifest ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
+	$(GO) test -timeout 20m -short ./bench/posix
 
 #: make race       all tests, with -race, in their short form
 .PHONY: race
 race:
-	$(GO) test -race -short -timeout 20m ./...
+	$(GO) test -race -short -timeout 20m $$($(GO) list ./... | grep -v /bench/posix)
 
 #: make mount      the tests that mount; needs /dev/fuse
 .PHONY: mount

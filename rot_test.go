@@ -316,16 +316,26 @@ func (v *village) joined(b *mem.Bucket) (found, err error) {
 func TestRot_TruncationsAndExtensionsAreFound(t *testing.T) {
 	v := newVillage(t)
 	all := blobs(t, v.store)
-	for _, name := range slices.Sorted(names(all)) {
+	for i, name := range slices.Sorted(names(all)) {
 		body := all[name]
-		for what, cut := range map[string][]byte{
-			"empty": {}, "magic alone": body[:8], "half": body[:len(body)/2], "less its tag": body[:len(body)-16],
-			"less a byte": body[:len(body)-1], "and a byte": append(bytes.Clone(body), 0),
-			"twice": append(bytes.Clone(body), body...),
+		for k, c := range []struct {
+			what string
+			body []byte
+		}{
+			{"empty", nil},
+			{"magic alone", body[:8]},
+			{"half", body[:len(body)/2]},
+			{"less its tag", body[:len(body)-16]},
+			{"less a byte", body[:len(body)-1]},
+			{"and a byte", append(bytes.Clone(body), 0)},
+			{"twice", append(bytes.Clone(body), body...)},
 		} {
+			if testing.Short() && (i+k)%3 > 0 {
+				continue // each form meets some blobs, and each blob some forms
+			}
 			b := v.store.Clone()
-			putBlob(t, b, name, cut)
-			v.mustFind(string(name)+": "+what, b)
+			putBlob(t, b, name, c.body)
+			v.mustFind(string(name)+": "+c.what, b)
 		}
 	}
 }

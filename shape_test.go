@@ -86,6 +86,9 @@ func shown(all map[blob.Name][]byte) map[string][]int {
 // sums are rounded by. Short of SHEAF_LONG these are 40 MB, not 100, and twice as many seeds.
 func TestShape_OneLargeFileOrManySmallOnes(t *testing.T) {
 	total, small, rounds := 40_000_000, 100_000, 5
+	if testing.Short() {
+		rounds = 1
+	}
 	if long() {
 		total, rounds = 100_000_000, 10
 	}
