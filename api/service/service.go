@@ -20,21 +20,26 @@ import (
 // are the specification.
 type Drive interface {
 	Tree
+	Words
 	Past
 	Care
 }
 
-// Tree is the drive as it is now, and its keys.
+// Tree is the drive as it is now.
 type Tree interface {
 	Info() sheaf.Info
 	FS() vfs.FS
 	Load() (*live.Load, error)
 	Pending() int64
 	Commit(ctx context.Context) error
+	Close(ctx context.Context) error
+}
+
+// Words are the secrets that open the drive.
+type Words interface {
 	SetPassphrase(ctx context.Context, passphrase []byte) error
 	NewRecovery(ctx context.Context) (string, error)
 	RetireRecovery(ctx context.Context, words string) error
-	Close(ctx context.Context) error
 }
 
 // Past is its history.
