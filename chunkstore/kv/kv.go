@@ -59,7 +59,9 @@ type DB interface {
 	// Update runs fn once; all that it writes is stored when Update returns nil,
 	// and none of it otherwise. Updates run one after the other. It may hold as
 	// many writes as memory allows: an implementation whose transactions are limited
-	// must still be all or nothing, also over a crash.
+	// must still be all or nothing, also over a crash. An error of the disk does not close the
+	// DB: when the disk is in order again, the next Update is stored. Only if the DB is closed, or the
+	// process ends, before that, a DB that is opened anew may hold all that was refused last, as after a crash.
 	Update(ctx context.Context, fn func(Tx) error) error
 
 	// Sync returns when every Update that returned before is durable.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -177,9 +176,6 @@ func (f testFile) ReadAt(p []byte, off int64) (int, error) {
 	f.disk.read += int64(n)
 	return n, err
 }
-
-// full is what a disk says that is full.
-var full = fmt.Errorf("write: %w", syscall.ENOSPC)
 
 // small makes pebble flush and compact often.
 func small(o *pebble.Options) {

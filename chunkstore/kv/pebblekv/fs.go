@@ -7,8 +7,10 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -28,7 +30,8 @@ import (
 //
 // Failure: the first change that the disk refuses is the last one that it sees. From then on nothing reaches
 // it, as if the power had been cut at that moment, and pebble, which would end the process, is told that all
-// is well. It is for the DB above to look at failed before it believes in an answer.
+// is well. It is for the engine above to look at failed before it believes in an answer. What was in a log beyond what was acknowledged is
+// not read again: see walEnds.
 //
 // Damage: bytes that are not what was written here are an error that is kv.ErrDamaged, and are told to onDamage.
 type sealedFS struct {
@@ -38,6 +41,9 @@ type sealedFS struct {
 	onDamage func(error)
 
 	failure atomic.Pointer[error]
+	lost    atomic.Bool  // something that was written to a log of Updates after the failure
+	flight  sync.RWMutex // read-locked while a change is made
+	ends    *walEnds
 }
 
 // kind says how a file is stored.
@@ -71,12 +77,12 @@ func kindOf(base string) (kind, string) {
 	}
 }
 
-func newSealedFS(base vfs.FS, dir string, key []byte, onDamage func(error)) (*sealedFS, error) {
+func newSealedFS(base vfs.FS, dir string, key []byte, ends *walEnds, onDamage func(error)) (*sealedFS, error) {
 	d, err := base.OpenDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &sealedFS{FS: base, dir: d, key: append([]byte(nil), key...), onDamage: onDamage}, nil
+	return &sealedFS{FS: base, dir: d, key: append([]byte(nil), key...), onDamage: onDamage, ends: ends}, nil
 }
 
 // close gives back the folder.
@@ -93,8 +99,17 @@ func (s *sealedFS) failed() error {
 // fail ends all changes.
 func (s *sealedFS) fail(err error) { s.failure.CompareAndSwap(nil, &err) }
 
+// end fails with err, unless it has failed before, and returns when no change is under way any more.
+func (s *sealedFS) end(err error) {
+	s.fail(err)
+	s.flight.Lock()
+	defer s.flight.Unlock()
+}
+
 // change makes a change, unless one has failed before, and reports whether it has reached the disk.
 func (s *sealedFS) change(fn func() error) bool {
+	s.flight.RLock()
+	defer s.flight.RUnlock()
 	if s.failed() != nil {
 		return false
 	}
@@ -119,7 +134,7 @@ func (d *damage) Is(target error) bool {
 func (s *sealedFS) damaged(format string, args ...any) error {
 	err := &damage{fmt.Sprintf(format, args...)}
 	if failure := s.failed(); failure != nil {
-		return fmt.Errorf("%w: %s: %s", kv.ErrClosed, err.text, failure.Error())
+		return fmt.Errorf("%s: %w", err.text, refused(failure))
 	}
 	s.onDamage(err)
 	return err
@@ -175,7 +190,7 @@ func (s *sealedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 		if err != nil {
 			return err
 		}
-		file, err = s.begin(f, k, label)
+		file, err = s.begin(f, k, label, s.PathBase(name))
 		if err == nil {
 			err = s.dir.Sync()
 		}
@@ -185,13 +200,13 @@ func (s *sealedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 		return nil
 	})
 	if !ok {
-		return deadFile{}, nil
+		return deadFile{fs: s, wal: isWAL(s.PathBase(name))}, nil
 	}
 	return file, nil
 }
 
 // begin writes what a new file begins with.
-func (s *sealedFS) begin(f vfs.File, k kind, label string) (vfs.File, error) {
+func (s *sealedFS) begin(f vfs.File, k kind, label, base string) (vfs.File, error) {
 	if k == kindName {
 		return f, nil
 	}
@@ -210,7 +225,11 @@ func (s *sealedFS) begin(f vfs.File, k kind, label string) (vfs.File, error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	return &logWriter{fs: s, file: f, aead: aead}, nil
+	w := &logWriter{fs: s, file: f, aead: aead}
+	if isWAL(base) {
+		w.end = s.ends.add(base, s)
+	}
+	return w, nil
 }
 
 // Open implements vfs.FS.
@@ -293,6 +312,9 @@ func (s *sealedFS) Remove(name string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			missing, err = err, nil
 		}
+		if err == nil {
+			s.ends.remove(s.PathBase(name))
+		}
 		return err
 	})
 	return missing
@@ -355,6 +377,9 @@ func (s *sealedFS) ReuseForWrite(from, to string, category vfs.DiskWriteCategory
 	return f, s.Remove(from)
 }
 
+// Lock implements vfs.FS: the DB has it.
+func (s *sealedFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
+
 // Unwrap implements vfs.FS.
 func (s *sealedFS) Unwrap() vfs.FS { return s.FS }
 
@@ -378,9 +403,18 @@ type sizedInfo struct {
 func (i sizedInfo) Size() int64 { return i.size }
 
 // deadFile takes what is written after a failure, and forgets it.
-type deadFile struct{ noFile }
+type deadFile struct {
+	noFile
+	fs  *sealedFS
+	wal bool
+}
 
-func (deadFile) Write(p []byte) (int, error) { return len(p), nil }
+func (f deadFile) Write(p []byte) (int, error) {
+	if f.wal {
+		f.fs.lost.Store(true)
+	}
+	return len(p), nil
+}
 func (deadFile) Sync() error                 { return nil }
 func (deadFile) SyncData() error             { return nil }
 func (deadFile) SyncTo(int64) (bool, error)  { return false, nil }

@@ -20,7 +20,7 @@ func newTestFS(t testing.TB) (*sealedFS, func(name string, p []byte) []byte) {
 	if err := mem.MkdirAll(testDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSealedFS(mem, testDir, testKey(1), func(error) {})
+	s, err := newSealedFS(mem, testDir, testKey(1), newWALEnds(), func(error) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +95,9 @@ func (s *sealedFS) readTable(name string) ([]byte, error) {
 	return p, nil
 }
 
-// readLog reads a whole log.
+// readLog reads a whole log, as another process would.
 func (s *sealedFS) readLog(name string) ([]byte, error) {
+	s.ends = newWALEnds()
 	f, err := s.Open(s.path(name))
 	if err != nil {
 		return nil, err

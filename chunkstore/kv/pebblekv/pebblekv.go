@@ -2,7 +2,7 @@
 // authenticated. It knows nothing of what is stored.
 //
 // An Update is one batch of pebble, and durable when it returns. Between pebble and the disk lies
-// a sealedFS: see there for the order in which names become durable, and for what happens when the disk
+// a sealedFS: see there for the order in which names become durable, and at engine for what happens when the disk
 // fails. The files themselves are described at tableWriter and logWriter.
 //
 // Each file is encrypted with AES-256-GCM under a key of its own, which is derived from Options.Key and a random salt; its header
@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
@@ -49,22 +50,27 @@ type Options struct {
 // A DB is a [kv.DB] on disk. It is safe for concurrent use. Only one DB, of one process, has
 // a folder open at a time.
 //
-// If the disk fails in the middle of a change, the Update under way returns the error (one that wraps [kv.ErrNoSpace] where
-// that is the reason), and all later calls one that wraps [kv.ErrClosed], until the database is opened again: only then
-// is it known if that Update is stored, as a whole.
+// If the disk refuses a change, the Update under way returns the error (one that wraps [kv.ErrNoSpace] where that is the
+// reason, else the system's), and nothing of it is stored. The next call opens the files again; until they can be written, Get and Scan are
+// answered, and Update returns why not. A Scan under way at that moment may end with that error. Only if the process ends, or the DB
+// is closed, before an Update was stored again, it is as with a power cut: the Update that was refused is there as a whole, or not at all.
 type DB struct {
-	b    *pebble.DB
-	fs   *sealedFS
-	base vfs.FS // below fs
-	dir  string
-	lock *os.File // nil if base is not the system's
-	log  *slog.Logger
-	turn chan struct{} // holds one value while an Update runs
+	base  vfs.FS
+	dir   string
+	key   []byte
+	tune  func(*pebble.Options)
+	locks []io.Closer
+	log   *slog.Logger
+	turn  chan struct{} // holds one value while an Update runs
+	ends  *walEnds
 
 	opened atomic.Bool
 	bad    atomic.Pointer[error] // the damage that was met
 
+	repair  chan struct{} // holds one value while an engine takes the place of another
+	rw, ro  backoff       // of opening one, guarded by repair
 	mu      sync.Mutex
+	cur     *engine // nil if none could be opened
 	closed  bool
 	closing chan struct{}  // closed by Close
 	active  sync.WaitGroup // calls under way
@@ -106,7 +112,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	d.lock = lock
+	d.locks = append(d.locks, lock)
 	return d, nil
 }
 
@@ -133,29 +139,31 @@ func openOn(base vfs.FS, o Options, tune func(*pebble.Options)) (*DB, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	d := &DB{base: base, dir: o.Dir, log: log, turn: make(chan struct{}, 1), closing: make(chan struct{})}
-	if err := d.open(o.Key, tune); err != nil {
+	d := &DB{
+		base: base, dir: o.Dir, key: append([]byte(nil), o.Key...), tune: tune, log: log, ends: newWALEnds(),
+		turn: make(chan struct{}, 1), repair: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
+	if err := d.open(); err != nil {
 		return nil, fmt.Errorf("open key-value database: %w", err)
 	}
 	return d, nil
 }
 
-func (d *DB) open(key []byte, tune func(*pebble.Options)) (err error) {
+func (d *DB) open() error {
 	if err := d.checkSpace(0); err != nil {
 		return err
 	}
 	if err := d.checkMarks(); err != nil {
 		return err
 	}
-	if d.fs, err = newSealedFS(d.base, d.dir, key, d.onDamage); err != nil {
-		return err
+	lock, err := d.base.Lock(d.base.PathJoin(d.dir, "LOCK")) // that of pebble, for all engines
+	if err != nil {
+		return errors.Join(spaceError(err), d.removeMark())
 	}
-	if err = d.openPebble(tune); err != nil {
-		return errors.Join(err, d.fs.close())
+	if d.cur, err = d.openWritable(); err != nil {
+		return errors.Join(err, lock.Close())
 	}
-	if err = d.unmark(openingMark); err != nil {
-		return errors.Join(spaceError(err), d.b.Close(), d.fs.close())
-	}
+	d.locks = append(d.locks, lock)
 	d.opened.Store(true)
 	if bad := d.bad.Load(); bad != nil { // in the background of Open
 		d.markDamaged(*bad)
@@ -163,39 +171,13 @@ func (d *DB) open(key []byte, tune func(*pebble.Options)) (err error) {
 	return nil
 }
 
-// openPebble opens pebble and says whose fault it is if that fails.
-func (d *DB) openPebble(tune func(*pebble.Options)) (err error) {
-	defer func() {
-		// Pebble panics at some contradictions of its files.
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", kv.ErrDamaged, r)
-		}
-	}()
-	cache := pebble.NewCache(cacheSize)
-	defer cache.Unref() // pebble has its own reference
-	o := d.options(cache)
-	if tune != nil {
-		tune(o)
-	}
-	d.b, err = pebble.Open(d.dir, o)
-	if failure := d.fs.failed(); failure != nil {
-		if err == nil {
-			_ = d.b.Close() // nothing that it does reaches the disk
-		}
-		return spaceError(failure)
-	}
-	if err == nil || isDamage(err) || ofSystem(err) || d.probe() != nil {
-		return asDamage(err)
-	}
-	return fmt.Errorf("%w: %w", kv.ErrDamaged, err)
-}
-
 // options are pebble's.
-func (d *DB) options(cache *pebble.Cache) *pebble.Options {
+func (d *DB) options(e *engine, cache *pebble.Cache) *pebble.Options {
 	o := &pebble.Options{
-		FS:     d.fs,
-		Logger: logger{d.log},
-		Cache:  cache,
+		FS:       e.fs,
+		ReadOnly: e.readOnly,
+		Logger:   logger{d.log},
+		Cache:    cache,
 		// Pinned: the files of a later format cannot be read by an earlier release.
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                memTable,
@@ -207,11 +189,11 @@ func (d *DB) options(cache *pebble.Cache) *pebble.Options {
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
 				if isDamage(err) {
-					d.onDamage(err)
+					e.onDamage(err)
 				}
 				d.log.Warn("key-value database", "error", err)
 			},
-			DataCorruption: func(i pebble.DataCorruptionInfo) { d.onDamage(i.Details) },
+			DataCorruption: func(i pebble.DataCorruptionInfo) { e.onDamage(i.Details) },
 		},
 	}
 	o.Experimental.FileCacheShards = 1
@@ -276,11 +258,20 @@ func (d *DB) mark(name string, n int) error {
 }
 
 // unmark removes it, durably: a mark that comes back after a crash would be counted again.
-func (d *DB) unmark(name string) error {
-	if err := d.base.Remove(d.base.PathJoin(d.dir, name)); err != nil {
+func (d *DB) unmark(e *engine) error {
+	if err := d.removeMark(); err != nil {
 		return err
 	}
-	return d.fs.dir.Sync()
+	return e.fs.dir.Sync()
+}
+
+// removeMark removes it if it is there.
+func (d *DB) removeMark() error {
+	err := d.base.Remove(d.base.PathJoin(d.dir, openingMark))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // onDamage notes that damage was met. While Open runs it is Open's error, if it is not only the key that is wrong.
@@ -356,9 +347,6 @@ func (d *DB) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.failed(); err != nil {
-		return err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -366,19 +354,6 @@ func (d *DB) begin(ctx context.Context) error {
 	}
 	d.active.Add(1)
 	return nil
-}
-
-// failed returns an error if the disk has failed before. What pebble says from then on is of its memory only.
-func (d *DB) failed() error {
-	err := d.fs.failed()
-	switch {
-	case err == nil:
-		return nil
-	case isNoSpace(err):
-		return fmt.Errorf("%w: open it again: %w", kv.ErrClosed, kv.ErrNoSpace)
-	}
-	// Not wrapped: a reader must not take the cause for that of its own key.
-	return fmt.Errorf("%w: the disk has failed, open it again: %s", kv.ErrClosed, err.Error())
 }
 
 // Get implements [kv.DB].
@@ -390,13 +365,30 @@ func (d *DB) Get(ctx context.Context, key []byte) ([]byte, error) {
 		return nil, fmt.Errorf("get key: %w", err)
 	}
 	defer d.active.Done()
-	value, err := get(d.b, key)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		if failure := d.failed(); failure != nil {
-			return nil, fmt.Errorf("get key: %w", failure)
+	for try := 1; ; try++ {
+		value, again, err := d.getOn(ctx, key)
+		if !again || try == tries {
+			return value, err
 		}
 	}
-	return value, err
+}
+
+// getOn is Get on the engine of this moment. It reports if another engine may know better.
+func (d *DB) getOn(ctx context.Context, key []byte) (value []byte, again bool, err error) {
+	e, err := d.use(ctx, false)
+	if err != nil {
+		return nil, false, fmt.Errorf("get key: %w", err)
+	}
+	defer d.release(e)
+	value, err = get(e.b, key)
+	wrong := err
+	if errors.Is(err, fs.ErrNotExist) {
+		wrong = nil
+	}
+	if failure := e.doubt(wrong); failure != nil {
+		return nil, true, fmt.Errorf("get key: %w", failure)
+	}
+	return value, false, err
 }
 
 // get reads a key.
@@ -425,7 +417,7 @@ func (d *DB) Scan(ctx context.Context, from, to []byte) iter.Seq2[kv.Pair, error
 }
 
 // scan yields pairs until there are no more, yield returns false, or something is wrong.
-func (d *DB) scan(ctx context.Context, from, to []byte, yield func(kv.Pair, error) bool) (err error) {
+func (d *DB) scan(ctx context.Context, from, to []byte, yield func(kv.Pair, error) bool) error {
 	if err := d.begin(ctx); err != nil {
 		return err
 	}
@@ -433,13 +425,38 @@ func (d *DB) scan(ctx context.Context, from, to []byte, yield func(kv.Pair, erro
 	if to != nil && len(to) == 0 {
 		return nil
 	}
-	it, err := d.b.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if len(from) == 0 {
+		from = nil // pebble, built for tests, does not take an empty bound
+	}
+	for try := 1; ; try++ {
+		yielded := false
+		again, err := d.scanOn(ctx, from, to, func(p kv.Pair) bool {
+			yielded = true
+			return yield(p, nil)
+		})
+		if !again || yielded || try == tries {
+			return err
+		}
+	}
+}
+
+// scanOn is a scan on the engine of this moment. It reports if another engine may know better.
+func (d *DB) scanOn(ctx context.Context, from, to []byte, yield func(kv.Pair) bool) (again bool, err error) {
+	e, err := d.use(ctx, false)
 	if err != nil {
-		return asDamage(err)
+		return false, err
+	}
+	defer d.release(e)
+	it, err := e.b.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		if failure := e.doubt(err); failure != nil {
+			return true, failure
+		}
+		return false, asDamage(err)
 	}
 	stopped := false
 	for ok := it.First(); ok && err == nil && !stopped; {
-		if err = d.mayGoOn(ctx); err != nil {
+		if err = d.mayGoOn(ctx, e); err != nil {
 			break
 		}
 		v, valueErr := it.ValueAndErr()
@@ -447,33 +464,41 @@ func (d *DB) scan(ctx context.Context, from, to []byte, yield func(kv.Pair, erro
 			break
 		}
 		p := kv.Pair{Key: append([]byte(nil), it.Key()...), Value: append(make([]byte, 0, len(v)), v...)}
-		if stopped = !yield(p, nil); !stopped {
+		if stopped = !yield(p); !stopped {
 			ok = it.Next()
 		}
 	}
 	closeErr := it.Close() // tells what made First or Next end early, too
 	switch {
 	case stopped:
-		return nil
+		return false, nil
 	case err == nil:
 		err = closeErr
 	}
 	if err == nil {
-		err = d.mayGoOn(ctx)
+		err = d.mayGoOn(ctx, e)
 	}
-	return asDamage(err)
+	if ctx.Err() == nil && !errors.Is(err, errStopped) {
+		if failure := e.doubt(err); failure != nil {
+			return true, failure
+		}
+	}
+	return false, asDamage(err)
 }
 
+// errStopped ends a Scan that Close waits for.
+var errStopped = fmt.Errorf("%w while it was read", kv.ErrClosed)
+
 // mayGoOn returns why a Scan has to stop, or nil.
-func (d *DB) mayGoOn(ctx context.Context) error {
+func (d *DB) mayGoOn(ctx context.Context, e *engine) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
 	case <-d.closing:
-		return kv.ErrClosed
+		return errStopped
 	default:
-		return d.failed()
+		return e.doubt(nil)
 	}
 }
 
@@ -497,9 +522,12 @@ func (d *DB) Close() error {
 	close(d.closing)
 	d.mu.Unlock()
 	d.active.Wait()
-	err := errors.Join(d.b.Close(), d.fs.close())
-	if d.lock != nil {
-		err = errors.Join(err, d.lock.Close())
+	var err error
+	if d.cur != nil {
+		err = d.cur.close()
+	}
+	for _, lock := range d.locks {
+		err = errors.Join(err, lock.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("close key-value database: %w", err)

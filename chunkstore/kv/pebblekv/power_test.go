@@ -97,6 +97,9 @@ func content(ctx context.Context, d *DB) (map[string]string, error) {
 // and of the Update under way all or nothing.
 func TestDB_SurvivesPowerCuts(t *testing.T) {
 	rounds := 150
+	if testing.Short() {
+		rounds = 50
+	}
 	if os.Getenv("SHEAF_LONG") != "" {
 		rounds = 3000
 	}
@@ -202,78 +205,6 @@ func (d *testDisk) tail(n int) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return fmt.Sprintf("%q", d.names[max(0, n-8):min(n, len(d.names))])
-}
-
-// The disk refuses a change, and all after it, at each of many places: the Update says ErrNoSpace, nothing hangs or ends the process,
-// no answer is given from then on that the disk does not know, and what was acknowledged is there when it works again.
-func TestDB_OfAFullDiskLosesNothing(t *testing.T) {
-	rounds := 60
-	if os.Getenv("SHEAF_LONG") != "" {
-		rounds = 1500
-	}
-	r := testkit.Rand(testkit.Seed(t))
-	ctx := t.Context()
-	count := map[string]int{}
-	for round := range rounds {
-		disk := newTestDisk(t)
-		var h atomic.Pointer[history]
-		h.Store(&history{acked: map[string]string{}})
-		at, heals := 1+r.IntN([]int{30, 300}[r.IntN(2)]), r.IntN(2) == 0
-		disk.before = func(n int) error {
-			if n == at || n > at && !heals {
-				return full
-			}
-			return nil
-		}
-		d, err := openTest(disk)
-		if err != nil {
-			if !errors.Is(err, kv.ErrNoSpace) || errors.Is(err, kv.ErrDamaged) {
-				t.Fatalf("round %d, full at %d (%s): open: %v, want ErrNoSpace", round, at, disk.tail(at), err)
-			}
-			count["open"]++
-		} else {
-			for err == nil {
-				err = update(ctx, d, r, &h)
-			}
-			if !errors.Is(err, kv.ErrNoSpace) {
-				t.Fatalf("round %d, full at %d (%s): update: %v, want ErrNoSpace", round, at, disk.tail(at), err)
-			}
-			if errors.Is(err, kv.ErrClosed) {
-				count["in the background"]++
-			} else {
-				count["update"]++
-			}
-			_, getErr := d.Get(ctx, []byte("key001"))
-			_, scanErr := content(ctx, d)
-			err = d.Update(ctx, func(kv.Tx) error { return nil })
-			for what, err := range map[string]error{"get": getErr, "scan": scanErr, "update": err, "sync": d.Sync(ctx)} {
-				if !errors.Is(err, kv.ErrClosed) {
-					t.Errorf("round %d: %s after a failure: got error %v, want ErrClosed", round, what, err)
-				}
-			}
-			if err := d.Close(); err != nil {
-				t.Errorf("round %d: close: %v", round, err)
-			}
-		}
-		disk.before = nil
-		if d, err = openTest(disk); err != nil {
-			t.Fatalf("round %d, full at %d (%s): open again: %v", round, at, disk.tail(at), err)
-		}
-		got, err := content(ctx, d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if then := h.Load(); !maps.Equal(got, then.acked) && (then.underway == nil || !maps.Equal(got, then.underway)) {
-			t.Errorf("round %d, full at %d: got %d pairs, want %d", round, at, len(got), len(then.acked))
-		}
-		if err := d.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Log(count)
-	if count["open"] == 0 || count["update"] == 0 {
-		t.Error("the test does not show what it is for")
-	}
 }
 
 // Open reads what is in the log and a manifest, and no more where more is stored.

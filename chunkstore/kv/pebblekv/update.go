@@ -65,14 +65,19 @@ func (d *DB) Update(ctx context.Context, fn func(kv.Tx) error) error {
 	case <-ctx.Done():
 		return fmt.Errorf("update: %w", ctx.Err())
 	}
-	batch := d.b.NewIndexedBatch()
+	e, err := d.use(ctx, true)
+	if err != nil {
+		return fmt.Errorf("update: %w", err)
+	}
+	defer d.release(e)
+	batch := e.b.NewIndexedBatch()
 	defer func() { _ = batch.Close() }() // it is only given back
 	if err := run(batch, fn); err != nil {
 		return err
 	}
-	err := ctx.Err()
+	err = ctx.Err()
 	if err == nil && !batch.Empty() {
-		err = d.commit(batch)
+		err = d.commit(e, batch)
 	}
 	if err != nil {
 		return fmt.Errorf("update: %w", err)
@@ -88,19 +93,25 @@ func run(batch *pebble.Batch, fn func(kv.Tx) error) error {
 }
 
 // commit stores a batch, durably.
-func (d *DB) commit(batch *pebble.Batch) error {
+func (d *DB) commit(e *engine, batch *pebble.Batch) error {
 	// It is written to the log, to a table, and from there to another one.
 	if err := d.checkSpace(3 * int64(batch.Len())); err != nil {
 		return err
 	}
-	if err := d.failed(); err != nil {
-		return err
+	if failure := e.fs.failed(); failure != nil {
+		return refused(failure)
 	}
 	if bad := d.bad.Load(); bad != nil {
 		return *bad // what is stored now would go with the rest
 	}
 	if err := batch.Commit(pebble.Sync); err != nil {
-		return err
+		e.fs.fail(err) // it is not known how much of it is in the log
+		return refused(err)
 	}
-	return spaceError(d.fs.failed())
+	if e.fs.lost.Load() {
+		return refused(e.fs.failed())
+	}
+	// It is stored, also if something else has failed meanwhile.
+	d.ends.ack(e.fs)
+	return nil
 }

@@ -35,6 +35,7 @@ type logWriter struct {
 	fs          *sealedFS
 	file        vfs.File
 	aead        cipher.AEAD
+	end         *walEnd // nil for other logs than those of Updates
 	off, synced uint64
 	buf         []byte
 	nonce       [12]byte
@@ -44,13 +45,23 @@ func (w *logWriter) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		k := min(len(p), maxFrame)
-		w.frame(p[:k], nonceFrame)
+		w.lose(w.frame(p[:k], nonceFrame))
 		p = p[k:]
+	}
+	if w.end != nil {
+		w.end.written.Store(w.off)
 	}
 	return n, nil
 }
 
-func (w *logWriter) frame(p []byte, what byte) {
+// lose notes that something did not reach the disk.
+func (w *logWriter) lose(ok bool) {
+	if !ok && w.end != nil {
+		w.fs.lost.Store(true)
+	}
+}
+
+func (w *logWriter) frame(p []byte, what byte) bool {
 	n := uint32(len(p))
 	if what == nonceEnd {
 		n |= frameEnd
@@ -60,19 +71,22 @@ func (w *logWriter) frame(p []byte, what byte) {
 	b = binary.BigEndian.AppendUint64(b, w.off)
 	b = binary.BigEndian.AppendUint64(b, w.synced)
 	w.buf = w.aead.Seal(b, nonce(&w.nonce, what, w.off), p, b)
-	w.fs.change(func() error {
+	ok := w.fs.change(func() error {
 		_, err := w.file.Write(w.buf)
 		return err
 	})
 	w.off += uint64(len(p))
+	return ok
 }
 
 func (w *logWriter) Sync() error { return w.SyncData() }
 
 func (w *logWriter) SyncData() error {
-	if w.fs.change(w.file.SyncData) {
+	ok := w.fs.change(w.file.SyncData)
+	if ok {
 		w.synced = w.off
 	}
+	w.lose(ok)
 	return nil
 }
 
@@ -103,12 +117,13 @@ type logReader struct {
 	off   uint64 // in the plain text, of the next frame
 	buf   []byte
 	plain []byte // what is not read yet
+	limit uint64 // where it ends for the reader, whatever follows
 	ended bool
 	err   error
 }
 
 func newLogReader(s *sealedFS, f vfs.File, aead cipher.AEAD, base string) *logReader {
-	r := &logReader{fs: s, file: f, aead: aead, base: base, pos: headerSize}
+	r := &logReader{fs: s, file: f, aead: aead, base: base, pos: headerSize, limit: s.ends.limit(base)}
 	r.in = bufio.NewReaderSize(io.NewSectionReader(f, headerSize, 1<<62), 64<<10)
 	return r
 }
@@ -132,6 +147,10 @@ func (r *logReader) Read(p []byte) (int, error) {
 
 // next reads one frame.
 func (r *logReader) next() error {
+	if r.off >= r.limit {
+		r.ended = true
+		return nil
+	}
 	var h [frameHeader]byte
 	_, err := io.ReadFull(r.in, h[:])
 	if err == nil {
@@ -199,7 +218,7 @@ func (r *logReader) broken() error {
 				return r.fs.damaged("%s is not what was written, from byte %d on", r.base, r.pos)
 			}
 		}
-		if err != nil {
+		if n < len(buf) {
 			return nil
 		}
 	}
