@@ -275,7 +275,7 @@ class Store:
     def read_pack(self, path):
         size, e = path.stat().st_size, path.stat().st_size.bit_length() - 1
         need(path.parent.name == path.name[:2], "it is in another place")
-        need(1 << 16 <= size <= 1 << 25 and size % (1 << e - e.bit_length()) == 0, "its size is not allowed")
+        need(1 << 15 <= size <= 1 << 25 and size % (1 << e - e.bit_length()) == 0, "its size is not allowed")
         need(not self.verify or blake3(path.read_bytes()).hex() == path.name, "its name is not its hash")
         aad = b"SHEAFPK1" + size.to_bytes(8, "big")
         with path.open("rb") as f:

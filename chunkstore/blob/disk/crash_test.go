@@ -84,7 +84,7 @@ func TestBucket_SurvivesKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill := time.AfterFunc(time.Duration(20+r.IntN(80))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		var kill *time.Timer // from the first step on, so that each round shows something
 		state := map[blob.Name]uint64{} // the version that was acknowledged last
 		gone := map[blob.Name]bool{}    // it may have been removed
 		for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -97,10 +97,16 @@ func TestBucket_SurvivesKill(t *testing.T) {
 				continue // a line that the kill cut off
 			}
 			acknowledged++
+			if kill == nil {
+				kill = time.AfterFunc(time.Duration(r.IntN(80))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
 			state[blob.Name(name)] = v
 			gone[blob.Name(name)] = verb != "put"
 		}
 		_ = cmd.Wait() // it was killed
+		if kill == nil {
+			t.Fatal("the child did nothing")
+		}
 		kill.Stop()
 
 		b, err := Open(dir, Options{})
