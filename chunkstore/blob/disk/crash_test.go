@@ -84,7 +84,7 @@ func TestBucket_SurvivesKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		var kill *time.Timer // from the first step on, so that each round shows something
+		var kill *time.Timer            // from the first step on, so that each round shows something
 		state := map[blob.Name]uint64{} // the version that was acknowledged last
 		gone := map[blob.Name]bool{}    // it may have been removed
 		for lines := bufio.NewScanner(out); lines.Scan(); {
