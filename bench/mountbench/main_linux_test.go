@@ -14,9 +14,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/sheaf-drive/sheaf/internal/testkit"
-
 	"github.com/sheaf-drive/sheaf/bench/measure"
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // serverEnv is set for a test binary that is to serve an empty file system there.

@@ -292,8 +292,12 @@ func (d *drive) mounted(ctx context.Context, row, dir string, more []string, do 
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var failed error // once ended is closed
+	ended := make(chan struct{})
+	go func() {
+		failed = cmd.Wait()
+		close(ended)
+	}()
 	defer func() {
 		for {
 			_ = cmd.Process.Signal(syscall.SIGTERM) // it may be gone already
@@ -309,9 +313,8 @@ func (d *drive) mounted(ctx context.Context, row, dir string, more []string, do 
 			break
 		}
 		select {
-		case err := <-ended:
-			ended <- err
-			return fmt.Errorf("%s: it ended: %w", row, err)
+		case <-ended:
+			return fmt.Errorf("%s: it ended: %w", row, failed)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(2 * time.Millisecond):
