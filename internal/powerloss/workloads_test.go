@@ -353,15 +353,16 @@ var workloads = []workload{
 }
 
 // mixed does n steps of all kinds.
-func mixed(w *world, r *rand.Rand, n int) {
-	var names []string
+func mixed(w *world, r *rand.Rand, n int) { more(w, r, n, nil) }
+
+// more is mixed with files that are there; it returns those that are there at the end.
+func more(w *world, r *rand.Rand, n int, names []string) []string {
+	w.round++
 	pick := func() string { return names[r.IntN(len(names))] }
 	for i := range n {
 		if len(names) < 3 || r.IntN(4) == 0 {
-			name := fmt.Sprint("x", i)
-			before := w.last()
-			w.put(name, testkit.Random(r, 1+r.IntN(20_000)))
-			if w.last() == before+2 {
+			name := fmt.Sprintf("x%d-%d", w.round, i)
+			if w.put(name, testkit.Random(r, 1+r.IntN(20_000))) {
 				names = append(names, name)
 			}
 			continue
@@ -375,17 +376,13 @@ func mixed(w *world, r *rand.Rand, n int) {
 			w.commit()
 		case k == 6:
 			at := r.IntN(len(names))
-			to := fmt.Sprint("y", i)
-			before := w.last()
-			w.rename(names[at], to, vfs.RenameReplace)
-			if w.last() > before {
+			to := fmt.Sprintf("y%d-%d", w.round, i)
+			if w.rename(names[at], to, vfs.RenameReplace) {
 				names[at] = to
 			}
 		case k == 7:
 			at := r.IntN(len(names))
-			before := w.last()
-			w.remove(names[at], false)
-			if w.last() > before {
+			if w.remove(names[at], false) {
 				names = append(names[:at], names[at+1:]...)
 			}
 		case k == 8:
@@ -395,6 +392,7 @@ func mixed(w *world, r *rand.Rand, n int) {
 			w.with(fmt.Sprintf("truncate to %d", size), pick(), func(ctx context.Context, h vfs.Handle) error { return h.Truncate(ctx, size) })
 		}
 	}
+	return names
 }
 
 // reopen closes the drive without a commit, and opens it again.

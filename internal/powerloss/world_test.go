@@ -93,8 +93,11 @@ type world struct {
 	steps   []step            // the first is the empty tree
 	saves   []save
 	touched map[string]int // path: the last step that a sync of it saves
-	loose   bool           // faults are about: a step may fail
-	failed  error
+	loose   bool           // faults are about: what is done may fail
+	failed  []error
+	refused int // calls
+	untyped int // errors of commits
+	round   int // of mixed
 }
 
 // A step is one change that is there or not.
@@ -136,14 +139,14 @@ func (w *world) saved(step int) { w.saves = append(w.saves, save{w.disk.Pos(), s
 func (w *world) last() int { return len(w.steps) - 1 }
 
 // do is one step: the same on the drive and on the model. paths are what a sync must name to save it.
-func (w *world) do(what string, f func(ctx context.Context, fsys vfs.FS) error, paths ...string) {
+func (w *world) do(what string, f func(ctx context.Context, fsys vfs.FS) error, paths ...string) (done bool) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	s := step{what: what, begin: w.disk.Pos()}
 	err := f(ctx, w.d.FS())
 	if err != nil && w.loose {
-		w.failed = err
-		return
+		w.failed = append(w.failed, fmt.Errorf("%s: %w", what, err))
+		return false
 	}
 	if err != nil {
 		w.t.Fatalf("%s: %v", what, err)
@@ -156,6 +159,7 @@ func (w *world) do(what string, f func(ctx context.Context, fsys vfs.FS) error, 
 	for _, p := range paths {
 		w.touched[p] = w.last()
 	}
+	return true
 }
 
 // act does something to the drive that does not change the tree.
@@ -163,7 +167,7 @@ func (w *world) act(what string, f func(ctx context.Context) error) {
 	w.t.Helper()
 	if err := f(w.t.Context()); err != nil {
 		if w.loose {
-			w.failed = err
+			w.failed = append(w.failed, fmt.Errorf("%s: %w", what, err))
 			return
 		}
 		w.t.Fatalf("%s: %v", what, err)
@@ -211,9 +215,9 @@ func (w *world) syncAll() {
 	})
 }
 
-func (w *world) make(path string, what vfs.New) {
+func (w *world) make(path string, what vfs.New) bool {
 	w.t.Helper()
-	w.do("make "+path, func(ctx context.Context, fsys vfs.FS) error {
+	return w.do("make "+path, func(ctx context.Context, fsys vfs.FS) error {
 		d, name, err := vfs.WalkParent(ctx, fsys, path)
 		if err == nil {
 			_, err = d.Make(ctx, name, what)
@@ -222,9 +226,9 @@ func (w *world) make(path string, what vfs.New) {
 	}, path, filepath.Dir(path))
 }
 
-func (w *world) file(path string) {
+func (w *world) file(path string) bool {
 	w.t.Helper()
-	w.make(path, vfs.New{Kind: vfs.KindFile, Mode: 0o640})
+	return w.make(path, vfs.New{Kind: vfs.KindFile, Mode: 0o640})
 }
 
 func (w *world) dir(path string) {
@@ -254,15 +258,18 @@ func (w *world) write(path string, data []byte, off int64) {
 }
 
 // put makes a file and writes it.
-func (w *world) put(path string, data []byte) {
+func (w *world) put(path string, data []byte) bool {
 	w.t.Helper()
-	w.file(path)
+	if !w.file(path) {
+		return false
+	}
 	w.write(path, data, 0)
+	return true
 }
 
-func (w *world) rename(from, to string, flag vfs.RenameFlag) {
+func (w *world) rename(from, to string, flag vfs.RenameFlag) bool {
 	w.t.Helper()
-	w.do("rename "+from+" to "+to, func(ctx context.Context, fsys vfs.FS) error {
+	return w.do("rename "+from+" to "+to, func(ctx context.Context, fsys vfs.FS) error {
 		d, name, err := vfs.WalkParent(ctx, fsys, from)
 		if err != nil {
 			return err
@@ -290,9 +297,9 @@ func (w *world) link(from, to string) {
 	}, from, to, filepath.Dir(to))
 }
 
-func (w *world) remove(path string, dir bool) {
+func (w *world) remove(path string, dir bool) bool {
 	w.t.Helper()
-	w.do("remove "+path, func(ctx context.Context, fsys vfs.FS) error {
+	return w.do("remove "+path, func(ctx context.Context, fsys vfs.FS) error {
 		d, name, err := vfs.WalkParent(ctx, fsys, path)
 		if err == nil {
 			err = d.Remove(ctx, name, dir)
