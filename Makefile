@@ -52,6 +52,7 @@ unit:
 model:
 	$(GO) test -timeout 20m ./vfs/manifest ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
 	$(GO) test -timeout 20m -short ./bench/posix
+	$(GO) test -timeout 20m -run GoesOn ./internal/powerloss
 
 #: make race       all tests, with -race, in their short form
 .PHONY: race

@@ -282,17 +282,19 @@ func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snap
 			_, err = d.refs.Move(ctx, h.Root, new, s.Context, s.Time)
 		}
 	}
+	if err != nil {
+		err = asDamage(err)
+	} else {
+		err = d.keepGround(ctx, new) // fails after the head has moved: the next commit has to know that
+	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err != nil {
 		d.tried = append(d.tried, new)
 	} else {
 		d.tried = nil
 	}
-	d.mu.Unlock()
-	if err != nil {
-		return asDamage(err)
-	}
-	return d.keepGround(ctx, new)
+	return err
 }
 
 func (d *Drive) wasTried(ref chunk.Ref) bool {
