@@ -376,7 +376,8 @@ func closeWaits(t *testing.T, db kv.DB) {
 		err := db.Update(t.Context(), func(tx kv.Tx) error {
 			close(updating)
 			for i := range 1000 {
-				if err := tx.Put([]byte(fmt.Sprint("x", i)), nil); err != nil {
+				// As [round] writes them: the scan may begin when they are there.
+				if err := tx.Put([]byte(fmt.Sprint("x", i)), binary.BigEndian.AppendUint64(nil, 1)); err != nil {
 					return err
 				}
 			}
