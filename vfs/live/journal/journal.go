@@ -19,8 +19,6 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // The errors of a Journal.
@@ -38,7 +36,7 @@ type LSN = uint64
 const MaxData = 128 << 10
 
 // maxSealed bounds the sealed bytes of one record: type, meta and data.
-const maxSealed = 1 + 4 + 192<<10 + MaxData + chacha20poly1305.Overhead
+const maxSealed = 1 + 4 + 192<<10 + MaxData + overhead
 
 // MaxMeta is the most bytes of meta that one record may carry.
 const MaxMeta = 192 << 10
@@ -74,7 +72,7 @@ type Replayed struct {
 	Pos Pos
 }
 
-// Options say where a journal lies. All but SegmentSize are needed.
+// Options say where a journal lies. All but SegmentSize and Suite are needed.
 type Options struct {
 	Dir     Dir
 	Key     [32]byte  // of the device's drive; each segment has a key of its own derived from it
@@ -83,6 +81,8 @@ type Options struct {
 	// GiB: each costs two syncs of the disk when it is made, which wait for all that is
 	// being written just then, and whoever trims the journal ends a segment by Rotate.
 	SegmentSize int64
+	// Suite encrypts new segments; 0 is the fastest one of this processor.
+	Suite Suite
 }
 
 // A Journal is an open journal. It is safe for concurrent use.
@@ -111,6 +111,9 @@ type Journal struct {
 func Open(ctx context.Context, o Options, from LSN, replay func(Replayed) error) (*Journal, error) {
 	if o.SegmentSize <= 0 {
 		o.SegmentSize = 2 << 30
+	}
+	if o.Suite == 0 {
+		o.Suite = fastest()
 	}
 	j := &Journal{o: o, next: from + 1}
 	j.turn = sync.NewCond(&j.mu)

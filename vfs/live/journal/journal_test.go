@@ -42,9 +42,18 @@ func open(t *testing.T, o Options, from LSN) (*Journal, []got, []Pos) {
 }
 
 func TestJournal_ReplaysWhatWasAppendedAndReadsItBack(t *testing.T) {
-	for name, d := range map[string]Dir{"memory": NewMemDir(), "disk": OSDir(t.TempDir() + "/j")} {
+	for name, o := range map[string]Options{
+		"memory":           options(NewMemDir(), 10_000),
+		"disk":             options(OSDir(t.TempDir()+"/j"), 10_000),
+		"disk, no AES":     {Dir: OSDir(t.TempDir() + "/x"), Suite: XChaCha},
+		"memory, with AES": {Dir: NewMemDir(), Suite: AESGCM},
+	} {
 		t.Run(name, func(t *testing.T) {
-			o := options(d, 10_000)
+			if o.Suite != 0 {
+				suite := o.Suite
+				o = options(o.Dir, 10_000)
+				o.Suite = suite
+			}
 			j, all, _ := open(t, o, 0)
 			if len(all) != 0 {
 				t.Fatalf("new journal replays %d records", len(all))
@@ -174,8 +183,15 @@ func TestJournal_PowerCutKeepsWhatWasSynced(t *testing.T) {
 
 // G6: one flipped bit in a durable record is never replayed as something else, and never passes unseen.
 func TestJournal_EachFlippedBitOfADurableRecordIsFound(t *testing.T) {
+	for _, suite := range []Suite{XChaCha, AESGCM} {
+		t.Run(suite.magic(), func(t *testing.T) { flipEachBit(t, suite) })
+	}
+}
+
+func flipEachBit(t *testing.T, suite Suite) {
 	d := NewMemDir()
 	o := options(d, 0)
+	o.Suite = suite
 	j, _, _ := open(t, o, 0)
 	for i := range 5 {
 		lsn, err := j.Append([]Record{{1, []byte{byte(i)}, bytes.Repeat([]byte("x"), 20)}}, nil)
@@ -208,6 +224,28 @@ func TestJournal_EachFlippedBitOfADurableRecordIsFound(t *testing.T) {
 			_ = k.Close() // the bit was in the last mark
 		} else if !errors.Is(err, ErrDamaged) {
 			t.Fatalf("bit %d: %v", bit, err)
+		}
+	}
+}
+
+// A drive may move to a machine without AES, and a journal be older than AES in it.
+func TestOpen_ReadsTheSegmentsOfBothSuites(t *testing.T) {
+	o := options(NewMemDir(), 0)
+	var want []string
+	for i, suite := range []Suite{XChaCha, AESGCM, XChaCha, AESGCM} {
+		o.Suite = suite
+		j, all, _ := open(t, o, 0)
+		if got := metas(all); !slices.Equal(got, want) {
+			t.Fatalf("opened %d times: replayed %q, want %q", i, got, want)
+		}
+		meta := fmt.Sprintf("of %s", suite.magic())
+		appendMeta(t, j, meta)
+		want = append(want, meta)
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if name := j.o.Suite.magic(); !bytes.HasPrefix(o.Dir.(*MemDir).files[fmt.Sprintf("%016x.wal", j.number)].data, []byte(name)) {
+			t.Fatalf("the segment that was begun is not of %s", name)
 		}
 	}
 }

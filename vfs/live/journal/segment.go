@@ -12,14 +12,12 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
 	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 )
 
 // A segment file: a header of 64 bytes, then records.
 //
-//	0   8  "SHEAFJL1"
+//	0   8  "SHEAFJL1" or "SHEAFJL2": the suite
 //	8   8  number of the segment
 //	16  8  LSN of its first record
 //	24  32 salt
@@ -31,28 +29,15 @@ import (
 //	4   4  zero
 //	8   8  LSN
 //	16  8  the highest LSN known durable when it was written
-//	24  24 nonce
+//	24  24 nonce of the suite's length, then zeros
 //	48  16 first 16 bytes of the keyed hash of number, bytes 0..47 and the sealed part's last 16
-//	64  n  XChaCha20-Poly1305 of: type (1), length of meta (4), meta, data
+//	64  n  sealed: type (1), length of meta (4), meta, data
 //
 // All numbers are big endian.
 const (
-	magic      = "SHEAFJL1"
 	headerSize = 64
 	recordHead = 64
 )
-
-func (s *segment) setKeys(key *[32]byte, salt []byte) error {
-	var out [64]byte
-	kdf.Derive(kdf.Journal, out[:], key[:], salt)
-	copy(s.macKey[:], out[32:])
-	aead, err := chacha20poly1305.NewX(out[:32])
-	if err != nil {
-		return err
-	}
-	s.aead = aead
-	return nil
-}
 
 // create makes a segment, durably.
 func create(o Options, number uint64, first LSN) (*segment, error) {
@@ -78,13 +63,13 @@ func create(o Options, number uint64, first LSN) (*segment, error) {
 func createAs(o Options, number uint64, first LSN, suffix string) (*segment, error) {
 	s := &segment{name: fmt.Sprintf("%016x.wal", number), number: number, first: first, last: first - 1, size: headerSize}
 	var h [headerSize]byte
-	copy(h[:], magic)
+	copy(h[:], o.Suite.magic())
 	binary.BigEndian.PutUint64(h[8:], number)
 	binary.BigEndian.PutUint64(h[16:], first)
 	if _, err := io.ReadFull(o.Entropy, h[24:56]); err != nil {
 		return nil, fmt.Errorf("draw salt: %w", err)
 	}
-	if err := s.setKeys(&o.Key, h[24:56]); err != nil {
+	if err := s.setKeys(&o.Key, o.Suite, h[24:56]); err != nil {
 		return nil, err
 	}
 	sum := kdf.Keyed(&s.macKey, h[:56])
@@ -120,13 +105,14 @@ func (b *sealed) seal(s *segment, recs []Record, entropy io.Reader) error {
 			return fmt.Errorf("journal record of %d + %d bytes is too large", len(r.Meta), len(r.Data))
 		}
 		skip := 5 + len(r.Meta)
-		p := part{off: len(b.buf), size: skip + len(r.Data) + chacha20poly1305.Overhead, skip: skip, n: len(r.Data)}
+		p := part{off: len(b.buf), size: skip + len(r.Data) + overhead, skip: skip, n: len(r.Data)}
 		b.buf = slices.Grow(b.buf, recordHead+p.size)
 		b.buf = b.buf[:p.off+recordHead]
 		h := b.buf[p.off:]
 		clear(h[:recordHead])
 		binary.BigEndian.PutUint32(h, uint32(p.size))
-		if _, err := io.ReadFull(entropy, h[24:48]); err != nil {
+		nonce := h[24 : 24+s.aead.NonceSize()]
+		if _, err := io.ReadFull(entropy, nonce); err != nil {
 			return fmt.Errorf("draw nonce: %w", err)
 		}
 		b.buf = append(b.buf, byte(r.Type))
@@ -134,7 +120,7 @@ func (b *sealed) seal(s *segment, recs []Record, entropy io.Reader) error {
 		b.buf = append(b.buf, r.Meta...)
 		b.buf = append(b.buf, r.Data...)
 		text := b.buf[p.off+recordHead:]
-		b.buf = s.aead.Seal(b.buf[:p.off+recordHead], h[24:48], text, nil)
+		b.buf = s.aead.Seal(b.buf[:p.off+recordHead], nonce, text, nil)
 		b.parts = append(b.parts, p)
 	}
 	return nil
@@ -181,7 +167,7 @@ func (b *sealed) whole(s *segment, rec []byte) bool {
 }
 
 func (s *segment) decrypt(b *sealed, rec []byte) ([]byte, error) {
-	plain, err := s.aead.Open(b.plain[:0], rec[24:48], rec[recordHead:], nil)
+	plain, err := s.aead.Open(b.plain[:0], rec[24:24+s.aead.NonceSize()], rec[recordHead:], nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: segment %s: record does not open", ErrDamaged, s.name)
 	}
@@ -225,12 +211,17 @@ func load(o Options, name string) (s *segment, err error) {
 func parseHeader(o Options, name string, h []byte) (*segment, error) {
 	s := &segment{name: name, number: binary.BigEndian.Uint64(h[8:]), first: binary.BigEndian.Uint64(h[16:])}
 	s.last = s.first - 1
-	if err := s.setKeys(&o.Key, h[24:56]); err != nil {
+	damaged := fmt.Errorf("%w: segment %s has no valid header", ErrDamaged, name)
+	suite, ok := suiteOf(h)
+	if !ok {
+		return nil, damaged
+	}
+	if err := s.setKeys(&o.Key, suite, h[24:56]); err != nil {
 		return nil, err
 	}
 	sum := kdf.Keyed(&s.macKey, h[:56])
-	if string(h[:8]) != magic || subtle.ConstantTimeCompare(sum[:8], h[56:]) != 1 || name != fmt.Sprintf("%016x.wal", s.number) {
-		return nil, fmt.Errorf("%w: segment %s has no valid header", ErrDamaged, name)
+	if subtle.ConstantTimeCompare(sum[:8], h[56:]) != 1 || name != fmt.Sprintf("%016x.wal", s.number) {
+		return nil, damaged
 	}
 	return s, nil
 }
@@ -426,7 +417,7 @@ func (s *segment) read(b *sealed, off, size int64) (rec []byte, ok bool, err err
 		return nil, false, fmt.Errorf("read journal segment %s: %w", s.name, err)
 	}
 	n := int64(binary.BigEndian.Uint32(b.buf))
-	if n < chacha20poly1305.Overhead+5 || n > maxSealed || off+recordHead+n > size {
+	if n < overhead+5 || n > maxSealed || off+recordHead+n > size {
 		return nil, false, nil
 	}
 	b.buf = slices.Grow(b.buf, int(n))[:recordHead+n]
@@ -454,7 +445,7 @@ func (s *segment) findMark(off int64, lost LSN) (bool, error) {
 		for i := 0; i < window && i+recordHead <= n; i++ {
 			h := buf[i:]
 			length := binary.BigEndian.Uint32(h)
-			if length < chacha20poly1305.Overhead+5 || length > maxSealed || binary.BigEndian.Uint32(h[4:]) != 0 {
+			if length < overhead+5 || length > maxSealed || binary.BigEndian.Uint32(h[4:]) != 0 {
 				continue
 			}
 			lsn, synced := binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(h[16:])
