@@ -123,7 +123,7 @@ func (l *load) makeRepo(ctx context.Context, work string) error {
 
 // machine describes what runs here.
 func (c *config) machine(ctx context.Context, work string) (measure.Machine, error) {
-	m, err := measure.Describe(ctx, work, c.rounds, c.scale, [][]string{
+	programs := [][]string{
 		{c.sheaf, "version"},
 		{c.crypt, "-version"},
 		{"fio", "--version"},
@@ -132,7 +132,11 @@ func (c *config) machine(ctx context.Context, work string) (measure.Machine, err
 		{"tar", "--version"},
 		{"find", "--version"},
 		{"ls", "--version"},
-	})
+	}
+	if c.juice != "" {
+		programs = append(programs, []string{c.juice, "version"})
+	}
+	m, err := measure.Describe(ctx, work, c.rounds, c.scale, programs)
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
 			if d.Path == "github.com/hanwen/go-fuse/v2" {

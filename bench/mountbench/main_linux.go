@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -27,10 +29,12 @@ type config struct {
 	self   string // this program
 	sheaf  string // the program sheaf
 	crypt  string // the program gocryptfs
+	juice  string // the program juicefs; "" if there is none
 	dir    string // below which all is made
 	out    string // the file of the lines of JSON; "" for none
 	rounds int
 	scale  int
+	rows   *regexp.Regexp // which rows are measured; nil for all
 }
 
 func main() {
@@ -60,6 +64,10 @@ func command(ctx context.Context, args []string) error {
 	f.StringVar(&c.sheaf, "sheaf", "bin/sheaf", "the `program` sheaf")
 	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that all are measured on")
 	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
+	f.Func("rows", "measure only the rows whose names match this `pattern`", func(s string) (err error) {
+		c.rows, err = regexp.Compile(s)
+		return err
+	})
 	null := f.String("serve-null", "", "serve the empty file system at a `folder`, and measure nothing")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -119,6 +127,7 @@ func (c *config) find() error {
 			c.crypt = path
 		}
 	}
+	c.juice, _ = exec.LookPath(juiceName)
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		return fmt.Errorf("nothing can be mounted here: %w", err)
 	}
@@ -144,8 +153,8 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	all := steps()
-	b := newBook(rowsOf(all))
+	all := c.chosen()
+	b := newBook(systemNames(c.juice != ""), rowsOf(all))
 	r := &runner{config: c, load: l, steps: all, book: b, progress: progress, cold: dropCaches() == nil}
 	var failed error
 	for i := range c.rounds {
@@ -166,13 +175,22 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	return measure.WriteJSON(c.out, m, b)
 }
 
+// chosen returns the steps of the rows that are asked for. Some build on each other: what is read was written before.
+func (c config) chosen() []step {
+	all := steps()
+	if c.rows == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(s step) bool { return !c.rows.MatchString(s.Name) })
+}
+
 // space sees that the disk has room for all systems at once.
 func (c config) space(dir string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("statfs %s: %w", dir, err)
 	}
-	if have, need := int64(st.Bavail)*st.Bsize/mib, int64(12*1024/c.scale+512); have < need {
+	if have, need := int64(st.Bavail)*st.Bsize/mib, int64(16*1024/c.scale+512); have < need {
 		return fmt.Errorf("%s has room for %d MiB, and %d are needed: name another folder with -dir", c.dir, have, need)
 	}
 	return nil
@@ -199,7 +217,7 @@ func (r *runner) round(ctx context.Context, base string, n int) (err error) {
 		}
 		err = errors.Join(err, removeAll(base))
 	}()
-	for _, name := range systemNames {
+	for _, name := range r.book.Systems {
 		s, err := newSystem(ctx, name, filepath.Join(base, name), r.config)
 		if err != nil {
 			return err

@@ -114,7 +114,7 @@ func TestStep_AnInterruptionEndsTheProgramAndGivesNoFigure(t *testing.T) {
 		took, err := timed(ctx, s.dir, "sleep", "600")
 		return took.Seconds(), err
 	}}
-	r := &runner{book: newBook([]measure.Row{st.Row}), progress: io.Discard}
+	r := &runner{book: newBook(systemNames(false), []measure.Row{st.Row}), progress: io.Discard}
 	if err := r.step(ctx, st, &system{name: plainName, dir: t.TempDir()}, true); !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupted step: %v", err)
 	}

@@ -6,13 +6,26 @@ import "github.com/sheaf-drive/sheaf/bench/measure"
 const (
 	sheafName = "sheaf"
 	cryptName = "gocryptfs"
+	juiceName = "juicefs" // only if it is installed
 	plainName = "plain"
 	nullName  = "nullfs"
 )
 
-var (
-	systemNames = []string{sheafName, cryptName, plainName, nullName}
-	against     = []string{cryptName, plainName}
-)
+// systemNames lists the systems of a run.
+func systemNames(juice bool) []string {
+	if juice {
+		return []string{sheafName, cryptName, juiceName, plainName, nullName}
+	}
+	return []string{sheafName, cryptName, plainName, nullName}
+}
 
-func newBook(rows []measure.Row) *measure.Book { return measure.NewBook(systemNames, against, rows) }
+// newBook returns a book in which the goals are about gocryptfs.
+func newBook(systems []string, rows []measure.Row) *measure.Book {
+	var against []string
+	for _, s := range systems[1:] {
+		if s != nullName {
+			against = append(against, s)
+		}
+	}
+	return measure.NewBook(systems, against, rows)
+}

@@ -56,6 +56,16 @@ func newSystem(ctx context.Context, name, base string, c config) (*system, error
 	}
 	var make []string
 	switch name {
+	case juiceName:
+		// As its own guide has it: a metadata engine in a file, chunks in a folder, encrypted by a key in a file. Its
+		// cache, which it always needs, is on the same disk.
+		key, meta := filepath.Join(base, "key.pem"), "sqlite3://"+filepath.Join(base, "meta.db")
+		if _, err := measure.Output(ctx, base, nil, nil, "openssl", "genrsa", "-out", key, "-aes256", "-passout", "pass:bench", "2048"); err != nil {
+			return nil, err
+		}
+		s.env = []string{"HOME=" + base, "JFS_RSA_PASSPHRASE=bench", "JFS_NO_UPDATE=1"}
+		make = []string{c.juice, "format", "--quiet", "--storage", "file", "--bucket", lower + "/", "--encrypt-rsa-key", key, meta, "bench"}
+		s.serve = []string{c.juice, "mount", "--no-usage-report", "--no-syslog", "--log", filepath.Join(base, "log"), "--cache-dir", filepath.Join(base, "cache"), meta, s.dir}
 	case sheafName:
 		s.env = []string{"HOME=" + lower, "SHEAF_STORE=" + filepath.Join(lower, "packs")}
 		home := []string{c.sheaf, "--home", filepath.Join(lower, "home")}
