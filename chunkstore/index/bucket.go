@@ -184,11 +184,14 @@ func listBlobs(ctx context.Context, b blob.Bucket) (names []blob.Name, newest ui
 // Doubles are left out, for a shard names only one place of a chunk, and that may
 // be gone: their directories must be read. So are those that this device has removed. What it learns is
 // hearsay: the blobs may be old, and their writer may have been shown one pack for another. All shards must be sound, or no pack
-// becomes known and the error wraps ErrBlob.
+// becomes known and the error wraps ErrBlob. Where no generation was written yet there is nothing to learn.
 func (x *Index) Load(ctx context.Context, b blob.Bucket, key *[32]byte, present map[pack.Name]int64) error {
-	r, err := newestRoot(ctx, b, key)
+	r, some, err := newestRoot(ctx, b, key)
 	if err != nil {
 		return fmt.Errorf("load index blobs: %w", err)
+	}
+	if !some {
+		return nil
 	}
 	l := loader{x: x, bucket: b, key: key, root: r, learned: make([]*Pack, len(r.packs))}
 	if err := l.reserve(ctx, present); err != nil {
@@ -208,11 +211,11 @@ func (x *Index) Load(ctx context.Context, b blob.Bucket, key *[32]byte, present 
 	return nil
 }
 
-// newestRoot returns the root of the highest number that opens.
-func newestRoot(ctx context.Context, b blob.Bucket, key *[32]byte) (root, error) {
+// newestRoot returns the root of the highest number that opens, and whether there is any.
+func newestRoot(ctx context.Context, b blob.Bucket, key *[32]byte) (r root, some bool, err error) {
 	names, _, err := listBlobs(ctx, b)
 	if err != nil {
-		return root{}, err
+		return root{}, false, err
 	}
 	slices.Reverse(names) // so the highest numbers come first
 	for _, name := range names {
@@ -220,14 +223,18 @@ func newestRoot(ctx context.Context, b blob.Bucket, key *[32]byte) (root, error)
 		if shard >= 0 {
 			continue
 		}
+		some = true
 		if r, err := readRoot(ctx, b, key, g); err == nil {
-			return r, nil
+			return r, true, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return root{}, err
+			return root{}, true, err
 		}
 	}
-	return root{}, fmt.Errorf("%w: no generation opens", ErrBlob)
+	if !some {
+		return root{}, false, nil
+	}
+	return root{}, true, fmt.Errorf("%w: no generation opens", ErrBlob)
 }
 
 func readRoot(ctx context.Context, b blob.Bucket, key *[32]byte, g generation) (root, error) {

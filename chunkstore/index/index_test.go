@@ -488,6 +488,22 @@ func TestBlobs_DamageIsFoundAndHarmless(t *testing.T) {
 	}
 }
 
+// A store that is too young for index blobs has none, or the shards of a generation that was cut off: that is no damage.
+func TestBlobs_NoneYet(t *testing.T) {
+	x := openIndex(t, memkv.New())
+	present := fill(t, x, 3, 5)
+	fresh := openIndex(t, memkv.New())
+	must(t, fresh.Load(t.Context(), mem.New(), &testKey, present))
+	b := &failingBucket{Bucket: mem.New(), left: 1}
+	if err := x.WriteBlobs(t.Context(), b, &testKey, rand.Reader); err == nil {
+		t.Fatal("the bucket did not fail")
+	}
+	must(t, fresh.Load(t.Context(), b.Bucket, &testKey, present))
+	if fresh.Len() != 0 {
+		t.Errorf("%d chunks became known", fresh.Len())
+	}
+}
+
 // What is sealed as one blob is not taken for another (attack A17), nor by another key.
 func TestBlobs_AreBoundToTheirPlace(t *testing.T) {
 	g, other := generation{1}, generation{2}
