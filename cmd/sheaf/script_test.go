@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "word": wordOf, "until": until, "killdaemon": killDaemon, "damage": damage,
+			"adds": adds,
 		},
 	})
 }
@@ -168,6 +169,41 @@ func damage(ts *testscript.TestScript, _ bool, args []string) {
 	b[4096] ^= 4
 	ts.Check(os.Chmod(big, 0o600))
 	ts.Check(os.WriteFile(big, b, 0o600))
+}
+
+// adds: adds BYTES FOLDER COMMAND ARGS... runs a command that puts something, but fewer bytes than that, into new files below the folder.
+func adds(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: adds BYTES FOLDER COMMAND ARGS...")
+	}
+	most, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	files := func() map[string]int64 {
+		all := map[string]int64{}
+		ts.Check(filepath.WalkDir(ts.MkAbs(args[1]), func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil {
+				all[path] = info.Size()
+			}
+			return err
+		}))
+		return all
+	}
+	before := files()
+	ts.Check(ts.Exec(args[2], args[3:]...))
+	sum := int64(0)
+	for path, size := range files() {
+		if _, ok := before[path]; !ok {
+			ts.Logf("new: %s, %d bytes", path, size)
+			sum += size
+		}
+	}
+	if sum == 0 || sum >= most {
+		ts.Fatalf("it put %d bytes into new files, want some, but fewer than %d", sum, most)
+	}
 }
 
 // checkMountable reports whether this user can mount here.

@@ -18,7 +18,8 @@ import (
 const loadStep = 256 << 20
 
 // A Load brings the bytes of whole files into the tree without a way through the journal: they are cut
-// and sealed once, as they come, and the journal gets the names of their chunks only. It is for
+// and sealed once, as they come, and the journal gets the names of their chunks only. Little, though, goes
+// by the journal, see small. It is for
 // copies of what can be read again, since nothing that is stored is safe before the file has it:
 //
 //  1. Store turns bytes into chunks, of any number of files, side by side.
@@ -37,6 +38,7 @@ type Load struct {
 	mu      sync.Mutex
 	stored  uint64 // counts what Store handed out
 	flushed uint64 // all up to here is durable
+	small   int64  // bytes of what is not in chunks
 }
 
 // A LoadSource is the file that Store reads.
@@ -50,9 +52,10 @@ type LoadSource interface {
 
 // Stored is a part of a file, in chunks.
 type Stored struct {
-	runs []piece
-	end  int64
-	no   uint64
+	runs  []piece
+	plain []run // what is not in chunks, but here; not in runs
+	end   int64
+	no    uint64 // 0: nothing of it is in chunks that Store made
 }
 
 // End returns where in the file the part ends.
@@ -78,6 +81,9 @@ var loadBufs = sync.Pool{New: func() any { return new([]byte) }}
 // Equal bytes give equal chunks, whether they come by Store or by writing, and where they lie: holes
 // of 32 KiB and more stay holes.
 func (l *Load) Store(ctx context.Context, src LoadSource, size int64, take func(Stored) error) error {
+	if l.isSmall(size) {
+		return l.keep(ctx, src, size, take)
+	}
 	cutter, err := cdc.New(l.f.o.Chunker)
 	if err != nil {
 		return fmt.Errorf("make chunker: %w", err)
@@ -302,6 +308,12 @@ func (l *Load) Give(ctx context.Context, h vfs.Handle, s Stored) error {
 	}
 	defer to.end()
 	f, n := l.f, to.n
+	for _, r := range s.plain {
+		if _, err := f.writeAt(ctx, n, r.p, r.off); err != nil {
+			return err
+		}
+		to.v.tell(n, "")
+	}
 	for rest := s.runs; len(rest) > 0; {
 		runs := rest[:min(len(rest), maxRuns)]
 		rest = rest[len(runs):]

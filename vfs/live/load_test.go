@@ -189,6 +189,51 @@ func TestLoad_WhatWasGivenOutlivesAPowerCut(t *testing.T) {
 	}
 }
 
+// What is small needs no flush, and is there after a power cut all the same; what comes when there was enough of it does.
+func TestLoad_LittleGoesByTheJournal(t *testing.T) {
+	rng := testkit.Rand(testkit.Seed(t))
+	d := newDisk()
+	f := mustOpen(t, d)
+	flushes := 0
+	d.store.fail = func(op string) error {
+		if op == "flush" {
+			flushes++
+		}
+		return nil
+	}
+	l, err := f.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	// Data, a hole that stays one, data, a hole at the end.
+	const size = 150 << 10
+	s := &sparse{data: testkit.Random(rng, size), runs: [][2]int64{{0, 100}, {50 << 10, 100 << 10}}}
+	clear(s.data[100 : 50<<10])
+	clear(s.data[100<<10:])
+	few := store(t, l, s, size)
+	if err := l.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	give(t, f, l, "few", few, size)
+	if d.store.puts > 0 || flushes > 0 {
+		t.Errorf("%d chunks and %d flushes for %d bytes", d.store.puts, flushes, size)
+	}
+	more := store(t, l, s, size) // 300 KiB together
+	h := createAt(t, f, "more")
+	if err := l.Give(t.Context(), h, more[0]); err == nil {
+		t.Error("chunks that are not durable were given")
+	}
+	_ = h.Close(t.Context())
+	if err := f.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := mustOpen(t, d.crash(rng))
+	if got, err := vfs.ReadFile(t.Context(), after.View(), "few", 1<<30); err != nil || !bytes.Equal(got, s.data) {
+		t.Fatalf("after a power cut: %d bytes, %v", len(got), err)
+	}
+}
+
 func TestLoad_TellsWhatFails(t *testing.T) {
 	d := newDisk()
 	f := mustOpen(t, d)
