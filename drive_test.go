@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -356,6 +357,76 @@ func TestDrive_GCFreesWhatNothingReaches(t *testing.T) {
 	}
 	if got := read(t, v, "small"); string(got) != "small" {
 		t.Errorf("small is %q", got)
+	}
+	clean(t, d)
+}
+
+// Who looks at the past holds it for as long as that, and not until the drive is closed.
+func TestDrive_GCLeavesAPastAloneWhileItIsInUse(t *testing.T) {
+	h := newHome(t)
+	d, _ := h.create(Secret{})
+	data := make([]byte, 16<<20)
+	rng := newNoise(vfstest.Seed(t))
+	rng.fill(data)
+	write(t, d.FS(), "big", data)
+	k, err := d.Snapshot(t.Context(), "big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := vfs.RemoveAll(t.Context(), d.FS(), "big"); err != nil {
+		t.Fatal(err)
+	}
+	var node vfs.Node
+	for range 3 {
+		past, err := d.At(t.Context(), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if node, err = vfs.Walk(t.Context(), past, "big"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := d.Snapshots(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range all {
+		if err := d.DropSnapshot(t.Context(), SnapshotID(k.Dot.String())); err != nil && !errors.Is(err, ErrNoSnapshot) {
+			t.Fatal(err)
+		}
+	}
+	inUse := func() int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.past[k.Root]
+	}
+	await := func(n int) {
+		t.Helper()
+		for begin := time.Now(); inUse() != n; runtime.GC() {
+			if time.Since(begin) > 20*time.Second {
+				t.Fatalf("%d trees of the past are in use, want %d", inUse(), n)
+			}
+		}
+	}
+	await(1)
+	if r, err := d.GC(t.Context(), nil); err != nil || r.Freed > 1<<20 {
+		t.Fatalf("gc with the past in use: %+v, %v", r, err)
+	}
+	h1, err := node.(vfs.File).Open(t.Context(), vfs.OpenRead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(data))
+	if _, err := h1.ReadAt(t.Context(), got, 0); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("the past has other bytes, %v", err)
+	}
+	if err := h1.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	node, h1 = nil, nil
+	await(0)
+	if r, err := d.GC(t.Context(), nil); err != nil || r.Freed < 15<<20 {
+		t.Errorf("gc with the past in use no more: %+v, %v", r, err)
 	}
 	clean(t, d)
 }

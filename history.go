@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
 	"time"
 
@@ -77,8 +78,8 @@ func (d *Drive) DropSnapshot(ctx context.Context, ids ...SnapshotID) error {
 	return err
 }
 
-// At returns the tree of a kept snapshot, read-only. GC leaves what it shows alone until the Drive
-// is closed, also if the snapshot is dropped.
+// At returns the tree of a kept snapshot, read-only. GC leaves what it shows alone as long as somebody
+// has the tree or a part of it, also if the snapshot is dropped.
 func (d *Drive) At(ctx context.Context, k manifest.Kept) (vfs.FS, error) {
 	base := manifest.Snapshot{Root: k.Root, Time: k.Time, Below: manifest.BelowLink, Files: k.Files}
 	past, err := live.Open(ctx, live.Options{
@@ -91,10 +92,21 @@ func (d *Drive) At(ctx context.Context, k manifest.Kept) (vfs.FS, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.past == nil {
-		d.past = map[chunk.Ref]struct{}{}
+		d.past = map[chunk.Ref]int{}
 	}
-	d.past[k.Root] = struct{}{}
+	d.past[k.Root]++
+	// A tree has no Close. Whoever still uses it, by a node or a handle, has its FS.
+	runtime.AddCleanup(past, d.leave, k.Root)
 	return past.View(), nil
+}
+
+// leave is told that one tree of the past is in use no more.
+func (d *Drive) leave(root chunk.Ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.past[root]--; d.past[root] <= 0 {
+		delete(d.past, root)
+	}
 }
 
 // Difference is one path in which two snapshots differ.

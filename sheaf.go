@@ -85,9 +85,9 @@ type Drive struct {
 	tree    *live.FS
 
 	mu      sync.Mutex
-	keysMu  sync.Mutex             // one writer of slots at a time
-	past    map[chunk.Ref]struct{} // roots of the trees of the past that were handed out
-	tried   []chunk.Ref            // since the last move of the head: snapshots whose heads may have been put
+	keysMu  sync.Mutex        // one writer of slots at a time
+	past    map[chunk.Ref]int // roots of the trees of the past that are in use, and how often
+	tried   []chunk.Ref       // since the last move of the head: snapshots whose heads may have been put
 	closing sync.Once
 	err     error // of Close
 }
