@@ -67,8 +67,9 @@ type Options struct {
 	// for the one that suits the system. A database that is damaged is an error that wraps
 	// kv.ErrDamaged: the folder is removed then, and opened again.
 	OpenKV func(ctx context.Context, dir string, key [32]byte, log *slog.Logger) (kv.DB, error)
-	// Usage reports the room where the Bucket lies; nil: unknown.
-	Usage func(context.Context) (vfs.Usage, error)
+	// Usage reports the room where the Bucket lies, LocalUsage that of Dir; nil: unknown. What is written is refused before one
+	// of them is full, so that files can still be removed, and what was acknowledged finds its place.
+	Usage, LocalUsage func(context.Context) (vfs.Usage, error)
 	// Tree changes when commits are made; its other fields are not looked at.
 	Tree live.Options
 }
@@ -323,7 +324,7 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	o.Store, o.Owner = d.store, owner()
 	o.Device, o.Chunker, o.Entropy = d.device.ID().Short(), params, rand.Reader
 	o.Journal = d.journalOptions()
-	o.Publish, o.Usage, o.Log = d.publish, d.o.Usage, d.o.Log
+	o.Publish, o.Usage, o.LocalUsage, o.Log = d.publish, d.o.Usage, d.o.LocalUsage, d.o.Log
 	return d.openTree(ctx, o)
 }
 

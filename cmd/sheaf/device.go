@@ -161,7 +161,7 @@ func (d *device) options(store string, create bool) (sheaf.Options, error) {
 	if err != nil {
 		return sheaf.Options{}, fmt.Errorf("open store: %w", err)
 	}
-	return sheaf.Options{Dir: d.home.Data, Bucket: b, Log: d.log, Usage: usage(store)}, nil
+	return sheaf.Options{Dir: d.home.Data, Bucket: b, Log: d.log, Usage: usage(store), LocalUsage: usage(d.home.Data)}, nil
 }
 
 // Init implements service.Device. The configuration is written before the drive is made, for without

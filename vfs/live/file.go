@@ -254,6 +254,9 @@ func (f *FS) writeAt(ctx context.Context, n *node, p []byte, off int64) (int, er
 	if err := f.throttle(ctx); err != nil {
 		return 0, err
 	}
+	if err := f.admit(ctx, int64(len(p))); err != nil {
+		return 0, err
+	}
 	w := &write{n: n, p: p, off: off}
 	defer w.drop()
 	// Encrypting is what a write costs most. It is done before the lock of the

@@ -61,8 +61,9 @@ type Options struct {
 	Entropy io.Reader
 	// ReadOnly shows Base and nothing else; there is no journal then.
 	ReadOnly bool
-	// Usage reports the room of the tree; nil: unknown.
-	Usage func(context.Context) (vfs.Usage, error)
+	// Usage reports the room where the Store puts what it gets; nil: unknown. LocalUsage is the
+	// same for the disk of the journal. What is written is refused with vfs.ErrNoSpace before one of them is full.
+	Usage, LocalUsage func(context.Context) (vfs.Usage, error)
 	// Rule says which snapshots are kept; the zero Rule is manifest.DefaultRule.
 	Rule manifest.Rule
 	Now  func() time.Time // nil: time.Now
@@ -113,6 +114,8 @@ type FS struct {
 
 	viewMu sync.Mutex // of who changes feeds
 	feeds  atomic.Pointer[[]*feed]
+
+	space space
 
 	closed  atomic.Bool
 	nudge   chan struct{}

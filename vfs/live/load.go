@@ -188,6 +188,9 @@ func (w *loading) data(ctx context.Context, to int64) error {
 		if n <= 0 {
 			n = int(end - w.at)
 		}
+		if err := w.l.f.admit(ctx, int64(n)); err != nil {
+			return err
+		}
 		e := &manifest.Extent{Size: int64(n)}
 		w.extents = append(w.extents, e)
 		if to-w.at == int64(n) && w.at == w.handed {

@@ -59,6 +59,9 @@ func (f *FS) create(ctx context.Context, d *node, as string, what vfs.New, open 
 	if err := f.throttle(ctx); err != nil {
 		return nil, err
 	}
+	if err := f.admit(ctx, nameCost); err != nil {
+		return nil, err
+	}
 	id, err := f.newID()
 	if err != nil {
 		return nil, err

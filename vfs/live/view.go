@@ -32,6 +32,7 @@ func (v *View) Usage(ctx context.Context) (vfs.Usage, error) {
 		if u, err = v.f.o.Usage(ctx); err != nil {
 			return u, err
 		}
+		u.BytesFree = min(u.BytesFree, uint64(v.f.spare(ctx)))
 	}
 	// Files take no room but their bytes.
 	u.Files, u.FilesFree = files+unknownFiles, unknownFiles

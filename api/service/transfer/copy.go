@@ -183,6 +183,9 @@ func (c *copier) settle(ctx context.Context, n node, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, vfs.ErrQuota), errors.Is(err, vfs.ErrReadOnly):
+		if n.path == "" { // it is all that is copied
+			return err
+		}
 		return fmt.Errorf("copy %q: %w", n.path, err)
 	}
 	c.p.fail(n.path, err)

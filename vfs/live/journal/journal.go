@@ -17,8 +17,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The errors of a Journal.
@@ -102,6 +104,7 @@ type Journal struct {
 	free     [][]byte     // see hold
 	holders  int          // buffers that exist
 	bytes    atomic.Int64 // of all segments; read without mu, for every writer asks it
+	unnamed  atomic.Int64 // trimmed segments whose files are still open
 	sealPool sync.Pool
 	ahead    *ahead
 }
@@ -388,16 +391,41 @@ func (j *Journal) Trim(upto LSN) error {
 		gone = append(gone, j.segs[0])
 		j.bytes.Add(-j.segs[0].size)
 		j.release(j.segs[0], math.MaxInt64)
+		j.segs[0] = nil // or the array would keep it, and its file, for long
 		j.segs = j.segs[1:]
 	}
 	j.synced = max(j.synced, min(upto, j.next-1)) // no sync of this journal is needed for them any more
 	j.mu.Unlock()
+	for _, s := range gone {
+		j.unnamed.Add(1)
+		runtime.AddCleanup(s, func(f File) {
+			_ = f.Close() // nobody reads it any more
+			j.unnamed.Add(-1)
+		}, s.f)
+	}
 	for _, s := range gone {
 		if err := j.o.Dir.Remove(s.name); err != nil {
 			return fmt.Errorf("trim journal: %w", err)
 		}
 	}
 	return nil
+}
+
+// Reclaim gives the disk back what trimmed segments take that nothing points to any more. That happens by itself, too, but
+// only when memory is collected, which a quiet process does every two minutes. It costs a collection, so it is for a
+// disk that is full.
+func (j *Journal) Reclaim() {
+	if j.unnamed.Load() == 0 {
+		return
+	}
+	runtime.GC()
+	// The files are closed by other goroutines, right after it. Some may still be read, and stay.
+	for range 50 {
+		if j.unnamed.Load() == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // ReadData fills dst with the data of the record at p from byte off on. It fails
@@ -413,6 +441,7 @@ func (j *Journal) ReadData(p Pos, dst []byte, off int) error {
 	defer j.sealPool.Put(b)
 	at, _ := p.now()
 	plain, err := at.seg.open(b, at.off, int(p.size))
+	runtime.KeepAlive(at.seg) // its file is closed when nobody has it
 	if err != nil {
 		// The disk may have lost what no sync has covered.
 		var herr error

@@ -228,6 +228,38 @@ func flipEachBit(t *testing.T, suite Suite) {
 	}
 }
 
+func TestReclaim_ClosesWhatIsTrimmedAndNotRead(t *testing.T) {
+	dir := t.TempDir()
+	j, _, _ := open(t, options(OSDir(dir), 0), 0)
+	defer func() { _ = j.Close() }()
+	pos := make([]Pos, 1)
+	for range 3 {
+		lsn, err := j.Append([]Record{{1, nil, []byte("data")}}, pos)
+		if err == nil {
+			_, err = j.Rotate()
+		}
+		if err == nil {
+			err = j.Trim(lsn)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.Reclaim()
+	if n := j.unnamed.Load(); n != 1 {
+		t.Errorf("%d trimmed segments are open, want the one that can still be read", n)
+	}
+	got := make([]byte, 4)
+	if err := j.ReadData(pos[0], got, 0); err != nil || string(got) != "data" {
+		t.Errorf("read of a trimmed segment: %q, %v", got, err)
+	}
+	pos[0] = Pos{}
+	j.Reclaim()
+	if n := j.unnamed.Load(); n != 0 {
+		t.Errorf("%d trimmed segments are open that nobody can read", n)
+	}
+}
+
 // A drive may move to a machine without AES, and a journal be older than AES in it.
 func TestOpen_ReadsTheSegmentsOfBothSuites(t *testing.T) {
 	o := options(NewMemDir(), 0)
