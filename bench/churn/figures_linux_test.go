@@ -27,6 +27,9 @@ func (f *figure) add(at, value float64) {
 // a journal fills and empties), so each part counts as one sample, its mean.
 const blocks = 16
 
+// enough is how often a figure must be measured.
+const enough = 2 * blocks
+
 // sure is how many standard errors a growth must be from 0 to be one. With 14 degrees of freedom a figure that does
 // not grow is this far off once in 1500 times, and must be off by the slack besides.
 const sure = 4
@@ -34,7 +37,7 @@ const sure = 4
 // growth fits a line over the second half of the time. It returns by how much the figure grew along it
 // from its begin to its end, the standard error of that, and the mean.
 func (f *figure) growth() (grew, off, mean float64, err error) {
-	if len(f.at) < 2*blocks {
+	if len(f.at) < enough {
 		return 0, 0, 0, fmt.Errorf("%s was measured %d times, which is too few to tell", f.name, len(f.at))
 	}
 	from, to := (f.at[0]+f.at[len(f.at)-1])/2, f.at[len(f.at)-1]
