@@ -227,10 +227,24 @@ func (s *Store) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	s.cancel()
 	s.wg.Wait()
+	s.abandon()
 	if err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil
+}
+
+// abandon gives up the packs that were not stored, after Close, and all memory that nobody reads.
+func (s *Store) abandon() {
+	s.mu.Lock()
+	for _, p := range append(s.fill.open[:], s.failed...) {
+		if p != nil {
+			s.unpinLocked(p)
+		}
+	}
+	s.fill, s.failed = filling{}, nil
+	s.mu.Unlock()
+	s.releaseBuffers()
 }
 
 // checkOpen returns ErrClosed after Close.

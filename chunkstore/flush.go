@@ -60,13 +60,17 @@ func (s *Store) bufferLocked() []byte {
 		return nil
 	}
 	s.buffers++
-	return make([]byte, pack.Size)
+	return lendMemory()
 }
 
 // unpinLocked gives up one hold on the pack's memory.
 func (s *Store) unpinLocked(p *openPack) {
 	p.pins--
-	if p.pins == 0 && !p.own {
+	switch {
+	case p.pins > 0 || p.own:
+	case s.closed:
+		returnMemory(p.buf)
+	default:
 		s.free = append(s.free, p.buf)
 	}
 	if p.pins == 0 || p.moving {

@@ -253,9 +253,12 @@ func (s *Store) maintain() {
 // releaseBuffers gives back the memory of packs that nobody uses.
 func (s *Store) releaseBuffers() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.free {
+		returnMemory(b)
+	}
 	s.buffers -= len(s.free)
 	s.free = nil
-	s.mu.Unlock()
 }
 
 // The index blobs are written again when more packs than coverLeast, and than one in

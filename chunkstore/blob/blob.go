@@ -78,7 +78,8 @@ type Bucket interface {
 	// after a crash or a failed Put. Putting a name that is there already replaces it;
 	// blobs named by their hash are never put twice by sheaf. If r yields
 	// fewer or more than size bytes, Put fails with [ErrSize] and nothing is stored.
-	// A full place is reported as [ErrNoSpace]. No name is another one with a slash
+	// A full place is reported as [ErrNoSpace]. Nobody reads r any more when Put has returned, whatever it
+	// returned: its memory is used again. No name is another one with a slash
 	// and more behind it: a Bucket made of folders refuses that with [ErrName].
 	Put(ctx context.Context, name Name, r io.Reader, size int64) error
 

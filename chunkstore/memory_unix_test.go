@@ -1,0 +1,72 @@
+//go:build unix && !race
+
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/disk"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+)
+
+// Whatever becomes of a Store, the memory of its packs comes back when it is closed, and none of it is of the heap.
+func TestStore_GivesTheMemoryOfPacksBack(t *testing.T) {
+	r := testRand(t)
+	broken := errors.New("broken")
+	for name, do := range map[string]func(s *Store, db *crashKV){
+		"flushed":     func(s *Store, _ *crashKV) { flush(t, s) },
+		"not flushed": func(*Store, *crashKV) {},
+		"failed": func(s *Store, db *crashKV) {
+			db.hook = func(string) error { return broken }
+			if err := s.Flush(t.Context()); !errors.Is(err, broken) {
+				t.Errorf("flush: got %v, want %v", err, broken)
+			}
+		},
+		"read": func(s *Store, _ *crashKV) {
+			p := randomBytes(r, 100)
+			wantChunk(t, s, put(t, s, p), p)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := disk.Open(t.TempDir(), disk.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, heap := lentMemory(), heapNow()
+			db := newCrashKV()
+			s := openStore(t, b, db)
+			for range 2 * pack.Size >> 20 {
+				put(t, s, randomBytes(r, 1<<20))
+			}
+			if n := lentMemory() - before; n < 1 {
+				t.Errorf("%d packs have memory while it is filled", n)
+			}
+			if grown := heapNow() - heap; grown > pack.Size {
+				t.Errorf("the heap grew by %d bytes", grown)
+			}
+			do(s, db)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_ = s.Close(ctx)
+			if n := lentMemory(); n != before {
+				t.Errorf("%d packs have memory after Close, want the %d of before", n, before)
+			}
+		})
+	}
+}
+
+func lentMemory() int {
+	packMemory.mu.Lock()
+	defer packMemory.mu.Unlock()
+	return packMemory.lent
+}
+
+func heapNow() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
