@@ -82,7 +82,7 @@ func (Keys) LogValue() slog.Value { return slog.StringValue("[key]") }
 func (Keys) MarshalText() ([]byte, error) { return []byte("[key]"), nil }
 
 // DefaultCacheBytes is what CacheBytes of 0 means.
-const DefaultCacheBytes = 64 << 20
+const DefaultCacheBytes = 32 << 20
 
 // Options say what a Store is made of. Bucket, KV and Keys are needed.
 type Options struct {

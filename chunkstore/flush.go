@@ -13,9 +13,9 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 )
 
-// maxBuffers is how many packs are in memory at most: two that are open, and
-// two on their way to the bucket or being written by Compact.
-const maxBuffers = 4
+// maxBuffers is how many packs are in memory at most: two that are open, and one
+// on its way to the bucket or being written by Compact, which may have to wait for a Flush. A fourth made nothing faster.
+const maxBuffers = 3
 
 // An openPack is a pack that the index does not have yet: it is filled, or on its way
 // to the bucket. Its fields are guarded by Store.mu, but for those of the

@@ -21,7 +21,7 @@ const (
 	// learnFromIndex is how many unknown packs make it worth to ask the index blobs.
 	learnFromIndex = 8
 	// idle is how long the memory of packs is kept without use.
-	idle = 10 * time.Second
+	idle = 2 * time.Second
 )
 
 // Refresh compares the index with the packs that are in the bucket: it learns

@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -18,5 +19,14 @@ func run() int {
 	defer stop()
 	// A second signal ends the process at once, as if there were no handler.
 	context.AfterFunc(ctx, stop)
+	spareMemory()
 	return command(ctx, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}, os.Args[1:])
+}
+
+// spareMemory has the heap collected when it is half as large again as what is in use, not twice: most of what a
+// drive allocates are buffers, which last long, so that it costs little. GOGC decides otherwise.
+func spareMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 }
