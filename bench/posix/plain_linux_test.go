@@ -137,10 +137,7 @@ func TestPlainUser_Within(t *testing.T) {
 		}
 	})
 	t.Run("fsx", func(t *testing.T) {
-		fsx := os.Getenv("FSX")
-		if fsx == "" {
-			t.Skip("FSX is not set")
-		}
+		fsx := from(t, "FSX", "the program fsx of xfstests")
 		n := strconv.Itoa(number(t, "SHEAF_FSX_OPS", 1_000_000) / 10)
 		cmd := exec.CommandContext(t.Context(), fsx, "-q", "-N", n, "-S", "0", "-P", t.TempDir(), filepath.Join(dir, "fsx"))
 		if out, err := cmd.CombinedOutput(); err != nil {

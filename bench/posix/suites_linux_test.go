@@ -55,10 +55,7 @@ var fsxDisabled = regexp.MustCompile(`(?m)^main: filesystem does not support (.*
 // fsx: random operations on one file, memory maps and holes among them, against a copy in memory. M1 wants a
 // million without a difference: SHEAF_FSX_OPS is another number. What it finds not to be supported must be excepted.
 func TestFsx(t *testing.T) {
-	fsx := os.Getenv("FSX")
-	if fsx == "" {
-		missing(t, "FSX is not set: it names the program fsx of xfstests")
-	}
+	fsx := from(t, "FSX", "the program fsx of xfstests")
 	ops := number(t, "SHEAF_FSX_OPS", 1_000_000)
 	seed := number(t, "SHEAF_SEED", rand.IntN(1<<30)+1)
 	t.Logf("SHEAF_SEED=%d", seed)

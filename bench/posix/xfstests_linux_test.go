@@ -3,12 +3,14 @@ package posix
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,20 +83,30 @@ func TestXfstests(t *testing.T) {
 	suite := from(t, "XFSTESTS", "the folder of built xfstests", "check", "ltp/fsx", "src/aio-dio-regress")
 	needFuse(t)
 	group := cmp.Or(os.Getenv("SHEAF_XFSTESTS_GROUP"), "generic/quick")
+	names := strings.Fields(os.Getenv("SHEAF_POSIX_ONLY")) // here a list, as generic/001
+	if len(names) == 0 {
+		left := exceptions(t, "xfstests-left-out.txt")
+		names = slices.DeleteFunc(xfsGroup(t, suite, group), func(name string) bool { return left[name] != "" })
+	}
 	if err := os.Symlink(self(t), helperPath); err != nil {
 		t.Fatalf("%v: another test run is under way, or one has died and left it", err)
 	}
-	base := reachable(t)
+	x := &xfstests{suite: suite, base: reachable(t), limit: 10 * time.Minute}
+	if s := os.Getenv("SHEAF_XFSTESTS_LIMIT"); s != "" {
+		var err error
+		if x.limit, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Cleanup(func() {
 		if err := os.Remove(helperPath); err != nil {
 			t.Error(err)
 		}
-		for _, device := range []string{"sheaf-test", "sheaf-scratch"} {
-			dir := filepath.Join(base, device)
-			for unix.Unmount(dir, 0) == nil {
+		for _, device := range xfsDevices {
+			for unix.Unmount(filepath.Join(x.base, device), 0) == nil {
 				t.Logf("%s was left mounted", device)
 			}
-			home := filepath.Join(base, "homes", device)
+			home := filepath.Join(x.base, "homes", device)
 			verify(t, home)
 			if b, err := os.ReadFile(home + ".log"); err == nil && strings.Contains(string(b), "panic") {
 				t.Errorf("the process behind %s says:\n%s", device, b)
@@ -102,70 +114,158 @@ func TestXfstests(t *testing.T) {
 		}
 	})
 	for _, sub := range []string{"sheaf-test", "sheaf-scratch", "homes/sheaf-test", "homes/sheaf-scratch", "results", "bin"} {
-		if err := os.MkdirAll(filepath.Join(base, sub), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(x.base, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// xfstests knows each type of FUSE by its name only, and takes ours for a stranger's.
 	df := "#!/bin/bash\nset -o pipefail\nPATH=${PATH#*:} df \"$@\" | sed 's/ fuse\\.sheaf / fuse       /'\n"
-	if err := os.WriteFile(filepath.Join(base, "bin", "df"), []byte(df), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(x.base, "bin", "df"), []byte(df), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	results := filepath.Join(base, "results")
-	args := []string{"-fuse", "-R", "xunit-quiet"}
-	if re := os.Getenv("SHEAF_POSIX_ONLY"); re != "" {
-		args = append(args, strings.Fields(re)...) // here a list, as generic/001
-	} else {
-		args = append(args, "-g", group, "-E", tooMuch(t))
+	var all []result
+	begun := time.Now()
+	for piece := range slices.Chunk(names, 8) {
+		all = append(all, x.run(t, piece)...)
 	}
-	cmd := exec.CommandContext(t.Context(), "./check", args...)
-	cmd.Dir = suite
-	cmd.Env = append(os.Environ(), "FSTYP=fuse", "FUSE_SUBTYP=.sheaf", homesEnv+"="+filepath.Join(base, "homes"),
-		"TEST_DEV=sheaf-test", "TEST_DIR="+filepath.Join(base, "sheaf-test"),
-		"SCRATCH_DEV=sheaf-scratch", "SCRATCH_MNT="+filepath.Join(base, "sheaf-scratch"),
-		"PATH="+filepath.Join(base, "bin")+":"+os.Getenv("PATH"),
+	t.Logf("xfstests: %d tests in %v", len(all), time.Since(begun).Round(time.Second))
+	judge(t, "xfstests "+group, "xfstests.txt", all)
+}
+
+var xfsDevices = []string{"sheaf-test", "sheaf-scratch"}
+
+// xfsGroup returns the names of the tests of a group, such as generic/quick.
+func xfsGroup(t *testing.T, suite, group string) []string {
+	t.Helper()
+	dir, group, _ := strings.Cut(group, "/")
+	b, err := os.ReadFile(filepath.Join(suite, "tests", dir, "group.list"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) > 0 && f[0] != "#" && slices.Contains(f[1:], group) {
+			names = append(names, dir+"/"+f[0])
+		}
+	}
+	return names
+}
+
+// xfstests runs check.
+type xfstests struct {
+	suite string
+	base  string        // the mounts, the homes of the drives, what check says
+	limit time.Duration // of one run of check
+}
+
+// run runs check on a few tests at a time. If it does not end within the limit, it is killed, and each of them is
+// run by itself; so a test that hangs costs the limit twice, and the others nothing.
+func (x *xfstests) run(t *testing.T, names []string) []result {
+	t.Helper()
+	all, err := x.check(t, names)
+	if err == nil {
+		return all
+	}
+	t.Logf("%s to %s: %v", names[0], names[len(names)-1], err)
+	if len(names) == 1 {
+		return []result{{names[0], failed, err.Error()}}
+	}
+	all = nil
+	for _, name := range names {
+		all = append(all, x.run(t, []string{name})...)
+	}
+	return all
+}
+
+// check runs check once. It returns an error if that did not come to its end by itself.
+func (x *xfstests) check(t *testing.T, names []string) ([]result, error) {
+	t.Helper()
+	results := filepath.Join(x.base, "results")
+	report := filepath.Join(results, "result.xml")
+	if err := os.Remove(report); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancelCause(t.Context())
+	defer stop(nil)
+	go func() {
+		// In steps, so that time in which this process was stopped, as the tests were then, counts for nothing.
+		step := min(x.limit, time.Second)
+		tick := time.NewTicker(step)
+		defer tick.Stop()
+		for left := x.limit; left > 0; left -= step {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		stop(context.DeadlineExceeded)
+	}()
+	cmd := exec.CommandContext(ctx, "./check", append([]string{"-fuse", "-R", "xunit-quiet"}, names...)...)
+	cmd.Dir = x.suite
+	cmd.Env = append(os.Environ(), "FSTYP=fuse", "FUSE_SUBTYP=.sheaf", homesEnv+"="+filepath.Join(x.base, "homes"),
+		"TEST_DEV=sheaf-test", "TEST_DIR="+filepath.Join(x.base, "sheaf-test"),
+		"SCRATCH_DEV=sheaf-scratch", "SCRATCH_MNT="+filepath.Join(x.base, "sheaf-scratch"),
+		"PATH="+filepath.Join(x.base, "bin")+":"+os.Getenv("PATH"),
 		"RESULT_BASE="+results, "HOST_OPTIONS="+os.DevNull)
-	log, err := os.Create(filepath.Join(base, "check.log"))
+	log, err := os.Create(filepath.Join(x.base, "check.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	begun := time.Now()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error {
+		x.abort(t)
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
 	ended := cmd.Run() // not nil if any test failed: the report says which
 	said, _ := os.ReadFile(log.Name())
-	t.Logf("%s in %v, %v:\n%s", group, time.Since(begun).Round(time.Second), ended, said)
-	if cmd.ProcessState == nil || !cmd.ProcessState.Exited() {
-		t.Errorf("check did not come to its end: %v", ended)
+	t.Logf("%v\n%s", ended, said)
+	if ctx.Err() != nil || cmd.ProcessState == nil || !cmd.ProcessState.Exited() {
+		x.abort(t) // what was mounted since
+		return nil, fmt.Errorf("it did not come to its end (%v are allowed): %w", x.limit, cmp.Or(context.Cause(ctx), ended))
 	}
-	report, err := os.ReadFile(filepath.Join(results, "result.xml"))
+	b, err := os.ReadFile(report)
 	if err != nil {
-		t.Fatal(err)
+		return nil, fmt.Errorf("%w; check says\n%s", err, said)
 	}
-	all, err := readReport(report)
+	all, err := readReport(b)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	for i, r := range all {
-		if b, err := os.ReadFile(filepath.Join(results, r.name+".out.bad")); r.verdict == failed && err == nil {
-			all[i].said += "\n" + string(b[:min(len(b), 2000)])
+		b, err := os.ReadFile(filepath.Join(results, r.name+".out.bad"))
+		if r.verdict != failed || err != nil {
+			continue
+		}
+		all[i].said += "\n" + string(b[:min(len(b), 2000)])
+		if b, err := os.ReadFile(filepath.Join(results, r.name+".full")); err == nil {
+			all[i].said += "\nfull:\n" + string(b[max(0, len(b)-2000):])
+		}
+		if strings.Contains(string(b), "cannot modify limit: Operation not permitted") {
+			all[i].verdict = inapplicable // this root has no CAP_SYS_RESOURCE, as in many containers
 		}
 	}
-	judge(t, "xfstests "+group, "xfstests.txt", all)
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(r result) bool { return r.name == name }) {
+			return nil, fmt.Errorf("check does not say what became of %s", name)
+		}
+	}
+	return all, nil
 }
 
-// tooMuch returns a file for check -E: the tests that cannot be run, which testdata/xfstests-left-out.txt lists.
-func tooMuch(t *testing.T) string {
+// abort ends what waits for a mount of xfstests, and unmounts it. The kernel refuses everything that is asked of it
+// from now on, and tells the process that serves it, which closes the drive.
+func (x *xfstests) abort(t *testing.T) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "left-out")
-	var b strings.Builder
-	for test := range exceptions(t, "xfstests-left-out.txt") {
-		b.WriteString(test + "\n")
+	for _, device := range xfsDevices {
+		dir := filepath.Join(x.base, device)
+		for unix.Unmount(dir, unix.MNT_FORCE) == nil || unix.Unmount(dir, unix.MNT_DETACH) == nil {
+			t.Logf("%s is unmounted by force", device)
+		}
 	}
-	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // readReport reads the report of check in the form of JUnit.
@@ -209,5 +309,39 @@ func TestReadReport(t *testing.T) {
 	want := []result{{"generic/001", passed, ""}, {"generic/002", inapplicable, `no "reflink"`}, {"generic/003", failed, "- output mismatch"}}
 	if fmt.Sprint(all) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", all, want)
+	}
+}
+
+// A test that does not end is a failure of its own, and the others are run all the same. check is a script of
+// ours here, as it is about what becomes of a check that does not come to its end.
+func TestXfstests_OneThatHangsDoesNotHangTheRun(t *testing.T) {
+	check := `#!/bin/sh
+shift 3
+rm -f "$RESULT_BASE/cases"
+for name; do
+	case $name in
+	x/dies) kill -9 $$ ;;
+	x/hangs) sleep 1000 ;;
+	esac
+	echo "<testcase name=\"$name\"></testcase>" >>"$RESULT_BASE/cases"
+done
+(echo "<testsuite>"; cat "$RESULT_BASE/cases"; echo "</testsuite>") >"$RESULT_BASE/result.xml"
+`
+	x := &xfstests{suite: t.TempDir(), base: t.TempDir(), limit: 10 * time.Minute}
+	if err := os.WriteFile(filepath.Join(x.suite, "check"), []byte(check), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(x.base, "results"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	all := x.run(t, []string{"x/1", "x/dies", "x/2"})
+	x.limit = time.Second
+	all = append(all, x.run(t, []string{"x/hangs"})...)
+	var got []string
+	for _, r := range all {
+		got = append(got, fmt.Sprint(r.name, r.verdict == failed))
+	}
+	if want := "[x/1false x/diestrue x/2false x/hangstrue]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
 	}
 }
