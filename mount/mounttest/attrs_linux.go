@@ -33,6 +33,23 @@ func (s *suite) mtime(name string) time.Time {
 }
 
 var attrTests = []test{
+	{"what happens later has no earlier time", func(s *suite) {
+		for i := range 100 {
+			d, f, e := fmt.Sprint("d", i), fmt.Sprint("f", i), fmt.Sprint("e", i)
+			s.ok(os.Mkdir(s.path(d), 0o755)) // stamped by the file system
+			s.write(f, []byte("data"))       // and by the kernel, which gathers writes
+			s.ok(os.Mkdir(s.path(e), 0o755))
+			var born unix.Statx_t
+			s.ok(unix.Statx(unix.AT_FDCWD, s.path(f), 0, unix.STATX_BTIME, &born))
+			times := []time.Time{s.mtime(d), time.Unix(born.Btime.Sec, int64(born.Btime.Nsec)), s.mtime(f), s.mtime(e)}
+			if born.Mask&unix.STATX_BTIME == 0 {
+				times = slices.Delete(times, 1, 2)
+			}
+			if !slices.IsSortedFunc(times, time.Time.Compare) {
+				s.Fatalf("a directory, a file, a write, a directory: at %v", times)
+			}
+		}
+	}},
 	{"all bits of a mode are kept, and umask is heeded", func(s *suite) {
 		s.write("f", nil)
 		for _, mode := range []uint32{0, 0o777, 0o4711, 0o2755, 0o1777, 0o7777, 0o644} {

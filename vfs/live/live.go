@@ -66,7 +66,7 @@ type Options struct {
 	Usage, LocalUsage func(context.Context) (vfs.Usage, error)
 	// Rule says which snapshots are kept; the zero Rule is manifest.DefaultRule.
 	Rule manifest.Rule
-	Now  func() time.Time // nil: time.Now
+	Now  func() time.Time // stamps what happens; nil: vfs.Now
 	Log  *slog.Logger     // nil: discarded
 
 	// A commit is begun when the tree was left alone for Idle, or MaxAge after the
@@ -174,7 +174,7 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 
 func setDefaults(o *Options) {
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = vfs.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

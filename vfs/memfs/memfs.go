@@ -31,7 +31,7 @@ type Options struct {
 	// Limit is how many bytes of pages all files may take together; more is
 	// vfs.ErrNoSpace. 0 means no limit.
 	Limit int64
-	// Now tells the time; nil means time.Now. It is called with the lock held, so it
+	// Now tells the time; nil means vfs.Now. It is called with the lock held, so it
 	// must not call the FS.
 	Now func() time.Time
 }
@@ -53,7 +53,7 @@ type FS struct {
 func New(o Options) *FS {
 	f := &FS{now: o.Now, limit: o.Limit, ro: o.ReadOnly}
 	if f.now == nil {
-		f.now = time.Now
+		f.now = vfs.Now
 	}
 	if f.limit <= 0 {
 		f.limit = math.MaxInt64
