@@ -294,6 +294,9 @@ func (s *server) Lseek(cancel <-chan struct{}, in *gofuse.LseekIn, out *gofuse.L
 	default:
 		return gofuse.EINVAL
 	}
+	if int64(in.Offset) < 0 {
+		return gofuse.Status(syscall.ENXIO) // as Linux answers it, where other calls would say EINVAL
+	}
 	if f.n.writers.Load() > 0 {
 		// This thread waits in the kernel while others of this server take the
 		// writes; none of them waits for an lseek.

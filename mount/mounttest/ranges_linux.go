@@ -3,6 +3,7 @@ package mounttest
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -88,8 +89,10 @@ var rangeTests = []test{
 		_, err := f.Seek(50<<20, unix.SEEK_DATA)
 		s.fails("data where none follows", err, unix.ENXIO)
 		for _, whence := range []int{unix.SEEK_DATA, unix.SEEK_HOLE} {
-			_, err := f.Seek(size, whence)
-			s.fails("from the end", err, unix.ENXIO)
+			for _, off := range []int64{size, -1, math.MinInt64} {
+				_, err := unix.Seek(int(f.Fd()), off, whence)
+				s.fails(fmt.Sprint("lseek from ", off), err, unix.ENXIO)
+			}
 		}
 		s.ok(f.Truncate(data))
 		got, err := f.Seek(0, unix.SEEK_HOLE)
