@@ -204,3 +204,16 @@ func TestGetXAttr_LabelsThatAreNotThereAreNotSupported(t *testing.T) {
 		t.Errorf("label that is there: %q, %v", buf[:max(n, 0)], err)
 	}
 }
+
+// A handle of a file would be good only as long as the kernel keeps its node, so none is given out.
+func TestNameToHandle_IsNotSupported(t *testing.T) {
+	m := mountHere(t, newMem(t), mount.Options{})
+	if m.kernel.KernelSettings().Flags64()&gofuse.CAP_NO_EXPORT_SUPPORT == 0 {
+		t.Skip("this kernel gives them out in any case")
+	}
+	name := filepath.Join(m.Dir(), "f")
+	must(t, os.WriteFile(name, nil, 0o600))
+	if _, _, err := unix.NameToHandleAt(unix.AT_FDCWD, name, 0); err != unix.EOPNOTSUPP {
+		t.Errorf("got %v, want EOPNOTSUPP", err)
+	}
+}

@@ -20,8 +20,10 @@ const keepsACL = true
 // extraCapabilities are asked of the kernel besides what the library asks for; an old
 // kernel that lacks one works without it. Not CAP_ASYNC_DIO: with it the kernel leaves what was read during an
 // asynchronous direct write in its memory, so that after the write the old bytes are read (xfstests generic/451).
+// CAP_NO_EXPORT_SUPPORT: a file handle (open_by_handle_at(2), NFS servers) would be good only until the kernel forgets
+// the node, and nothing finds a node by its number then; better none is given out.
 const extraCapabilities = gofuse.CAP_ATOMIC_O_TRUNC | gofuse.CAP_HANDLE_KILLPRIV_V2 | gofuse.CAP_READDIRPLUS_AUTO |
-	gofuse.CAP_SETXATTR_EXT | gofuse.CAP_DONT_MASK
+	gofuse.CAP_SETXATTR_EXT | gofuse.CAP_DONT_MASK | gofuse.CAP_NO_EXPORT_SUPPORT
 
 // writebackCapability lets the kernel gather writes.
 const writebackCapability = gofuse.CAP_WRITEBACK_CACHE
