@@ -185,7 +185,7 @@ func (s *service) History(path string, n *int) error {
 // An Old is a file in a kept snapshot.
 type Old struct{ Label, Path string }
 
-// Past answers with the hash of an old file.
+// Past answers with the hash of an old file, whose folder it lists besides.
 func (s *service) Past(o Old, sum *[32]byte) error {
 	ctx := context.Background()
 	k, err := s.d.Resolve(ctx, sheaf.SnapshotID(o.Label))
@@ -195,6 +195,20 @@ func (s *service) Past(o Old, sum *[32]byte) error {
 	past, err := s.d.At(ctx, k)
 	if err != nil {
 		return err
+	}
+	dir, name, err := vfs.WalkParent(ctx, past, o.Path)
+	if err != nil {
+		return err
+	}
+	found := false
+	for e, err := range dir.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		found = found || e.Name == name
+	}
+	if !found {
+		return fmt.Errorf("%s is not listed in %s", o.Path, o.Label)
 	}
 	data, err := vfs.ReadFile(ctx, past, o.Path, 1<<30)
 	*sum = sha256.Sum256(data)

@@ -82,8 +82,9 @@ type Options struct {
 
 // An FS is the tree. Its doors see it through Views.
 type FS struct {
-	o  Options
-	jr *journal.Journal // nil: read-only
+	o    Options
+	jr   *journal.Journal // nil: read-only
+	self weak.Pointer[FS]
 
 	mu      sync.RWMutex
 	root    *node
@@ -99,9 +100,9 @@ type FS struct {
 
 	dirtyMu    sync.Mutex
 	dirty      map[*node]map[string]*name // per directory the names to write again; nil: removed
-	firstDirty time.Time
+	firstDirty int64                      // by uptime
 	dirtyBytes atomic.Int64
-	lastChange atomic.Int64 // Unix ns
+	lastChange atomic.Int64 // by uptime
 
 	commitMu sync.Mutex
 	base     manifest.Snapshot // guarded by commitMu
@@ -135,6 +136,7 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 		table: map[manifest.NodeID]weak.Pointer[node]{}, dirty: map[*node]map[string]*name{},
 		nudge: make(chan struct{}, 1), done: make(chan struct{}), room: make(chan struct{}),
 	}
+	f.self = weak.Make(f)
 	f.gen.Store(1)
 	f.recent.limit = recentEntries
 	f.root = f.newRoot()
@@ -261,7 +263,12 @@ func (f *FS) log(recs []journal.Record, pos []journal.Pos) (journal.LSN, error) 
 }
 
 // logged notes that the journal has a new record.
-func (f *FS) logged() { f.lastChange.Store(time.Now().UnixNano()) }
+func (f *FS) logged() { f.lastChange.Store(uptime()) }
+
+var started = time.Now()
+
+// uptime is a time in ns that goes on evenly, also when somebody sets the clock.
+func uptime() int64 { return int64(time.Since(started)) }
 
 // translate gives errors of the system below their names in vfs.
 func translate(err error) error {
@@ -310,7 +317,7 @@ func (f *FS) markDir(dir *node) map[string]*name {
 		return edits
 	}
 	if len(f.dirty) == 0 {
-		f.firstDirty = time.Now()
+		f.firstDirty = uptime()
 	}
 	edits = map[string]*name{}
 	f.dirty[dir] = edits
@@ -364,8 +371,7 @@ func (f *FS) turns(ctx context.Context) {
 			nudged = true
 		case <-tick.C:
 		}
-		now := time.Now()
-		if now.Before(after) || !nudged && !f.due(now) {
+		if time.Now().Before(after) || !nudged && !f.due(uptime()) {
 			continue
 		}
 		err := f.commit(ctx, nil)
@@ -389,9 +395,9 @@ func (f *FS) turns(ctx context.Context) {
 // calm is how long nothing was written when writers are said to pause.
 const calm = 300 * time.Millisecond
 
-// due reports whether a commit should begin.
-func (f *FS) due(now time.Time) bool {
-	dirty, still := f.dirtyBytes.Load(), now.UnixNano()-f.lastChange.Load()
+// due reports whether a commit should begin, when the uptime is now.
+func (f *FS) due(now int64) bool {
+	dirty, still := f.dirtyBytes.Load(), now-f.lastChange.Load()
 	if dirty > f.o.MaxStream || dirty > f.o.MaxDirty && still > int64(calm) {
 		return true
 	}
@@ -401,7 +407,7 @@ func (f *FS) due(now time.Time) bool {
 	if n == 0 || f.o.Idle < 0 {
 		return false
 	}
-	return now.Sub(first) > f.o.MaxAge || still > int64(f.o.Idle)
+	return now-first > int64(f.o.MaxAge) || still > int64(f.o.Idle)
 }
 
 const noLimit = math.MaxInt64

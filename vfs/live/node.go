@@ -248,7 +248,13 @@ func (n *node) has(dir *node, as string) bool {
 func (f *FS) enter(n *node) {
 	w := weak.Make(n)
 	f.table[n.id] = w
+	// What waits for the end of a node must not hold the tree: that holds the node, and neither would ever end.
+	tree := f.self
 	runtime.AddCleanup(n, func(id manifest.NodeID) {
+		f := tree.Value()
+		if f == nil {
+			return
+		}
 		f.tableMu.Lock()
 		defer f.tableMu.Unlock()
 		if f.table[id] == w {

@@ -31,7 +31,7 @@ const nameCost = 4 << 10
 // A space counts what may still be written before the disks are looked at again.
 type space struct {
 	left  atomic.Int64
-	until atomic.Int64 // Unix ns
+	until atomic.Int64 // by uptime
 	mu    sync.Mutex   // of who looks
 }
 
@@ -43,7 +43,7 @@ func (f *FS) admit(ctx context.Context, n int64) error {
 	if f.o.Usage == nil && f.o.LocalUsage == nil {
 		return nil
 	}
-	if time.Now().UnixNano() < f.space.until.Load() && f.space.left.Add(-n) >= 0 {
+	if uptime() < f.space.until.Load() && f.space.left.Add(-n) >= 0 {
 		return nil
 	}
 	f.space.mu.Lock()
@@ -62,7 +62,7 @@ func (f *FS) admit(ctx context.Context, n int64) error {
 		return fmt.Errorf("%w: the rest of the disk is kept for removing files and for what waits to be committed", vfs.ErrNoSpace)
 	}
 	f.space.left.Store(min(spare/2, spaceBytes) - n)
-	f.space.until.Store(time.Now().Add(spaceFor).UnixNano())
+	f.space.until.Store(uptime() + int64(spaceFor))
 	return nil
 }
 

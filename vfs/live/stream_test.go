@@ -18,7 +18,7 @@ func TestDue_WaitsForTheEndOfAStream(t *testing.T) {
 	f := mustOpen(t, d)
 	f.stop() // the test asks in its place
 	<-f.done
-	after := func(pause time.Duration) bool { return f.due(time.Unix(0, f.lastChange.Load()).Add(pause)) }
+	after := func(pause time.Duration) bool { return f.due(f.lastChange.Load() + int64(pause)) }
 	write := func(n int) {
 		t.Helper()
 		if err := vfs.WriteFile(t.Context(), f.View(), "f", make([]byte, n), vfs.New{Kind: vfs.KindFile}); err != nil {
@@ -37,7 +37,7 @@ func TestDue_WaitsForTheEndOfAStream(t *testing.T) {
 	if !after(0) {
 		t.Error("more than MaxStream: want a commit at once")
 	}
-	f.firstDirty = time.Now().Add(-2 * time.Hour)
+	f.firstDirty = uptime() - int64(2*time.Hour)
 	f.dirtyBytes.Store(0)
 	if !after(0) {
 		t.Error("older than MaxAge: want a commit at once")
