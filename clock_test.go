@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/disk"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
+	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
 
@@ -67,4 +70,66 @@ func TestDrive_ClockJumpsLoseNothing(t *testing.T) {
 	}
 	clean(t, d)
 	closeDrive(t, d)
+}
+
+// The same with the clock that all parts of a drive ask, on a real disk: between two openings it falls back to the year 2000, where
+// a bubble of synctest begins, and comes back.
+func TestDrive_OpensWhateverTheYear(t *testing.T) {
+	h := newHome(t)
+	want := map[string][]byte{}
+	var had []manifest.Kept
+	r := testkit.Rand(testkit.Seed(t))
+	use := func(t *testing.T, open func(Options) (*Drive, error)) {
+		b, err := disk.Open(h.bucket, disk.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := open(Options{Dir: h.dir, Bucket: b, DeviceName: "test", Argon: cheap, Tree: live.Options{Idle: -1}})
+		if err != nil {
+			t.Fatalf("in %d: %v", time.Now().Year(), err)
+		}
+		name := fmt.Sprint("f", len(want))
+		for n, data := range want {
+			if got := read(t, d.FS(), n); !slices.Equal(got, data) {
+				t.Errorf("in %d %s has other bytes", time.Now().Year(), n)
+			}
+		}
+		want[name] = testkit.Random(r, 30_000)
+		write(t, d.FS(), name, want[name])
+		if err := d.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.GC(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		all, err := d.Snapshots(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range had {
+			if !slices.ContainsFunc(all, func(a manifest.Kept) bool { return a.Dot == k.Dot }) {
+				t.Errorf("the snapshot of %v is gone in %d", k.Time, time.Now().Year())
+			}
+		}
+		had = all
+		clean(t, d)
+		closeDrive(t, d)
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	open := func(o Options) (*Drive, error) { return Open(t.Context(), o) }
+	use(t, func(o Options) (*Drive, error) {
+		d, _, err := Create(t.Context(), o)
+		return d, err
+	})
+	for range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			use(t, func(o Options) (*Drive, error) { return Open(t.Context(), o) })
+		})
+		use(t, open)
+	}
+	if len(had) < 7 {
+		t.Errorf("%d snapshots are kept, want one of each time", len(had))
+	}
 }

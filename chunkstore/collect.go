@@ -201,6 +201,11 @@ func (w *sweep) chunk(it index.Item, condemned bool, c index.Condemned) error {
 			w.pardon = append(w.pardon, it.ID)
 			w.r.Pardoned++
 		}
+	case condemned && c.At.After(w.o.Now):
+		// The clock was ahead, perhaps by years. The next cycle condemns it again, by the right time.
+		w.pardon = append(w.pardon, it.ID)
+		w.r.Waiting++
+		w.r.WaitingBytes += int64(it.Len)
 	case !condemned:
 		w.condemn = append(w.condemn, it.ID)
 		w.r.Waiting++

@@ -83,6 +83,19 @@ func TestSweep_WhatWaitsStaysCondemned(t *testing.T) {
 	}
 }
 
+// What was condemned while the clock was ten years ahead does not wait for ten years.
+func TestSweep_AClockThatWasAheadDelaysNothing(t *testing.T) {
+	s := openStore(t, mem.New(), newCrashKV())
+	put(t, s, text(1, 100))
+	flush(t, s)
+	for i, n := range []int{4000, 1, 2, 5, 9} {
+		r := sweepAll(t, s, gc.Options{Now: day(n).Now, Grace: gc.DefaultGrace})
+		if want := int64(i / 4); r.Removed != want || r.Waiting != 1-want {
+			t.Fatalf("day %d: got %+v, want %d removed", n, r, want)
+		}
+	}
+}
+
 func TestSweep_KeepsWhatIsMarkedAgain(t *testing.T) {
 	s := openStore(t, mem.New(), newCrashKV())
 	ref := put(t, s, text(1, 100))
