@@ -339,8 +339,13 @@ func (c *keeper) watch(t *testing.T, begin time.Time, failed *atomic.Bool) ([]*f
 	}
 	half, said := false, begin
 	few := func(f *figure) bool { return len(f.at) < 2*enough }
-	for (time.Since(begin) < c.lasts || slices.ContainsFunc(figures, few)) && !failed.Load() { // a machine that is busy takes longer
-		at := time.Since(begin).Seconds()
+	// Time in which the machine slept, or these processes were stopped, does not count.
+	var spent time.Duration
+	last := begin
+	for (spent < c.lasts || slices.ContainsFunc(figures, few)) && !failed.Load() { // a machine that is busy takes longer
+		spent += min(time.Since(last), 5*c.sample)
+		last = time.Now()
+		at := spent.Seconds()
 		now, err := c.measure()
 		if err != nil {
 			return nil, err
@@ -350,7 +355,7 @@ func (c *keeper) watch(t *testing.T, begin time.Time, failed *atomic.Bool) ([]*f
 				f.add(at, v)
 			}
 		}
-		if !half && time.Since(begin) > c.lasts/2 {
+		if !half && spent > c.lasts/2 {
 			half = true
 			if err := profile(); err != nil {
 				return nil, err
