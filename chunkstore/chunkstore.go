@@ -144,8 +144,10 @@ type Store struct {
 	buffers    int                    // packs' memory that exists, of at most maxBuffers
 	free       [][]byte               // of these, not in use
 	changed    chan struct{}
-	dirty      bool // the index has changes of this Store that are not durable
-	filling    bool // the filter of known bytes is being filled, or is
+	dirty      bool  // the index has changes of this Store that are not durable
+	filling    bool  // the filter of known bytes is being filled, or is
+	puts       int64 // until then
+	fillAfter  int64 // as many puts
 	flushing   bool
 	nextFlush  *flushRun
 	missed     time.Time     // when a miss last caused a Refresh

@@ -80,11 +80,7 @@ func (s *Store) claim(ctx context.Context, cid seal.CID) (release func(), err er
 		if !busy {
 			done := make(chan struct{})
 			s.sealing[cid] = done
-			if !s.filling {
-				s.filling = true
-				s.wg.Add(1)
-				go s.fillFilter()
-			}
+			s.filterLocked()
 			s.mu.Unlock()
 			return func() {
 				s.mu.Lock()
@@ -101,7 +97,26 @@ func (s *Store) claim(ctx context.Context, cid seal.CID) (release func(), err er
 	}
 }
 
-// fillFilter reads the dedup IDs once, beside the first Puts.
+// filterShare is what share of the chunks of a Store must be put before it reads all dedup IDs: to do that costs as much
+// as the Store is large, and a small change is not to pay for it.
+const filterShare = 64
+
+// filterLocked counts a Put, and begins to fill the filter of known bytes when it is worth it.
+func (s *Store) filterLocked() {
+	if s.filling {
+		return
+	}
+	if s.puts == 0 {
+		s.fillAfter = s.x.Chunks() / filterShare
+	}
+	if s.puts++; s.puts > s.fillAfter {
+		s.filling = true
+		s.wg.Add(1)
+		go s.fillFilter()
+	}
+}
+
+// fillFilter reads the dedup IDs once, beside the Puts.
 func (s *Store) fillFilter() {
 	defer s.wg.Done()
 	if err := s.x.FillFilter(s.life); err != nil && s.life.Err() == nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,6 +17,8 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv/memkv"
 	"github.com/sheaf-drive/sheaf/chunkstore/seal"
 )
 
@@ -112,6 +115,46 @@ func TestStore_PutOfKnownBytesWritesNothing(t *testing.T) {
 			t.Fatalf("got %v, %v", ref, err)
 		}
 	})
+}
+
+// scans counts the scans of a database.
+type scans struct {
+	kv.DB
+	n *atomic.Int64
+}
+
+func (d scans) Scan(ctx context.Context, from, to []byte) iter.Seq2[kv.Pair, error] {
+	d.n.Add(1)
+	return d.DB.Scan(ctx, from, to)
+}
+
+// A small change of a large store does not go through all that is there, and a large one does it once.
+func TestStore_AFewPutsDoNotReadTheIndex(t *testing.T) {
+	bucket, db := mem.New(), scans{memkv.New(), new(atomic.Int64)}
+	s := openStore(t, bucket, db)
+	const chunks = 10 * filterShare
+	for i := range chunks {
+		put(t, s, text(i, 100))
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, bucket, db)
+	before := db.n.Load()
+	for i := range 10 {
+		put(t, s, text(chunks+i, 100))
+	}
+	flush(t, s)
+	if n := db.n.Load() - before; n > 0 {
+		t.Errorf("%d scans for few puts", n)
+	}
+	put(t, s, text(chunks, 100))
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := db.n.Load() - before; n != 1 {
+		t.Errorf("%d scans for many puts, want one", n)
+	}
 }
 
 func TestStore_MissingChunkIsErrMissing(t *testing.T) {

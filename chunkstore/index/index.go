@@ -245,6 +245,17 @@ func (x *Index) Len() int {
 	return len(x.byName)
 }
 
+// Chunks returns how many chunks all packs together have.
+func (x *Index) Chunks() int64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	n := int64(0)
+	for _, rec := range x.table {
+		n += int64(rec.Live)
+	}
+	return n
+}
+
 // Sync returns when all changes that were made before are durable.
 func (x *Index) Sync(ctx context.Context) error {
 	if err := x.db.Sync(ctx); err != nil {
