@@ -25,24 +25,41 @@ const maxLevel = 31
 const leafBytes = 1 << 20
 
 // limits says how many items a node holds. An item ends its node if its hash is below
-// odds of 2^64, once there are least; most end it in any case.
+// odds of 2^64, once there are least; most end it in any case. From long items on the odds are eight times as
+// high: a change writes the nodes that it falls into anew, and falls into a long one more often than into a short
+// one, so few are to be longer than the mean.
 type limits struct {
-	least, most int
-	odds        uint64
+	least, long, most int
+	odds              uint64
 }
 
 var (
-	dirLeaf   = limits{least: 32, most: 512, odds: math.MaxUint64 / 96}
-	inner     = limits{least: 16, most: 256, odds: math.MaxUint64 / 48}
-	extLeaf   = limits{least: 64, most: 1024, odds: math.MaxUint64 / 192}
+	dirLeaf   = limits{least: 32, long: 160, most: 512, odds: math.MaxUint64 / 128}
+	fileLeaf  = limits{least: 64, long: 320, most: 1024, odds: math.MaxUint64 / 256}
+	keptLeaf  = limits{least: 8, long: 40, most: 1024, odds: math.MaxUint64 / 32} // each commit writes the last one anew
+	inner     = limits{least: 16, long: 80, most: 256, odds: math.MaxUint64 / 64}
 	innerLess = 2 // items that an inner node has at least, if it is the root
 )
 
 func leafLimits(kind chunk.Kind) limits {
-	if kind == chunk.Dir {
+	switch kind {
+	case chunk.Dir:
 		return dirLeaf
+	case chunk.History:
+		return keptLeaf
 	}
-	return extLeaf
+	return fileLeaf
+}
+
+// ends reports whether the n-th item of a node, which has that hash, ends it.
+func (l *limits) ends(n int, hash uint64) bool {
+	switch {
+	case n < l.least:
+		return false
+	case n < l.long:
+		return hash < l.odds
+	}
+	return n >= l.most || hash < 8*l.odds
 }
 
 // A child is what an inner node says of a node below it.
@@ -134,7 +151,7 @@ func (c *cutter) added(n int, share child, lim limits, hash uint64, full bool) e
 	l.n++
 	l.sum.count += share.count
 	l.sum.below |= share.below
-	if full || l.n >= lim.most || l.n >= lim.least && hash < lim.odds {
+	if full || lim.ends(l.n, hash) {
 		return c.flush(n)
 	}
 	return nil
