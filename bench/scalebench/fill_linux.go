@@ -59,17 +59,18 @@ func (d *drive) fill(ctx context.Context) (err error) {
 	return nil
 }
 
-// size returns the bytes of all files below dir.
-func size(dir string) (n int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+// files returns the sizes of all files below dir.
+func files(dir string) (map[string]int64, error) {
+	all := map[string]int64{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
 		info, err := e.Info()
 		if err == nil {
-			n += info.Size()
+			all[path] = info.Size()
 		}
 		return err
 	})
-	return n, err
+	return all, err
 }
