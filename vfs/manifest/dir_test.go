@@ -376,3 +376,39 @@ func TestWalkTree_YieldsPathsInOrder(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// What a change costs is the nodes that it falls into, so few nodes may be much longer than the mean; and each commit writes the last
+// leaf of the history.
+func TestCutter_FewNodesAreLong(t *testing.T) {
+	for _, c := range []struct {
+		kind             chunk.Kind
+		lim              limits
+		mean, long, most int
+	}{
+		{chunk.Dir, dirLeaf, 150, 280, 400},
+		{chunk.Dir, inner, 80, 140, 200},
+		{chunk.File, fileLeaf, 300, 560, 800},
+		{chunk.History, keptLeaf, 40, 70, 110},
+	} {
+		rng := rand.New(rand.NewPCG(seed(t), uint64(c.kind)))
+		const items = 200_000
+		n, squares, inLong := 0, 0, 0
+		for range items {
+			n++
+			if !c.lim.ends(n, rng.Uint64()) {
+				continue
+			}
+			squares += n * n
+			if n > c.most {
+				t.Errorf("%s: a node of %d items", c.kind, n)
+			}
+			if n > c.long {
+				inLong += n
+			}
+			n = 0
+		}
+		if met := squares / items; met > c.mean || inLong > items/100 {
+			t.Errorf("%s: a change meets a node of %d items on average, want at most %d, and in %d of %d cases one of more than %d", c.kind, met, c.mean, inLong, items, c.long)
+		}
+	}
+}
