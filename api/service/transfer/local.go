@@ -434,6 +434,12 @@ func (r *localReader) Xattrs(ctx context.Context) ([]Xattr, error) {
 
 func (r *localReader) Close() error { return r.f.Close() }
 
+// From where on a file is written through, and how far behind its pages are given up.
+const (
+	throughFrom = 16 << 20
+	throughLag  = 64 << 20
+)
+
 // localWriter is a partial file of a Local.
 type localWriter struct {
 	dir      *os.Root
@@ -455,7 +461,11 @@ func (w *localWriter) WriteAt(ctx context.Context, p []byte, off int64) (int, er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	return w.f.WriteAt(p, off)
+	n, err := w.f.WriteAt(p, off)
+	if off >= throughFrom {
+		writeThrough(w.f, off, int64(n))
+	}
+	return n, err
 }
 
 func (w *localWriter) CopyFrom(context.Context, Reader, int64, int64) (int64, error) {

@@ -469,3 +469,26 @@ func TestOpenLocal_RefusesRelativePaths(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What is written through, and given up by the system's memory, is what was copied.
+func TestCopy_OfALongFileOutIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
+	f, err := os.Create(src)
+	must(t, err)
+	block := noise(blockSize + 13)
+	for at := int64(0); at < throughFrom+2*throughLag; at += int64(len(block)) {
+		_, err = f.WriteAt(block, at)
+		must(t, err)
+	}
+	must(t, f.Close())
+	var p Progress
+	must(t, Copy(t.Context(), open(t, src, nil), open(t, dst, &Claims{}), Options{}, &p))
+	want, err := os.ReadFile(src)
+	must(t, err)
+	got, err := os.ReadFile(dst)
+	must(t, err)
+	if !bytes.Equal(got, want) {
+		t.Error("the file is not what was copied")
+	}
+}
