@@ -62,7 +62,7 @@ func newSystem(name, base string, c config) *system {
 		with := func(args ...string) []string { return append([]string{p, "--no-progress"}, args...) }
 		s.make = [][]string{
 			with("repository", "create", "filesystem", "--path", s.store),
-			with("policy", "set", "--global", "--compression", "zstd-fastest"),
+			with("policy", "set", "--global", "--compression", "zstd"),
 		}
 		s.in = func(src, name string) []string { return with("snapshot", "create", src) }
 		s.out = func(src, name, dir string) ([]string, string) {
@@ -75,12 +75,15 @@ func newSystem(name, base string, c config) *system {
 		}
 		s.make = [][]string{{p, "init", "-e", "repokey-blake2", s.store}}
 		n := 0
+		newest := map[string]string{}
 		s.in = func(src, name string) []string {
 			n++
-			return []string{p, "create", "-C", "lz4", s.store + "::" + name + "-" + string(rune('a'+n)), src}
+			newest[name] = s.store + "::" + name + "-" + string(rune('a'+n))
+			// The class of the others; borg's own default is lz4.
+			return []string{p, "create", "-C", "zstd,3", newest[name], src}
 		}
 		s.out = func(src, name, dir string) ([]string, string) {
-			return []string{p, "extract", s.store + "::" + name + "-" + string(rune('a'+n))}, src
+			return []string{p, "extract", newest[name]}, src
 		}
 	}
 	return s
