@@ -15,6 +15,11 @@ import (
 // batchLen is how many entries are fetched from the tree at a time.
 const batchLen = 512
 
+// maxRewound is how many names keep their cookies when a stream is rewound. POSIX lets them all mean nothing then, but the
+// kernel does not tell rewinddir(3) from seekdir(3) to the beginning. Without a bound, a stream that is rewound over and over
+// and never closed would remember all names that there ever were.
+const maxRewound = 1 << 18
+
 // The cookies of a directory stream: the kernel reads on after the entry whose
 // cookie it names.
 const (
@@ -55,9 +60,13 @@ func (d *openDir) name(i int) string {
 // that this stream gave out.
 func (d *openDir) seek(cookie uint64) bool {
 	switch {
-	case cookie == cookieStart: // opened just now, or rewound: old cookies mean nothing any more
-		d.names, d.ends, d.index = d.names[:0], d.ends[:0], nil
-		d.refetch("")
+	case cookie == cookieStart: // opened just now, rewound, or back at where telldir(3) was asked first
+		if len(d.ends) == 0 || len(d.ends) > maxRewound {
+			d.names, d.ends, d.index = d.names[:0], d.ends[:0], nil
+			d.refetch("")
+		} else {
+			d.fetchAgain("")
+		}
 		return true
 	case cookie <= cookieDotDot:
 		switch {

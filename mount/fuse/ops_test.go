@@ -185,6 +185,19 @@ func TestReaddir_CookiesKeepTheirMeaning(t *testing.T) {
 			t.Fatalf("%s has the cookie %d now, and had %d", got[0].name, got[0].off, cookies[got[0].name])
 		}
 	}
+	// To go back to the beginning makes no difference to that (seekdir(3), not rewinddir(3)).
+	_, err = unix.Seek(fd, 0, 0)
+	must(t, err)
+	for _, e := range getdents(t, fd, 2000) {
+		if e.off != cookies[e.name] {
+			t.Fatalf("from the beginning, %s has the cookie %d now, and had %d", e.name, e.off, cookies[e.name])
+		}
+	}
+	_, err = unix.Seek(fd, cookies["02998"], 0)
+	must(t, err)
+	if got := getdents(t, fd, 400); len(got) != 1 || got[0].name != "02999" {
+		t.Fatalf("after the cookie of 02998 comes %v, want 02999", got)
+	}
 	// Rewound, it is the directory as it is now.
 	must(t, os.WriteFile(filepath.Join(m.Dir(), "00000a"), nil, 0o600))
 	_, err = unix.Seek(fd, 0, 0)
