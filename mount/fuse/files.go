@@ -265,7 +265,7 @@ func (s *server) Fallocate(cancel <-chan struct{}, in *gofuse.FallocateIn) gofus
 		return gofuse.Status(syscall.EOPNOTSUPP)
 	}
 	ctx := opContext(cancel)
-	if err := s.written(ctx, f.n, true); err != nil {
+	if err := s.writtenBy(ctx, f.n, in.Caller); err != nil {
 		return s.status("fallocate", err)
 	}
 	f.wrote.Store(true)
@@ -326,7 +326,7 @@ func (s *server) CopyFileRange(cancel <-chan struct{}, in *gofuse.CopyFileRangeI
 		return 0, gofuse.EINVAL
 	}
 	ctx := opContext(cancel)
-	if err := s.written(ctx, dst.n, true); err != nil {
+	if err := s.writtenBy(ctx, dst.n, in.Caller); err != nil {
 		return 0, s.status("copy_file_range", err)
 	}
 	dst.wrote.Store(true)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"sync/atomic"
 
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -46,8 +48,8 @@ func (a *absence) unknown() {
 // lowered returns the mode that a file has once it was written or given away by somebody
 // who may not keep its rights: without setuid, and without setgid if the group may
 // run it (else that bit asks for mandatory locks).
-func lowered(m vfs.Mode) vfs.Mode {
-	m &^= setUID
+func lowered(a *vfs.Attr) vfs.Mode {
+	m := a.Mode &^ setUID
 	if m&groupRun != 0 {
 		m &^= setGID
 	}
@@ -72,7 +74,7 @@ func (s *server) dropPrivileges(ctx context.Context, n *inode, c *vfs.AttrChange
 			}
 			mode = a.Mode
 		}
-		if low := lowered(mode); low != mode {
+		if low := lowered(&vfs.Attr{Mode: mode}); low != mode {
 			c.Set |= vfs.SetMode
 			c.Mode = low
 		}
@@ -84,18 +86,43 @@ func (s *server) dropPrivileges(ctx context.Context, n *inode, c *vfs.AttrChange
 // setuid and setgid bits too if kill is set.
 func (s *server) written(ctx context.Context, n *inode, kill bool) error {
 	if kill {
-		a, err := n.node.Attr(ctx)
-		if err != nil {
+		if err := s.lower(ctx, n, lowered); err != nil {
 			return err
-		}
-		if low := lowered(a.Mode); low != a.Mode {
-			if _, err := n.node.SetAttr(ctx, vfs.AttrChange{Set: vfs.SetMode, Mode: low}); err != nil {
-				return err
-			}
-			s.dropAttr(n) // the kernel would go on believing in the old mode
 		}
 	}
 	return s.dropCaps(ctx, n)
+}
+
+// writtenBy is written for a request that does not say whether its caller may keep the bits: root may, and who is
+// not of the file's group may keep none.
+func (s *server) writtenBy(ctx context.Context, n *inode, by gofuse.Caller) error {
+	if by.Uid != 0 {
+		err := s.lower(ctx, n, func(a *vfs.Attr) vfs.Mode {
+			if by.Gid != a.GID {
+				return a.Mode &^ (setUID | setGID)
+			}
+			return lowered(a)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.dropCaps(ctx, n)
+}
+
+// lower gives n the mode that to returns.
+func (s *server) lower(ctx context.Context, n *inode, to func(*vfs.Attr) vfs.Mode) error {
+	a, err := n.node.Attr(ctx)
+	if err != nil {
+		return err
+	}
+	if low := to(&a); low != a.Mode {
+		if _, err := n.node.SetAttr(ctx, vfs.AttrChange{Set: vfs.SetMode, Mode: low}); err != nil {
+			return err
+		}
+		s.dropAttr(n) // the kernel would go on believing in the old mode
+	}
+	return nil
 }
 
 func (s *server) dropCaps(ctx context.Context, n *inode) error {

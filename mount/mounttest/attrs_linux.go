@@ -228,17 +228,31 @@ var userTests = []test{
 		same(s, "owner of a new file", [2]uint32{st.Uid, st.Gid}, [2]uint32{1000, 1000})
 		s.ok(s.asUser(1000, func() error { return unix.Unlinkat(d, "new", 0) }))
 	}},
-	{"setuid goes when another writes or cuts the file", func(s *suite) {
+	{"setuid goes when another writes or cuts the file, and stays when root does", func(s *suite) {
 		s.root()
+		s.write("from", []byte("more"))
+		from := s.open(s.path("from"), os.O_RDONLY)
 		d := int(s.open(s.dir, os.O_RDONLY).Fd())
 		for what, do := range map[string]func(fd int) error{
 			"write":    func(fd int) error { _, err := unix.Write(fd, []byte("x")); return err },
 			"truncate": func(fd int) error { return unix.Ftruncate(fd, 1) },
 			"append":   func(fd int) error { _, err := unix.Pwrite(fd, []byte("x"), 10); return err },
+			"allocate": func(fd int) error { return unix.Fallocate(fd, 0, 0, 100) },
+			"punch": func(fd int) error {
+				return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 2)
+			},
+			"copy": func(fd int) error {
+				_, err := unix.CopyFileRange(int(from.Fd()), nil, fd, nil, 4, 0)
+				return err
+			},
 		} {
 			s.write(what, []byte("data"))
 			s.ok(unix.Chmod(s.path(what), 0o6777))
-			err := s.asUser(1000, func() error {
+			s.ok(do(int(s.open(s.path(what), os.O_RDWR).Fd())))
+			same(s, "mode after "+what+" by root", s.stat(what).Mode&0o7777, 0o6777)
+			_, err := from.Seek(0, 0)
+			s.ok(err)
+			err = s.asUser(1000, func() error {
 				fd, err := unix.Openat(d, what, unix.O_WRONLY, 0)
 				if err != nil {
 					return err
