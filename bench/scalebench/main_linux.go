@@ -22,6 +22,7 @@ type config struct {
 	sheaf, dir, out string
 	scale           int
 	snapshots       int
+	fill            int // not 0: make so many files below dir, and nothing else
 }
 
 func main() {
@@ -42,6 +43,7 @@ func command(ctx context.Context, args []string) error {
 	f.StringVar(&c.sheaf, "sheaf", "bin/sheaf", "the `program` sheaf")
 	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that is measured on")
 	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
+	f.IntVar(&c.fill, "fill", 0, "only make so many files in the drive that is in dir: for scalebench itself")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -49,6 +51,9 @@ func command(ctx context.Context, args []string) error {
 	}
 	if c.scale < 1 || c.scale > 1000 || c.snapshots < 2 || f.NArg() > 0 {
 		return errors.New("scale is 1 to 1000, there are at least 2 snapshots, and there are no arguments")
+	}
+	if c.fill > 0 {
+		return (&drive{config: c, n: c.fill, base: c.dir}).fill(ctx)
 	}
 	var err error
 	if c.sheaf, err = filepath.Abs(c.sheaf); err != nil {
@@ -174,7 +179,12 @@ func (d *drive) measure(ctx context.Context) error {
 	if _, err := measure.Output(ctx, d.base, d.env(), nil, d.args("init", "--quiet", "--device-name", "bench")...); err != nil {
 		return err
 	}
-	if err := d.fill(ctx); err != nil {
+	// In a process of its own: the system counts what the one had in memory that began a program as a peak of that program.
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if _, err := measure.Run(ctx, d.base, nil, self, "-fill", fmt.Sprint(d.n), "-snapshots", fmt.Sprint(d.snapshots), "-dir", d.base); err != nil {
 		return fmt.Errorf("make the drive: %w", err)
 	}
 	for _, step := range []func(context.Context) error{d.change, d.look, d.mounts, d.care} {
