@@ -423,7 +423,7 @@ func TestDrive_GCLeavesAPastAloneWhileItIsInUse(t *testing.T) {
 	if err := h1.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	node, h1 = nil, nil
+	runtime.KeepAlive(node) // and no longer
 	await(0)
 	if r, err := d.GC(t.Context(), nil); err != nil || r.Freed < 15<<20 {
 		t.Errorf("gc with the past in use no more: %+v, %v", r, err)

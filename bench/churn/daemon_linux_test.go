@@ -225,7 +225,7 @@ type daemon struct {
 
 func start(t *testing.T, home, dir string, env ...string) *daemon {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:noctx // it ends when its input does
+	cmd := exec.Command(os.Args[0]) // it ends when its input does
 	cmd.Env, cmd.Stderr = append(append(os.Environ(), daemonEnv+"="+home+"\n"+dir), env...), os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
