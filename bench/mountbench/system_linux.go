@@ -34,6 +34,8 @@ type system struct {
 	dir  string // where it is seen
 	// serve is the command that serves dir in the foreground; nil if the kernel alone does.
 	serve []string
+	// away is the command that unmounts it; nil if SIGTERM does.
+	away []string
 	// rest is the command that waits until nothing is left to be stored; nil if there is none.
 	rest []string
 	env  []string
@@ -66,6 +68,7 @@ func newSystem(ctx context.Context, name, base string, c config) (*system, error
 		s.env = []string{"HOME=" + base, "JFS_RSA_PASSPHRASE=bench", "JFS_NO_UPDATE=1"}
 		make = []string{c.juice, "format", "--quiet", "--storage", "file", "--bucket", lower + "/", "--encrypt-rsa-key", key, meta, "bench"}
 		s.serve = []string{c.juice, "mount", "--no-usage-report", "--no-syslog", "--log", filepath.Join(base, "log"), "--cache-dir", filepath.Join(base, "cache"), meta, s.dir}
+		s.away = []string{c.juice, "umount", s.dir}
 	case sheafName:
 		s.env = []string{"HOME=" + lower, "SHEAF_STORE=" + filepath.Join(lower, "packs")}
 		home := []string{c.sheaf, "--home", filepath.Join(lower, "home")}
@@ -154,7 +157,9 @@ func (s *system) stop() error {
 	// tried again.
 	limit := time.After(stopWait)
 	for tries := 0; ; tries++ {
-		if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if s.away != nil {
+			_ = exec.Command(s.away[0], s.away[1:]...).Run() //nolint:noctx // its end is waited for below
+		} else if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop %s: %w", s.name, err)
 		}
 		select {
