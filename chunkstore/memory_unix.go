@@ -12,7 +12,7 @@ import (
 
 // Memory for packs lies outside the heap of Go: there it would let the heap grow by twice its size before it is
 // collected, and a collected heap gives memory back to the system slowly. It is never unmapped, only emptied, and
-// used again by whatever Store comes next: who reads it too late, against the rules, reads zeros and does not crash.
+// used again by whatever Store comes next: who reads it too late, against the rules, reads zeros or sealed bytes of another pack.
 // Under -race it is ordinary memory, for the detector sees no other.
 var packMemory struct {
 	mu   sync.Mutex
