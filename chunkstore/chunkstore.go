@@ -39,6 +39,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -102,6 +103,15 @@ type Options struct {
 	// Entropy is where random bytes come from; nil for crypto/rand. It is read
 	// by one goroutine at a time.
 	Entropy io.Reader
+	// Mine lists the packs that this Store may remove or write anew: those that this device has put. Nil: all, for the
+	// Bucket is this device's alone.
+	Mine func(ctx context.Context) (map[pack.Name]struct{}, error)
+	// Renew is called, one call at a time, before a miss makes the Store list the Bucket: other devices move chunks to other
+	// packs, and a Bucket that shows places from memory has to look there. Its error is logged. Nil: the Bucket shows what is there.
+	Renew func(ctx context.Context) error
+	// Forget is called when the bytes of a blob turn out to be damaged, before they are read again: a Bucket that
+	// has them from one of several places takes them from another one then. Nil: the Bucket has them from one place only.
+	Forget func(ctx context.Context, name blob.Name) error
 	// Log takes what the Store mends by itself; nil discards it.
 	Log *slog.Logger
 }
@@ -114,16 +124,18 @@ const missInterval = time.Second
 // text. A Store is safe for concurrent use. No two Stores may write to one Bucket
 // at a time, for each would remove packs under the other.
 type Store struct {
-	bucket  blob.Bucket
-	x       *index.Index
-	keys    Keys
-	past    []Keys
-	log     *slog.Logger
-	entropy entropy
-	workers sync.Pool // of *worker
-	readers sync.Pool // of *reader
-	cache   *segmentCache
-	layouts *layoutCache
+	bucket    blob.Bucket
+	x         *index.Index
+	keys      atomic.Pointer[ring]
+	log       *slog.Logger
+	mine      func(context.Context) (map[pack.Name]struct{}, error) // nil: all are
+	renew     func(context.Context) error
+	distrust  func(context.Context, blob.Name) error
+	entropy   entropy
+	newWorker func(*Keys) *worker
+	readers   sync.Pool // of *reader
+	cache     *segmentCache
+	layouts   *layoutCache
 
 	life   context.Context // of the Store's own goroutines; ends in Close
 	cancel context.CancelFunc
@@ -156,6 +168,7 @@ type Store struct {
 	cycle    *GC                    // the garbage collection under way
 	holds    map[*hold]struct{}     // those not released yet
 	dying    map[chunk.ID]struct{}  // chunks whose removal has begun
+	shy      atomic.Bool            // see Shy
 	removals uint64                 // how many batches of removals have ended
 	revived  map[chunk.ID]struct{}  // condemned chunks that were put again; pardoned by the next Flush
 	removed  map[pack.Name]struct{} // packs that this Store has removed: no listing brings them back
@@ -188,7 +201,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		bucket: o.Bucket, x: x, keys: o.Keys, past: slices.Clone(o.Past), log: o.Log,
+		bucket: o.Bucket, x: x, log: o.Log, mine: o.Mine, renew: o.Renew, distrust: o.Forget,
 		cache:   newSegmentCache(max(o.CacheBytes, 0)),
 		layouts: newLayoutCache(),
 		maint:   make(chan struct{}, 1), wake: make(chan struct{}, 1), changed: make(chan struct{}),
@@ -198,7 +211,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		unsound: map[pack.Name]time.Time{}, pause: missInterval,
 	}
 	s.entropy.r = o.Entropy
-	s.workers.New = func() any { return newWorker(o.Keys.Seal, o.Suite, o.Level) }
+	s.newWorker = func(k *Keys) *worker { return newWorker(k.Seal, o.Suite, o.Level) }
+	s.keys.Store(s.newRing(slices.Concat([]Keys{o.Keys}, o.Past)))
 	s.readers.New = func() any { return &reader{opener: seal.NewOpener()} }
 	s.life, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.maint <- struct{}{}

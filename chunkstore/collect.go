@@ -31,7 +31,10 @@ type GC struct {
 }
 
 // A hold keeps what is put while it lasts.
-type hold struct{ put gc.Marks }
+type hold struct {
+	put      gc.Marks
+	released chan struct{} // closed at the end
+}
 
 // Hold begins a span of writing whose chunks nothing refers to before its end, such as a
 // commit: every chunk that is put or kept until release is live in every garbage
@@ -39,14 +42,17 @@ type hold struct{ put gc.Marks }
 // grace time is. The caller calls release when what it stored is reachable, or given
 // up; more than once does no harm. A Hold costs 16 to 32 bytes of memory for each chunk.
 func (s *Store) Hold() (release func()) {
-	h := &hold{}
+	h := &hold{released: make(chan struct{})}
 	s.mu.Lock()
 	s.holds[h] = struct{}{}
 	s.mu.Unlock()
 	return func() {
 		s.mu.Lock()
-		delete(s.holds, h)
-		s.mu.Unlock()
+		defer s.mu.Unlock()
+		if _, ok := s.holds[h]; ok {
+			delete(s.holds, h)
+			close(h.released)
+		}
 	}
 }
 
@@ -133,6 +139,16 @@ func (g *GC) Sweep(ctx context.Context, o gc.Options) (gc.Report, error) {
 		return r, errors.New("sweep store: the cycle has ended already")
 	}
 	w := sweep{g: g, s: s, o: o, r: &r, ripe: map[pack.Name]int64{}}
+	if s.mine != nil {
+		ours, err := s.ours(ctx)
+		if err != nil {
+			return r, fmt.Errorf("sweep store: %w", err)
+		}
+		w.ours = make(map[pack.Name]struct{}, len(ours))
+		for _, p := range ours {
+			w.ours[p.Name] = struct{}{}
+		}
+	}
 	if err := w.chunks(ctx); err != nil {
 		return r, fmt.Errorf("sweep store: %w", err)
 	}
@@ -152,9 +168,11 @@ type sweep struct {
 	o gc.Options
 	r *gc.Report
 
+	ours map[pack.Name]struct{} // nil: all are
+
 	condemn, pardon, orphans []chunk.ID
 	dead                     []index.Dead
-	ripe                     map[pack.Name]int64 // bytes that may go, by packs that are not proven
+	ripe                     map[pack.Name]int64 // bytes that may go, by packs that are not proven, or of which May says no
 }
 
 // chunks walks all chunks and all condemnations once, side by side, in the order of IDs.
@@ -201,6 +219,11 @@ func (w *sweep) chunk(it index.Item, condemned bool, c index.Condemned) error {
 			w.pardon = append(w.pardon, it.ID)
 			w.r.Pardoned++
 		}
+	case !w.isOurs(it.Pack):
+		// It is for the device that has put it, which knows whether others want it.
+		if condemned {
+			w.pardon = append(w.pardon, it.ID)
+		}
 	case condemned && c.At.After(w.o.Now):
 		// The clock was ahead, perhaps by years. The next cycle condemns it again, by the right time.
 		w.pardon = append(w.pardon, it.ID)
@@ -210,7 +233,7 @@ func (w *sweep) chunk(it index.Item, condemned bool, c index.Condemned) error {
 		w.condemn = append(w.condemn, it.ID)
 		w.r.Waiting++
 		w.r.WaitingBytes += int64(it.Len)
-	case w.o.Ripe(c, w.g.cycle) && w.proven(it.Pack):
+	case w.o.Ripe(c, w.g.cycle) && w.proven(it.Pack) && w.may(it.Pack):
 		w.dead = append(w.dead, index.Dead{ID: it.ID, Pack: it.Pack})
 	default:
 		if w.o.Ripe(c, w.g.cycle) {
@@ -221,6 +244,13 @@ func (w *sweep) chunk(it index.Item, condemned bool, c index.Condemned) error {
 	}
 	return nil
 }
+
+func (w *sweep) isOurs(name pack.Name) bool {
+	_, ok := w.ours[name]
+	return ok || w.ours == nil
+}
+
+func (w *sweep) may(name pack.Name) bool { return w.o.May == nil || w.o.May(name) }
 
 func (w *sweep) proven(name pack.Name) bool {
 	p, ok := w.s.x.Pack(name)
@@ -239,6 +269,10 @@ func (w *sweep) prove(ctx context.Context) error {
 		}
 		p.LiveBytes -= ripe
 		if p.DeadShare() <= gc.RepackShare {
+			continue
+		}
+		if !w.may(name) {
+			w.r.Worth = append(w.r.Worth, name)
 			continue
 		}
 		var err error
@@ -261,7 +295,7 @@ func (w *sweep) prove(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, was := w.ripe[loc.Pack]; !ok || !was || !w.proven(loc.Pack) {
+		if _, was := w.ripe[loc.Pack]; !ok || !was || !w.proven(loc.Pack) || !w.may(loc.Pack) {
 			continue
 		}
 		w.r.Waiting--
@@ -346,7 +380,10 @@ func (w *sweep) remove(ctx context.Context) error {
 // packs removes the packs that are dead and writes those again that are mostly so.
 func (w *sweep) packs(ctx context.Context) error {
 	s := w.s
-	packs := s.x.Packs()
+	packs, err := s.ours(ctx)
+	if err != nil {
+		return err
+	}
 	sizes := make(map[pack.Name]int64, len(packs))
 	for _, p := range packs {
 		sizes[p.Name] = p.Size
@@ -379,5 +416,5 @@ func (w *sweep) packs(ctx context.Context) error {
 	if !changed {
 		return nil
 	}
-	return s.x.WriteBlobs(ctx, s.bucket, &s.keys.Index, &s.entropy)
+	return s.x.WriteBlobs(ctx, s.bucket, &s.newest().Index, &s.entropy)
 }

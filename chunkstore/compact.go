@@ -35,13 +35,32 @@ func (s *Store) Compact(ctx context.Context) error {
 		return fmt.Errorf("compact store: %w", err)
 	}
 	defer s.unlockMaintenance()
-	if _, err := s.rewrite(ctx, gc.Dead(s.x.Packs())); err != nil {
-		return fmt.Errorf("compact store: %w", err)
-	}
-	if _, err := s.rewrite(ctx, gc.Merge(s.x.Packs())); err != nil {
-		return fmt.Errorf("compact store: %w", err)
+	for _, choose := range []func([]index.Pack) []index.Pack{gc.Dead, gc.Merge} {
+		packs, err := s.ours(ctx)
+		if err == nil {
+			_, err = s.rewrite(ctx, choose(packs))
+		}
+		if err != nil {
+			return fmt.Errorf("compact store: %w", err)
+		}
 	}
 	return nil
+}
+
+// ours returns the packs that this Store may remove or write anew.
+func (s *Store) ours(ctx context.Context) ([]index.Pack, error) {
+	packs := s.x.Packs()
+	if s.mine == nil {
+		return packs, nil
+	}
+	mine, err := s.mine(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list packs of this device: %w", err)
+	}
+	return slices.DeleteFunc(packs, func(p index.Pack) bool {
+		_, ok := mine[p.Name]
+		return !ok
+	}), nil
 }
 
 // rewriting is the copying of live chunks out of victims into new packs. It needs the
@@ -214,7 +233,7 @@ func (r *rewriting) add(ctx context.Context, from origin, e pack.Entry, sealed [
 // removes the victims that are through.
 func (r *rewriting) emit(ctx context.Context, p *openPack) error {
 	s := r.s
-	file, name, err := p.w.Finish(&s.keys.PackDir, p.size, &s.entropy)
+	file, name, err := p.w.Finish(&s.newest().PackDir, p.size, &s.entropy)
 	if err != nil {
 		return err
 	}
@@ -262,7 +281,8 @@ func (r *rewriting) retire(ctx context.Context) error {
 	return err
 }
 
-// waitForBuffer returns memory for one pack.
+// waitForBuffer returns memory for one pack. If all of it is taken by packs that wait to be full, it flushes the Store: to wait
+// for somebody to do that would be to wait for ever where nobody writes any more.
 func (s *Store) waitForBuffer(ctx context.Context) ([]byte, error) {
 	for {
 		s.mu.Lock()
@@ -271,12 +291,19 @@ func (s *Store) waitForBuffer(ctx context.Context) ([]byte, error) {
 			return nil, ErrClosed
 		}
 		buf, wait, failure := s.bufferLocked(), s.changed, len(s.failed) > 0
+		stuck := len(s.uploads) == 0 && !s.flushing
 		s.mu.Unlock()
 		if buf != nil {
 			return buf, nil
 		}
 		if failure {
 			return nil, errors.New("no memory for a pack while packs wait for the bucket")
+		}
+		if stuck {
+			if err := s.Flush(ctx); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		select {
 		case <-wait:

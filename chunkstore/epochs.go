@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
@@ -19,13 +21,51 @@ import (
 // and what was written before stays as it is: so a pack is read with the keys of whichever epoch opens its directory. Its chunks
 // may be of an earlier epoch still, for compaction copies them as they are. Equal bytes of two epochs are two chunks.
 
+// A ring has the keys of all epochs. It does not change.
+type ring struct {
+	all     []Keys    // the newest first
+	workers sync.Pool // of *worker, for the newest
+}
+
+func (s *Store) newRing(all []Keys) *ring {
+	r := &ring{all: all}
+	r.workers.New = func() any { return s.newWorker(&r.all[0]) }
+	return r
+}
+
+// newest returns the keys to write with.
+func (s *Store) newest() *Keys { return &s.keys.Load().all[0] }
+
+// Rekey takes the keys of another newest epoch, and those of the ones before it, the newest first. All that is put after it
+// returned is sealed with the new ones; a Put that began before may still take the old ones. It must not
+// leave out keys that the Store has: what was written with them could not be read any more.
+func (s *Store) Rekey(newest Keys, past []Keys) error {
+	all := slices.Concat([]Keys{newest}, past)
+	for {
+		old := s.keys.Load()
+		for _, k := range old.all {
+			if !slices.Contains(all, k) {
+				return fmt.Errorf("rekey store: keys of an epoch are missing: %w", seal.ErrArgument)
+			}
+		}
+		if slices.Equal(all, old.all) {
+			return nil
+		}
+		r := s.newRing(all)
+		if w := s.newWorker(&newest); w.err != nil {
+			return fmt.Errorf("rekey store: %w", w.err)
+		}
+		if s.keys.CompareAndSwap(old, r) {
+			return nil
+		}
+	}
+}
+
 // eachKeys calls f with the keys of each epoch, the newest first, until it says that they are not the wrong ones.
 func (s *Store) eachKeys(f func(k *Keys) (wrong bool)) {
-	if !f(&s.keys) {
-		return
-	}
-	for i := range s.past {
-		if !f(&s.past[i]) {
+	all := s.keys.Load().all
+	for i := range all {
+		if !f(&all[i]) {
 			return
 		}
 	}

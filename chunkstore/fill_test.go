@@ -154,8 +154,24 @@ func TestFilling_LargestChunks(t *testing.T) {
 }
 
 // K2, through a Store: the same, in what lies in the bucket, over several flushes.
+//
+// Where a large chunk fits neither of two packs that are nearly full, one leaves a little too early, and then the packs are those of the next plan
+// (docs/adr/0006): so it is with a large file about once in twenty times. That all of three are so is no chance.
 func TestStore_ShapesTellNothing(t *testing.T) {
 	r := testRand(t)
+	var told string
+	for range 3 {
+		if told = shapesTell(t, r); told == "" {
+			return
+		}
+		t.Log(told)
+	}
+	t.Error(told)
+}
+
+// shapesTell returns what a bucket sees of a large file and of small ones, if that differs.
+func shapesTell(t *testing.T, r *rand.Rand) string {
+	t.Helper()
 	sums := []int{70_000_000, 300_000, 2_000_000}
 	var shown []string
 	for _, name := range []string{"a large file", "small files"} {
@@ -184,8 +200,9 @@ func TestStore_ShapesTellNothing(t *testing.T) {
 		wantSound(t, s)
 	}
 	if shown[0] != shown[1] {
-		t.Errorf("a bucket sees packs of %s for a large file, of %s for small ones", shown[0], shown[1])
+		return fmt.Sprintf("a bucket sees packs of %s for a large file, of %s for small ones", shown[0], shown[1])
 	}
+	return ""
 }
 
 // K2: what Compact writes follows from the sum of what it copies, too.

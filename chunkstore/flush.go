@@ -130,7 +130,7 @@ func (s *Store) upload(p *openPack, a *attempt) {
 // called again after an error, and does then what is left.
 func (s *Store) store(ctx context.Context, p *openPack) error {
 	if p.file == nil {
-		file, name, err := p.w.Finish(&s.keys.PackDir, p.size, &s.entropy)
+		file, name, err := p.w.Finish(&s.newest().PackDir, p.size, &s.entropy)
 		if err != nil {
 			return err
 		}
@@ -209,7 +209,9 @@ func (s *Store) flushAll() {
 		s.mu.Lock()
 		r := s.nextFlush
 		s.nextFlush = nil
-		s.flushing = r != nil
+		if s.flushing = r != nil; !s.flushing {
+			s.broadcastLocked() // Compact may wait for memory
+		}
 		s.mu.Unlock()
 		if r == nil {
 			return

@@ -19,6 +19,25 @@ import (
 // readAhead is how many segments ReadAt loads in one step at most: 1 MiB.
 const readAhead = 8
 
+// rereads is how often damaged bytes are asked for again where they may come from several places.
+const rereads = 4
+
+// again is given what came of fn, which reads of the pack, and calls it again for as long as that is damage, and other bytes may come
+// from another place.
+func (s *Store) again(ctx context.Context, name pack.Name, err error, fn func() error) error {
+	for range rereads {
+		if s.distrust == nil || !errors.Is(err, ErrCorrupt) {
+			break
+		}
+		if derr := s.distrust(ctx, blob.Name(name.BlobName())); derr != nil {
+			s.log.Warn("damaged bytes could not be dropped", "pack", name, "err", derr)
+			break
+		}
+		err = fn()
+	}
+	return err
+}
+
 // moves is how often a reader follows a chunk from pack to pack before it gives up.
 const moves = 64
 
@@ -143,6 +162,9 @@ func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) er
 		if ok {
 			err = fn(src)
 			done()
+			if src.view == nil {
+				err = s.again(ctx, src.pack, err, func() error { return fn(src) })
+			}
 			if errors.Is(err, ErrCorrupt) && src.view == nil && !doubted {
 				doubted = true
 				if elsewhere, derr := s.doubt(ctx, id, src); derr == nil && elsewhere {
@@ -187,16 +209,40 @@ func (s *Store) refreshAfterMiss(ctx context.Context) error {
 	}
 	defer s.unlockMaintenance()
 	s.mu.Lock()
-	late := time.Since(s.missed) < s.pause
+	early := s.pause - time.Since(s.missed)
 	s.mu.Unlock()
-	if late {
+	if early > 0 && s.renew == nil {
 		return nil
+	}
+	if s.renew != nil {
+		// The chunk may have been moved since the last look, so to wait for the next one is better than to give up.
+		if err := sleep(ctx, early); err != nil {
+			return err
+		}
+		if err := s.renew(ctx); err != nil {
+			s.log.Warn("where other devices put their packs could not be looked at", "err", err)
+		}
 	}
 	err := s.refresh(ctx)
 	s.mu.Lock()
 	s.missed = time.Now()
 	s.mu.Unlock()
 	return err
+}
+
+// sleep returns after d, or when ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 // Has reports whether the Store has the chunk. It does not read it.

@@ -63,12 +63,14 @@ func (s *Store) wholePack(ctx context.Context, name pack.Name, size int64, buf [
 
 // provenPack reads all of a pack, as wholePack does, and checks that it is what its name says. All else is ErrCorrupt.
 func (s *Store) provenPack(ctx context.Context, name pack.Name, size int64, buf []byte) (file []byte, entries []pack.Entry, err error) {
-	file, err = s.wholePack(ctx, name, size, buf)
-	if err != nil {
-		return nil, nil, err
+	read := func() error {
+		if file, err = s.wholePack(ctx, name, size, buf); err == nil && blake3.Sum256(file) != name {
+			err = fmt.Errorf("%w: pack %s: the hash is not the name: %w", ErrCorrupt, name, seal.ErrTampered)
+		}
+		return err
 	}
-	if blake3.Sum256(file) != name {
-		return nil, nil, fmt.Errorf("%w: pack %s: the hash is not the name: %w", ErrCorrupt, name, seal.ErrTampered)
+	if err = s.again(ctx, name, read(), read); err != nil {
+		return nil, nil, err
 	}
 	entries, err = s.readDirectory(int64(len(file)), bytes.NewReader(file))
 	if err != nil {
@@ -192,6 +194,12 @@ func (s *Store) doubt(ctx context.Context, id chunk.ID, src source) (bool, error
 		return false, err
 	}
 	ok, err := elsewhere()
+	if p, known := s.x.Pack(src.pack); !ok && err == nil && known && !p.Sure() { // what it should have is not there
+		if _, err := s.relocate(ctx, p.Name); err != nil {
+			return false, err
+		}
+		ok, err = elsewhere()
+	}
 	if !ok {
 		s.trusting = time.Now().Add(max(s.pause, 16*time.Since(start)))
 	}
@@ -223,7 +231,7 @@ func (s *Store) hearAgain(ctx context.Context) error {
 				size = p.Size
 			}
 			g.Go(func() error {
-				entries, mark, err := s.directory(gctx, p.Name, size)
+				entries, mark, size, err := s.directory(gctx, p.Name, size)
 				differs := false
 				if err == nil {
 					differs, err = s.x.Correct(gctx, p.Name, size, entries, mark)

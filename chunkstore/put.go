@@ -40,8 +40,9 @@ func (s *Store) put(ctx context.Context, kind chunk.Kind, plain []byte) (chunk.R
 	if !kind.Valid() || len(plain) > chunk.MaxSize {
 		return chunk.Ref{}, fmt.Errorf("%w: %d bytes", seal.ErrArgument, len(plain))
 	}
-	w := s.workers.Get().(*worker)
-	defer s.workers.Put(w)
+	keys := s.keys.Load()
+	w := keys.workers.Get().(*worker)
+	defer keys.workers.Put(w)
 	if w.err != nil {
 		return chunk.Ref{}, w.err
 	}
@@ -51,7 +52,7 @@ func (s *Store) put(ctx context.Context, kind chunk.Kind, plain []byte) (chunk.R
 		return chunk.Ref{}, err
 	}
 	defer release()
-	ref, ok, err := s.known(ctx, cid, kind, len(plain))
+	ref, ok, err := s.known(ctx, &keys.all[0], cid, kind, len(plain))
 	if ok || err != nil {
 		return ref, err
 	}
@@ -124,18 +125,18 @@ func (s *Store) fillFilter() {
 	}
 }
 
-// known returns the Ref of the bytes if the Store has them, and counts them as put now. Hearsay is enough for that: the
+// known returns the Ref of the bytes, whose dedup ID is by keys, if the Store has them, and counts them as put now. Hearsay is enough for that: the
 // entry is from the sealed directory of a pack, or from an index blob, which whoever wrote them had. The bucket
 // may have shown that pack under the name of another, so that they are not where the index has them; but they are
 // in the bucket, for that pack is none that this device has removed: those are known by their names and marks.
-func (s *Store) known(ctx context.Context, cid seal.CID, kind chunk.Kind, size int) (chunk.Ref, bool, error) {
+func (s *Store) known(ctx context.Context, keys *Keys, cid seal.CID, kind chunk.Kind, size int) (chunk.Ref, bool, error) {
 	for {
 		s.mu.Lock()
 		if id, ok := s.pendingCID[cid]; ok {
 			e := s.pending[id].entry
 			s.markLocked(id)
 			s.mu.Unlock()
-			return chunk.Ref{ID: id, Key: s.keys.Seal.KeyOf(e.SIV), Size: e.Plain, Kind: e.Kind}, true, nil
+			return chunk.Ref{ID: id, Key: keys.Seal.KeyOf(e.SIV), Size: e.Plain, Kind: e.Kind}, true, nil
 		}
 		removals := s.removals
 		s.mu.Unlock()
@@ -144,14 +145,14 @@ func (s *Store) known(ctx context.Context, cid seal.CID, kind chunk.Kind, size i
 		if err != nil || !ok || loc.Kind != kind || int64(loc.Plain) != int64(size) {
 			return chunk.Ref{}, false, err
 		}
-		if p, ok := s.x.Pack(loc.Pack); ok && p.Ghost {
+		if p, ok := s.x.Pack(loc.Pack); ok && (p.Ghost || p.Doomed || !p.Own && s.shy.Load()) {
 			return chunk.Ref{}, false, nil // may vanish at any time
 		}
 		switch state, err := s.keep(ctx, id, removals); {
 		case err != nil:
 			return chunk.Ref{}, false, err
 		case state == kept:
-			return chunk.Ref{ID: id, Key: s.keys.Seal.KeyOf(loc.SIV), Size: loc.Plain, Kind: loc.Kind}, true, nil
+			return chunk.Ref{ID: id, Key: keys.Seal.KeyOf(loc.SIV), Size: loc.Plain, Kind: loc.Kind}, true, nil
 		case state == goes:
 			return chunk.Ref{}, false, nil
 		}

@@ -123,7 +123,7 @@ func (s *Store) isGone(ctx context.Context, name pack.Name) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
-	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, blob.ErrTemporary) {
 		return false, nil
 	}
 	return false, err
@@ -147,12 +147,12 @@ func (s *Store) learn(ctx context.Context, unknown map[pack.Name]int64) error {
 			continue
 		}
 		g.Go(func() error {
-			entries, mark, err := s.directory(gctx, name, size)
+			entries, mark, size, err := s.directory(gctx, name, size)
 			if err == nil {
 				err = s.x.Learn(gctx, name, size, entries, mark)
 			}
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // gone again
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blob.ErrTemporary) {
+				return nil // gone again, or away for now: the next Refresh learns it
 			}
 			if errors.Is(err, ErrCorrupt) || errors.Is(err, index.ErrStranger) {
 				s.log.Warn("a pack is damaged and left out", "pack", name, "err", err)
@@ -171,17 +171,19 @@ func (s *Store) forget(ctx context.Context, gone []pack.Name) error {
 	away := make(map[pack.Name]bool, len(gone))
 	for _, name := range gone {
 		away[name] = true
-		s.log.Warn("a pack has vanished from the bucket", "pack", name)
+		if s.mine == nil { // others may remove theirs
+			s.log.Warn("a pack has vanished from the bucket", "pack", name)
+		}
 	}
 	for _, p := range s.x.Packs() {
 		if !p.Doubles || away[p.Name] {
 			continue
 		}
-		entries, mark, err := s.directory(ctx, p.Name, p.Size)
+		entries, mark, size, err := s.directory(ctx, p.Name, p.Size)
 		if err == nil {
-			err = s.x.Learn(ctx, p.Name, p.Size, entries, mark, gone...)
+			err = s.x.Learn(ctx, p.Name, size, entries, mark, gone...)
 		}
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) || errors.Is(err, index.ErrStranger) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) || errors.Is(err, index.ErrStranger) || errors.Is(err, blob.ErrTemporary) {
 			err = s.x.Doubt(ctx, p.Name)
 		}
 		if err != nil {
@@ -192,8 +194,25 @@ func (s *Store) forget(ctx context.Context, gone []pack.Name) error {
 }
 
 // directory reads the directory of what the bucket shows as that pack, and its mark. Damage comes as ErrCorrupt, a pack
-// that is not there as fs.ErrNotExist.
-func (s *Store) directory(ctx context.Context, name pack.Name, size int64) ([]pack.Entry, index.Mark, error) {
+// that is not there as fs.ErrNotExist. size is how long it seems to be; was is how long it was when it was read.
+func (s *Store) directory(ctx context.Context, name pack.Name, size int64) (entries []pack.Entry, mark index.Mark, was int64, err error) {
+	entries, mark, err = s.readTail(ctx, name, size)
+	err = s.again(ctx, name, err, func() error {
+		for info, err := range s.bucket.List(ctx, blob.Name(name.BlobName())) { // perhaps that was what was wrong
+			if err != nil {
+				return err
+			}
+			if info.Name == blob.Name(name.BlobName()) {
+				size = info.Size
+			}
+		}
+		entries, mark, err = s.readTail(ctx, name, size)
+		return err
+	})
+	return entries, mark, size, err
+}
+
+func (s *Store) readTail(ctx context.Context, name pack.Name, size int64) ([]pack.Entry, index.Mark, error) {
 	r := &blobReader{ctx: ctx, s: s, name: blob.Name(name.BlobName()), size: size}
 	entries, err := s.readDirectory(size, r)
 	if errors.Is(err, pack.ErrTampered) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -283,5 +302,5 @@ func (s *Store) WriteIndex(ctx context.Context) error {
 		return err
 	}
 	defer s.unlockMaintenance()
-	return s.x.WriteBlobs(ctx, s.bucket, &s.keys.Index, &s.entropy)
+	return s.x.WriteBlobs(ctx, s.bucket, &s.newest().Index, &s.entropy)
 }

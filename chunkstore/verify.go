@@ -155,6 +155,8 @@ func (v *verifying) run() error {
 	return v.indexBlobs()
 }
 
+var errUnsound = fmt.Errorf("%w: the hash is not the name", ErrCorrupt)
+
 // pack checks one pack.
 func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error {
 	s, blobName := v.s, blob.Name(name.BlobName())
@@ -166,8 +168,20 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 		v.progress(v.done.Add(size), v.total.Load())
 		v.mu.Unlock()
 	}()
-	file, err := s.wholePack(ctx, name, size, nil)
+	var file []byte
+	read := func() (err error) {
+		if file, err = s.wholePack(ctx, name, size, nil); err == nil && blake3.Sum256(file) != name {
+			err = errUnsound
+		}
+		return err
+	}
+	err := s.again(ctx, name, read(), read)
+	sound := err == nil
 	switch {
+	case errors.Is(err, errUnsound):
+		if err := bad(chunk.ID{}, errors.New("the hash is not the name")); err != nil {
+			return err
+		}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // gone since it was listed; what was in the index is counted as missing
 	case errors.Is(err, ErrCorrupt):
@@ -175,18 +189,13 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 	case err != nil:
 		return err
 	}
-	sound := blake3.Sum256(file) == name
-	if !sound {
-		if err := bad(chunk.ID{}, errors.New("the hash is not the name")); err != nil {
-			return err
-		}
-	}
 	entries, err := s.readDirectory(int64(len(file)), bytes.NewReader(file))
 	if err != nil {
 		return bad(chunk.ID{}, fmt.Errorf("directory: %w", err))
 	}
-	w := s.workers.Get().(*worker)
-	defer s.workers.Put(w)
+	keys := s.keys.Load()
+	w := keys.workers.Get().(*worker)
+	defer keys.workers.Put(w)
 	r := s.readers.Get().(*reader)
 	defer s.readers.Put(r)
 	if w.err != nil {

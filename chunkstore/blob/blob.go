@@ -27,6 +27,10 @@ var (
 	ErrName    = errors.New("illegal blob name")
 	ErrNoSpace = errors.New("no space left for blobs")              // the place is full, or a quota is
 	ErrSize    = errors.New("body and declared size are not equal") // of Put
+
+	// ErrTemporary says that a place cannot be reached, or does not answer as it should, for now: the same call may succeed
+	// later. It says nothing of whether the blob is there, so no error wraps both it and fs.ErrNotExist.
+	ErrTemporary = errors.New("the place does not answer for now")
 )
 
 // Check returns an error that wraps ErrName if n is not a legal name.

@@ -40,6 +40,9 @@ type Options struct {
 	Grace time.Duration
 	// Now is the time to go by; the zero Time for the clock's.
 	Now time.Time
+	// May reports whether chunks may be removed from a pack; nil: from each. Of packs of which they may not, a Report tells which
+	// ones would be worth it.
+	May func(pack.Name) bool
 }
 
 // Ripe reports whether a chunk that is not marked in this cycle may go.
@@ -61,6 +64,9 @@ type Report struct {
 	PacksWritten  int64 // new packs, with what was live in some of those
 	FreedBytes    int64 // of packs removed, less those of packs written
 	DeadBytesKept int64 // of removed chunks, in packs that are not worth writing again
+
+	// Worth are the packs of which May says no, and so large a share of which is ripe that they would be removed or written again.
+	Worth []pack.Name
 }
 
 // A Marks is the set of chunks that are live in one cycle. It may take a dead

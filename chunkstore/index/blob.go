@@ -31,10 +31,10 @@ const (
 	blobFloor   = 4 << 10  // bytes of the smallest index blob
 	blobMax     = 64 << 20 // bytes that a reader takes at most
 	blobContext = "sheaf/v1/index"
-	rootVersion = 1
+	rootVersion = 2
 	maxBits     = 8 // so at most 256 shards
 	entrySize   = 32 + 32 + 32 + 4 + 4 + 4 + 4 + 1
-	packItem    = 1 + 34 + 1 + 1 + 1 + 1 // the least bytes of a pack in a root
+	packItem    = 1 + 34 + 1 + 1 + 1 + 1 + 17 // the least bytes of a pack in a root
 
 	roleRoot  = byte(0)
 	roleShard = byte(1)
@@ -128,7 +128,7 @@ func gridFor(packs int, bytes int64, chunks int) grid {
 	// IDs are random, so that the shards are not all as large as the mean; six deviations are enough.
 	mean := (bound + 1<<g.bits - 1) >> g.bits
 	g.shard = min(blobLen((mean+int64(6*math.Sqrt(float64(mean))))*entrySize), blobMax)
-	const pack, shard, rest = 1 + 34 + 3*5 + 1, 1 + 5 + 5 + 34, 64 // bytes in the root, at most
+	const pack, shard, rest = 1 + 34 + 3*5 + 1 + 17, 1 + 5 + 5 + 34, 64 // bytes in the root, at most
 	g.root = min(blobLen(int64(packs)*pack+shard<<g.bits+rest), blobMax)
 	return g
 }
@@ -192,12 +192,13 @@ func appendRoot(b []byte, r root) []byte {
 	b = cbor.AppendUint(cbor.AppendUint(b, 3), uint64(r.bits))
 	b = cbor.AppendArray(cbor.AppendUint(b, 4), len(r.packs))
 	for _, p := range r.packs {
-		b = cbor.AppendArray(b, 5)
+		b = cbor.AppendArray(b, 6)
 		b = cbor.AppendBytes(b, p.Name[:])
 		b = cbor.AppendUint(b, uint64(p.Size))
 		b = cbor.AppendUint(b, uint64(p.Body))
 		b = cbor.AppendUint(b, uint64(p.Count))
 		b = cbor.AppendBool(b, p.Doubles)
+		b = cbor.AppendBytes(b, p.Mark[:])
 	}
 	b = cbor.AppendArray(cbor.AppendUint(b, 5), len(r.shards))
 	for _, s := range r.shards {
@@ -238,13 +239,14 @@ func parseRoot(b []byte) (root, error) {
 	}
 	out.packs = make([]Pack, 0, n)
 	for range n {
-		r.ArrayOf(5)
+		r.ArrayOf(6)
 		var p Pack
 		r.Fixed(p.Name[:])
 		p.Size = int64(r.UintMax(pack.Size))
 		p.Body = int64(r.UintMax(pack.Size))
 		p.Count = uint32(r.UintMax(pack.Size))
 		p.Doubles = r.Bool()
+		r.Fixed(p.Mark[:])
 		if r.Err() != nil {
 			break
 		}

@@ -182,7 +182,8 @@ func listBlobs(ctx context.Context, b blob.Bucket) (names []blob.Name, newest ui
 // Load learns packs from the newest generation of index blobs that opens: those
 // of them that are present, with their sizes, and not known yet. Packs with
 // Doubles are left out, for a shard names only one place of a chunk, and that may
-// be gone: their directories must be read. So are those that this device has removed. What it learns is
+// be gone: their directories must be read. So are those that this device has removed, under their own names or, as
+// their marks tell, under others. What it learns is
 // hearsay: the blobs may be old, and their writer may have been shown one pack for another. All shards must be sound, or no pack
 // becomes known and the error wraps ErrBlob. Where no generation was written yet there is nothing to learn.
 func (x *Index) Load(ctx context.Context, b blob.Bucket, key *[32]byte, present map[pack.Name]int64) error {
@@ -306,12 +307,12 @@ func (l *loader) reserve(ctx context.Context, present map[pack.Name]int64) error
 		_, known := x.byName[p.Name]
 		if there && size == p.Size && !known && !p.Doubles && !seen[p.Name] {
 			seen[p.Name] = true
-			if ghost, err := x.Buried(ctx, p.Name); err != nil {
+			if usable, err := x.mayLearn(ctx, p.Name, p.Mark); err != nil {
 				return err
-			} else if ghost {
+			} else if !usable {
 				continue
 			}
-			l.learned[i] = &Pack{Name: p.Name, Size: p.Size, Body: p.Body, Count: p.Count}
+			l.learned[i] = &Pack{Name: p.Name, Size: p.Size, Body: p.Body, Count: p.Count, Mark: p.Mark}
 		}
 	}
 	l.first = x.next
@@ -386,13 +387,16 @@ func (l *loader) store(ctx context.Context, entries []shardEntry) error {
 // finish makes the packs known, and says what is covered.
 func (l *loader) finish(ctx context.Context) error {
 	x := l.x
-	return x.change(ctx, func(b *batch) error {
+	return x.change(ctx, func(b *batch) (err error) {
 		for i, p := range l.learned {
 			if p == nil {
 				continue
 			}
 			if _, known := x.byName[p.Name]; known {
 				continue // made known meanwhile, by another way
+			}
+			if p.Doomed, err = b.doomed(p.Name); err != nil {
+				return err
 			}
 			b.packs[l.first+uint32(i)] = p
 		}

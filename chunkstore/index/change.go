@@ -24,7 +24,7 @@ func (x *Index) Add(ctx context.Context, name pack.Name, size int64, entries []p
 		if err != nil {
 			return err
 		}
-		p.Proven, p.Ghost, p.Mark = true, false, mark
+		p.Own, p.Proven, p.Ghost, p.Mark = true, true, false, mark
 		return b.take(num, entries, func(uint32) bool { return true })
 	})
 	if err != nil {
@@ -34,7 +34,7 @@ func (x *Index) Add(ctx context.Context, name pack.Name, size int64, entries []p
 }
 
 // Learn makes a pack known by hearsay: the bucket showed the directory, with that mark. Chunks that are
-// located in another known pack stay there, unless that is a ghost or one of gone, which
+// located in another known pack stay there, unless that is a ghost, or doomed, or one of gone, which
 // the caller is about to Drop. A pack that is known already takes such chunks over, too. A pack that was
 // removed becomes a ghost. The error wraps ErrStranger if the directory is that of another pack.
 func (x *Index) Learn(ctx context.Context, name pack.Name, size int64, entries []pack.Entry, mark Mark, gone ...pack.Name) error {
@@ -43,6 +43,7 @@ func (x *Index) Learn(ctx context.Context, name pack.Name, size int64, entries [
 		if err != nil {
 			return err
 		}
+		_, known := b.x.byName[name]
 		num, p, err := b.open(name, size, entries)
 		if err != nil {
 			return err
@@ -50,11 +51,20 @@ func (x *Index) Learn(ctx context.Context, name pack.Name, size int64, entries [
 		if p.Proven && p.Mark != mark {
 			return ErrStranger
 		}
+		switch {
+		case !known:
+			p.Mark = mark
+		case p.Mark != mark:
+			p.Mark = Mark{}
+		}
 		p.Ghost = ghost
+		if p.Doomed, err = b.doomed(name); err != nil {
+			return err
+		}
 		r := rank(*p)
 		return b.take(num, entries, func(at uint32) bool {
 			holder := b.x.table[at].Pack
-			return r > ghosts && rank(holder) == ghosts || slices.Contains(gone, holder.Name)
+			return rank(holder) < min(r, hearsay) || slices.Contains(gone, holder.Name)
 		})
 	})
 	if err != nil {
@@ -111,7 +121,7 @@ func (x *Index) Move(ctx context.Context, name pack.Name, size int64, mark Mark,
 		if err != nil {
 			return err
 		}
-		p.Proven, p.Ghost, p.Mark = true, false, mark
+		p.Own, p.Proven, p.Ghost, p.Mark = true, true, false, mark
 		for _, m := range moved {
 			old, was, err := b.location(m.Entry.ID)
 			if err != nil {

@@ -33,6 +33,9 @@
 //   - ghost: this device has removed it, and the bucket shows it nevertheless. What is in it can be read, but it may
 //     vanish at any time: nobody may take bytes for stored because they are there.
 //
+// Between the last two is a pack that is doomed: another device, whose it is, is about to remove it. What is in it and is needed
+// that device will have moved, but nothing new may be made to need it.
+//
 // A pack of a higher rank takes the chunks of its directory over from those of a lower one. Chunks
 // are removed, and packs buried, only where they are proven: so whatever the bucket showed, nothing is deleted
 // because of it. The decision is docs/adr/0011-proven-packs.md.
@@ -78,9 +81,13 @@ type Pack struct {
 	Doubles bool
 	// Proven says that the pack is what its name says and that the index has its true directory.
 	Proven bool
+	// Own says that this Store has put it.
+	Own bool
 	// Ghost says that this device has removed the pack, and yet was shown it later.
 	Ghost bool
-	// Mark is that of the pack, if it is proven.
+	// Doomed says that the device which has put the pack is about to remove it: see Doom.
+	Doomed bool
+	// Mark is that of the directory by which the pack is known. It is zero if that is not known, or was two in turn.
 	Mark Mark
 }
 

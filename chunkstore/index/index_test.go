@@ -370,7 +370,7 @@ func wantSame(t *testing.T, got, want *Index, chunks int) {
 	}
 	packs := want.Packs()
 	for i := range packs { // what blobs tell is hearsay
-		packs[i].Proven, packs[i].Mark = false, Mark{}
+		packs[i].Proven, packs[i].Own = false, false
 	}
 	if d := cmp.Diff(packs, got.Packs()); d != "" {
 		t.Fatal(d)

@@ -16,6 +16,7 @@ var ErrStranger = errors.New("the directory of another pack is shown")
 // The ranks of packs: what is known of those of a higher rank counts for more.
 const (
 	ghosts = iota
+	doomed
 	hearsay
 	proven
 )
@@ -24,13 +25,15 @@ func rank(p Pack) int {
 	switch {
 	case p.Ghost:
 		return ghosts
+	case p.Doomed:
+		return doomed
 	case p.Proven:
 		return proven
 	}
 	return hearsay
 }
 
-// Sure reports whether the pack is proven and no ghost: whoever finds a chunk located there need not keep a copy elsewhere.
+// Sure reports whether the pack is proven, no ghost and not doomed: whoever finds a chunk located there need not keep a copy elsewhere.
 func (p Pack) Sure() bool { return rank(p) == proven }
 
 // Prove makes known what a pack holds, whose whole bytes have the hash that is its name: entries are from its
@@ -62,28 +65,33 @@ func (x *Index) Correct(ctx context.Context, name pack.Name, size int64, entries
 func (x *Index) settle(ctx context.Context, name pack.Name, size int64, entries []pack.Entry, mark Mark, proof bool) (changed bool, err error) {
 	err = x.change(ctx, func(b *batch) error {
 		changed = false
-		claim := Pack{Name: name, Size: size, Count: uint32(len(entries)), Proven: proof}
+		claim := Pack{Name: name, Size: size, Count: uint32(len(entries)), Proven: proof, Mark: mark}
 		if claim.Ghost, err = b.buried(name, mark); err != nil {
 			return err
 		}
-		if proof {
-			claim.Mark = mark
+		if claim.Doomed, err = b.doomed(name); err != nil {
+			return err
 		}
 		for _, e := range entries {
 			claim.Body += int64(e.Len)
 		}
 		old, known := x.byName[name]
 		if known {
+			claim.Own = x.table[old].Own
 			if !proof && x.table[old].Sure() {
 				return nil
 			}
 			if ok, err := b.agrees(old, claim, entries); err != nil {
 				return err
 			} else if ok {
-				if was := x.table[old].Pack; proof && !was.Proven {
+				was := x.table[old].Pack
+				if proof && !was.Proven {
 					p := b.pack(old)
-					p.Proven, p.Mark = true, mark
+					p.Proven = true
 					p.Doubles = p.Doubles || p.Live < p.Count
+				}
+				if was.Mark != mark {
+					b.pack(old).Mark = mark
 				}
 				return nil
 			}
@@ -126,7 +134,7 @@ func (b *batch) replace(old uint32, known bool, claim Pack, entries []pack.Entry
 	if err != nil {
 		return err
 	}
-	p.Proven, p.Ghost, p.Mark = claim.Proven, claim.Ghost, claim.Mark
+	p.Own, p.Proven, p.Ghost, p.Doomed, p.Mark = claim.Own, claim.Proven, claim.Ghost, claim.Doomed, claim.Mark
 	if known {
 		b.gone = append(b.gone, old)
 	}
@@ -158,7 +166,7 @@ func (x *Index) Doubt(ctx context.Context, names ...pack.Name) error {
 		for _, name := range names {
 			if num, ok := x.byName[name]; ok && x.table[num].Proven {
 				p := b.pack(num)
-				p.Proven, p.Mark = false, Mark{}
+				p.Proven = false
 			}
 		}
 		return nil
@@ -225,13 +233,41 @@ func (x *Index) Buried(ctx context.Context, name pack.Name) (bool, error) {
 	return true, nil
 }
 
+// mayLearn reports whether a pack may be known by what an index blob says of it: its directory had that mark, and the
+// pack with that mark is none that this device has removed. Else whoever wrote the blob was shown a removed pack under
+// another name, or does not know what it was shown: the directory must be read.
+func (x *Index) mayLearn(ctx context.Context, name pack.Name, mark Mark) (bool, error) {
+	if mark == (Mark{}) {
+		return false, nil
+	}
+	for _, key := range [][]byte{graveKey(name), markKey(mark)} {
+		switch _, err := x.db.Get(ctx, key); {
+		case err == nil:
+			return false, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return false, fmt.Errorf("look up removed pack: %w", err)
+		}
+	}
+	return true, nil
+}
+
 // graveStep is how many graves are levelled in one Update.
 const graveStep = 2048
 
-// Level forgets the graves from before that time.
+// Level forgets the graves, and which packs were doomed, from before that time. Packs that are still known stay doomed.
 func (x *Index) Level(ctx context.Context, before time.Time) error {
+	if err := x.level(ctx, before); err != nil {
+		return fmt.Errorf("level graves: %w", err)
+	}
+	return nil
+}
+
+func (x *Index) level(ctx context.Context, before time.Time) error {
 	var keys [][]byte
-	flush := func() error {
+	flush := func(least int) error {
+		if len(keys) < least {
+			return nil
+		}
 		err := x.change(ctx, func(b *batch) error {
 			for _, k := range keys {
 				if err := b.tx.Delete(k); err != nil {
@@ -245,26 +281,35 @@ func (x *Index) Level(ctx context.Context, before time.Time) error {
 	}
 	for p, err := range x.db.Scan(ctx, []byte(prefixGrave), after(prefixGrave)) {
 		if err != nil {
-			return fmt.Errorf("level graves: %w", err)
+			return err
 		}
 		_, mark, at, err := decodeGrave(p.Key, p.Value)
 		if err != nil {
-			return fmt.Errorf("level graves: %w", err)
+			return err
 		}
 		if !at.Before(before) {
 			continue
 		}
-		if keys = append(keys, p.Key, markKey(mark)); len(keys) >= graveStep {
-			if err := flush(); err != nil {
-				return fmt.Errorf("level graves: %w", err)
-			}
+		keys = append(keys, p.Key, markKey(mark))
+		if err := flush(graveStep); err != nil {
+			return err
 		}
 	}
-	if len(keys) == 0 {
-		return nil
+	for p, err := range x.db.Scan(ctx, []byte(prefixDoom), after(prefixDoom)) {
+		if err != nil {
+			return err
+		}
+		at, err := decodeDoom(p.Value)
+		if err != nil {
+			return err
+		}
+		if !at.Before(before) {
+			continue
+		}
+		keys = append(keys, p.Key)
+		if err := flush(graveStep); err != nil {
+			return err
+		}
 	}
-	if err := flush(); err != nil {
-		return fmt.Errorf("level graves: %w", err)
-	}
-	return nil
+	return flush(1)
 }

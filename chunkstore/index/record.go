@@ -23,6 +23,7 @@ const (
 	prefixCondemned = "xd"
 	prefixGrave     = "xr"
 	prefixMark      = "xk"
+	prefixDoom      = "xg"
 
 	metaNext    = "xmnext"    // the next pack number, where it is higher than the table tells
 	metaCycle   = "xmcycle"   // the number of the last garbage collection
@@ -47,6 +48,7 @@ func packKey(num uint32) []byte       { return binary.BigEndian.AppendUint32([]b
 
 func graveKey(name pack.Name) []byte { return append([]byte(prefixGrave), name[:]...) }
 func markKey(m Mark) []byte          { return append([]byte(prefixMark), m[:]...) }
+func doomKey(name pack.Name) []byte  { return append([]byte(prefixDoom), name[:]...) }
 
 func encodeGrave(m Mark, at time.Time) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte(nil), m[:]...), uint64(at.Unix()))
@@ -102,6 +104,8 @@ const (
 	flagDoubles = 1 << iota
 	flagProven
 	flagGhost
+	flagDoomed
+	flagOwn
 )
 
 func encodePack(p Pack) []byte {
@@ -119,10 +123,16 @@ func encodePack(p Pack) []byte {
 	if p.Ghost {
 		flags |= flagGhost
 	}
-	if !p.Proven {
-		return append(b, flags)
+	if p.Proven {
+		flags |= flagProven
 	}
-	return append(append(b, flags|flagProven), p.Mark[:]...)
+	if p.Doomed {
+		flags |= flagDoomed
+	}
+	if p.Own {
+		flags |= flagOwn
+	}
+	return append(append(b, flags), p.Mark[:]...)
 }
 
 func decodePack(key, b []byte) (num uint32, p Pack, err error) {
@@ -130,7 +140,8 @@ func decodePack(key, b []byte) (num uint32, p Pack, err error) {
 		return 0, Pack{}, errRecord
 	}
 	p.Proven = b[packSize-1]&flagProven != 0
-	if p.Proven && len(b) != packSize+len(p.Mark) || !p.Proven && len(b) != packSize {
+	// Records of before hearsay had a mark end earlier.
+	if len(b) != packSize+len(p.Mark) && (p.Proven || len(b) != packSize) {
 		return 0, Pack{}, errRecord
 	}
 	copy(p.Mark[:], b[packSize:])
@@ -143,6 +154,8 @@ func decodePack(key, b []byte) (num uint32, p Pack, err error) {
 	p.LiveBytes = int64(binary.BigEndian.Uint64(b[56:]))
 	p.Doubles = b[packSize-1]&flagDoubles != 0
 	p.Ghost = b[packSize-1]&flagGhost != 0
+	p.Doomed = b[packSize-1]&flagDoomed != 0
+	p.Own = b[packSize-1]&flagOwn != 0
 	if p.Size < 0 || p.Body < 0 || p.LiveBytes < 0 {
 		return 0, Pack{}, errors.Join(errRecord, errors.New("negative size"))
 	}

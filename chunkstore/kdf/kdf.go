@@ -25,6 +25,7 @@ const (
 	PastSecret Context = "past-secret" // boxes the secrets of the epochs before
 	EpochSum   Context = "epoch-sum"   // says of a secret that it is that of an epoch, and nothing else of it
 	Marks      Context = "marks"       // what a device remembers of chains it has seen
+	Remotes    Context = "remotes"     // the book of remotes of a device, where a passphrase guards the drive
 )
 
 // Contexts of keys derived from other secrets.
@@ -33,23 +34,24 @@ const (
 	SlotRecovery Context = "slot-recovery" // the wrapping key from the recovery code
 	SlotPass     Context = "slot-passphrase"
 	SlotDevice   Context = "slot-device"
-	RootDrive    Context = "root-drive"  // wraps the secret of a drive under the account root
-	RootOwner    Context = "root-owner"  // the owner's signing key
-	RootRecord   Context = "root-record" // seals the drive record
-	RootDevice   Context = "root-device" // seals a device's private keys on its own disk
-	RootSlots    Context = "root-slots"  // marks slot records, so that damage is found without their secret
-	DeviceWrap   Context = "device-wrap" // info of HPKE wraps to devices
-	Signature    Context = "signature"   // prefix of what device and owner keys sign
-	LocalFile    Context = "local-file"  // one file of the key-value database, from its key and a salt
-	DeviceText   Context = "device-text" // check characters of a device ID as people read it
+	RootDrive    Context = "root-drive"   // wraps the secret of a drive under the account root
+	RootOwner    Context = "root-owner"   // the owner's signing key
+	RootRecord   Context = "root-record"  // seals the drive record
+	RootDevice   Context = "root-device"  // seals a device's private keys on its own disk
+	RootSlots    Context = "root-slots"   // marks slot records, so that damage is found without their secret
+	DeviceWrap   Context = "device-wrap"  // info of HPKE wraps to devices
+	Signature    Context = "signature"    // prefix of what device and owner keys sign
+	LocalFile    Context = "local-file"   // one file of the key-value database, from its key and a salt
+	DeviceText   Context = "device-text"  // check characters of a device ID as people read it
+	RemotesFile  Context = "remotes-file" // the book of remotes, from the key file beside it
 )
 
 // All returns every Context.
 func All() []Context {
 	return []Context{
-		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, EpochSum, Marks,
+		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, EpochSum, Marks, Remotes,
 		ChunkSplit, SlotRecovery, SlotPass, SlotDevice, RootDrive, RootOwner, RootRecord, RootDevice, RootSlots,
-		DeviceWrap, Signature, LocalFile, DeviceText,
+		DeviceWrap, Signature, LocalFile, DeviceText, RemotesFile,
 	}
 }
 

@@ -373,10 +373,11 @@ func (a *Account) addMember(ctx context.Context, d *Device, o EnrollOptions, slo
 // neither entry comes after the other, and both count. change makes the entry from the log as it is now. If it would not count
 // the error wraps ErrNotMember, and nothing is put.
 func (a *Account) appendEntry(ctx context.Context, by *Device, change func(*Members) (Entry, error)) error {
-	m, err := a.refreshMembers(ctx)
+	known, err := a.refreshMembers(ctx)
 	if err != nil {
 		return err
 	}
+	m := known
 	if len(m.nodes) >= maxEntries {
 		return fmt.Errorf("the members log has %d entries, which is the most", maxEntries)
 	}
@@ -407,23 +408,34 @@ func (a *Account) appendEntry(ctx context.Context, by *Device, change func(*Memb
 	if err := putTwice(ctx, a.bucket, name, b); err != nil {
 		return err
 	}
-	a.members.Store(m)
+	for !a.members.CompareAndSwap(known, m) { // somebody has read the log meanwhile
+		if known = a.Members(); known.nodes[n.hash] != nil {
+			return nil
+		}
+		if m, err = known.with(n); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// refreshMembers reads the log again. It must have what the Account knows.
+// refreshMembers reads the log again. It must have what the Account knows. What others have made known meanwhile, as an entry that
+// was put after this had listed the log, stays known.
 func (a *Account) refreshMembers(ctx context.Context) (*Members, error) {
-	old := a.Members()
-	m, err := old.Reload(ctx, a.bucket)
-	if len(old.nodes) == 0 && errors.Is(err, ErrIncomplete) {
-		return old, nil // the first entry of a new drive
+	for {
+		old := a.Members()
+		m, err := old.Reload(ctx, a.bucket)
+		if len(old.nodes) == 0 && errors.Is(err, ErrIncomplete) {
+			return old, nil // the first entry of a new drive
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := m.Follows(old.Tips()); err != nil {
+			return nil, err
+		}
+		if a.members.CompareAndSwap(old, m) {
+			return m, nil
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := m.Follows(old.Tips()); err != nil {
-		return nil, err
-	}
-	a.members.Store(m)
-	return m, nil
 }

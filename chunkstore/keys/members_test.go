@@ -472,6 +472,51 @@ func TestEnroll_WithPartialListingsLocksNothing(t *testing.T) {
 	}
 }
 
+// late is a Bucket that, once, lets something happen between a listing of members/ and its answer.
+type late struct {
+	blob.Bucket
+	listed func()
+}
+
+func (l *late) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Info, error] {
+	listed := l.listed
+	if prefix != memberPrefix || listed == nil {
+		return l.Bucket.List(ctx, prefix)
+	}
+	l.listed = nil
+	var all []blob.Info
+	for info, err := range l.Bucket.List(ctx, prefix) {
+		if err != nil {
+			return func(yield func(blob.Info, error) bool) { yield(blob.Info{}, err) }
+		}
+		all = append(all, info)
+	}
+	listed()
+	return func(yield func(blob.Info, error) bool) {
+		for _, info := range all {
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Who reads the log again while a device is revoked does not make the Account forget that, nor the epoch that began with it.
+func TestRefresh_ForgetsNothingThatHappensMeanwhile(t *testing.T) {
+	d := newDrive(t)
+	lost := someDevice(t, 1)
+	d.add(t, lost, Writer)
+	l := &late{Bucket: d.Bucket}
+	a, err := Unlock(t.Context(), l, Secret{Recovery: d.words}, UnlockOptions{})
+	wantError(t, "unlock", err, nil)
+	l.listed = func() { wantError(t, "revoke", a.Revoke(t.Context(), lost.ID(), RevokeOptions{}), nil) }
+	wantError(t, "refresh", a.Refresh(t.Context()), nil)
+	wantMembers(t, "after", a.Members(), map[*Device]string{lost: "revoked"})
+	if got := a.Members().Ring().Epoch(); got != 2 {
+		t.Errorf("got epoch %d, want 2", got)
+	}
+}
+
 // meddler puts another's entry into the Bucket just before the first entry that is put through it.
 type meddler struct {
 	blob.Bucket

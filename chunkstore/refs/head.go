@@ -3,6 +3,7 @@ package refs
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,9 +16,11 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 )
 
+// A head that says nothing about garbage collection has format 1.
 const (
-	headFormat = 1
-	headPairs  = 11
+	headFormat = 2
+	headPairs  = 13
+	plainPairs = 11
 	headFloor  = 4 << 10   // no head's blob is shorter
 	maxHead    = 128 << 10 // nor longer, with MaxDevices in all its lists
 	prefix     = blob.Name("heads/")
@@ -37,7 +40,38 @@ type Head struct {
 	Seen    []Seen         // the newest heads of others as the device knew them, by device
 	Time    time.Time      // information only
 
+	Collection Collection // what the device is about to remove
+	Agreed     []Agreed   // what of others it needs no more, by device
+
 	hash [32]byte
+}
+
+// A Collection is a list of packs that a device has put and is about to remove. It is the zero Collection if there are none.
+type Collection struct {
+	Number uint64    // no two of a device have the same
+	Packs  chunk.Ref // their names
+}
+
+// Agreed is a device's word that it makes nothing need the packs of another one's Collection any more. What its head with this word, and
+// each after it, does not reach, it does not need.
+type Agreed struct {
+	Device keys.DeviceID
+	Number uint64
+}
+
+// Agrees reports whether h has the device's word on that collection.
+func (h Head) Agrees(of keys.DeviceID, number uint64) bool {
+	return slices.Contains(h.Agreed, Agreed{of, number})
+}
+
+// Sees returns the sequence number of the newest head of a device that h's device knew, 0 for none.
+func (h Head) Sees(id keys.DeviceID) uint64 {
+	for _, s := range h.Seen {
+		if s.Device == id {
+			return s.Mark.Seq
+		}
+	}
+	return 0
 }
 
 // Seen is one device's word on another one's newest head.
@@ -50,8 +84,12 @@ type Seen struct {
 func (h Head) Mark() keys.Mark { return keys.Mark{Seq: h.Seq, Hash: h.hash} }
 
 func (h Head) encode(drive keys.DriveID) []byte {
-	b := cbor.AppendMap(nil, headPairs)
-	b = cbor.AppendUint(cbor.AppendUint(b, 1), headFormat)
+	format, pairs := uint64(headFormat), headPairs
+	if h.Collection == (Collection{}) && len(h.Agreed) == 0 {
+		format, pairs = 1, plainPairs
+	}
+	b := cbor.AppendMap(nil, pairs)
+	b = cbor.AppendUint(cbor.AppendUint(b, 1), format)
 	b = cbor.AppendBytes(cbor.AppendUint(b, 2), drive[:])
 	b = cbor.AppendUint(cbor.AppendUint(b, 3), uint64(h.Epoch))
 	b = cbor.AppendBytes(cbor.AppendUint(b, 4), h.Device[:])
@@ -75,7 +113,22 @@ func (h Head) encode(drive keys.DriveID) []byte {
 	if !h.Time.IsZero() {
 		at = h.Time.UnixNano()
 	}
-	return cbor.AppendInt(cbor.AppendUint(b, 11), at)
+	b = cbor.AppendInt(cbor.AppendUint(b, 11), at)
+	if format == 1 {
+		return b
+	}
+	if b = cbor.AppendUint(b, 12); h.Collection == (Collection{}) {
+		b = cbor.AppendArray(b, 0)
+	} else {
+		b = cbor.AppendUint(cbor.AppendArray(b, 2), h.Collection.Number)
+		b = cbor.AppendBytes(b, h.Collection.Packs.Append(nil))
+	}
+	b = cbor.AppendArray(cbor.AppendUint(b, 13), len(h.Agreed))
+	for _, a := range h.Agreed {
+		b = cbor.AppendBytes(cbor.AppendArray(b, 2), a.Device[:])
+		b = cbor.AppendUint(b, a.Number)
+	}
+	return b
 }
 
 // parseHead is the inverse of encode. It accepts nothing that encode would not have
@@ -90,9 +143,11 @@ func parseHead(body []byte) (h Head, drive keys.DriveID, err error) {
 	}
 	pairs := r.Map()
 	key(1)
-	if format := r.Uint(); r.Err() == nil && format > headFormat {
+	format := r.Uint()
+	if r.Err() == nil && format > headFormat {
 		return Head{}, drive, fmt.Errorf("%w: head of format %d", ErrFormat, format)
-	} else if format != headFormat || pairs != headPairs {
+	}
+	if want := map[uint64]int{1: plainPairs, 2: headPairs}[format]; pairs != want {
 		r.Fail("format %d, %d pairs", format, pairs)
 	}
 	key(2)
@@ -121,6 +176,15 @@ func parseHead(body []byte) (h Head, drive keys.DriveID, err error) {
 	key(11)
 	if at := r.Int(); at != 0 {
 		h.Time = time.Unix(0, at)
+	}
+	if format == 2 {
+		key(12)
+		h.Collection = readCollection(r)
+		key(13)
+		h.Agreed = readAgreed(r)
+		if r.Err() == nil && h.Collection == (Collection{}) && len(h.Agreed) == 0 {
+			r.Fail("format 2 for a head of format 1")
+		}
 	}
 	if r.Err() == nil && (h.Seq == 0 || h.Root.Kind != chunk.Snapshot || len(h.Members) == 0 || (h.Seq == 1) != (h.Prev == [32]byte{})) {
 		r.Fail("sequence number, root or link out of range")
@@ -164,6 +228,46 @@ func readSeen(r *cbor.Reader) []Seen {
 		seen = append(seen, s)
 	}
 	return seen
+}
+
+func readCollection(r *cbor.Reader) (c Collection) {
+	switch n := r.Array(); n {
+	case 0:
+		return c
+	case 2:
+	default:
+		r.Fail("a collection of %d parts", n)
+		return c
+	}
+	c.Number = r.Uint()
+	ref := r.BytesMax(chunk.RefSize)
+	if r.Err() != nil {
+		return c
+	}
+	var err error
+	if c.Packs, err = chunk.ParseRef(ref); err != nil || c.Number == 0 || c.Packs.Kind != chunk.Data {
+		r.Fail("collection out of range")
+	}
+	return c
+}
+
+func readAgreed(r *cbor.Reader) []Agreed {
+	n := r.Array()
+	if n > keys.MaxDevices {
+		r.Fail("%d collections agreed to", n)
+	}
+	var agreed []Agreed
+	for i := 0; i < n && r.Err() == nil; i++ {
+		var a Agreed
+		r.ArrayOf(2)
+		r.Fixed(a.Device[:])
+		a.Number = r.Uint()
+		if a.Number == 0 || i > 0 && string(agreed[i-1].Device[:]) >= string(a.Device[:]) {
+			r.Fail("collections agreed to out of order")
+		}
+		agreed = append(agreed, a)
+	}
+	return agreed
 }
 
 // folder returns where the heads of a device lie. It is a pseudonym: a keyed hash of the

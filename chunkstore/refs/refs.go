@@ -33,6 +33,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -189,6 +190,20 @@ func (r *Refs) checkOwn(ctx context.Context) error {
 	return nil
 }
 
+// Members returns the members log as the last Open or Poll found it.
+func (r *Refs) Members() *keys.Members {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members
+}
+
+// Faults returns what the last Poll found wrong with the heads of single devices.
+func (r *Refs) Faults() map[keys.DeviceID]error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.faults)
+}
+
 // take waits for the turn to write.
 func (r *Refs) take(ctx context.Context) error {
 	select {
@@ -243,14 +258,15 @@ func (r *Refs) Move(ctx context.Context, old, new chunk.Ref, causes causal.Conte
 		return Head{}, err
 	}
 	defer r.give()
-	h, err := r.move(ctx, old, new, causes, now)
+	h, err := r.move(ctx, old, new, causes, now, nil)
 	if err != nil {
 		return Head{}, fmt.Errorf("move head: %w", err)
 	}
 	return h, nil
 }
 
-func (r *Refs) move(ctx context.Context, old, new chunk.Ref, causes causal.Context, now time.Time) (Head, error) {
+// move is Move, with the turn. say, if not nil, changes what the head says about collections; else that is what the one before says.
+func (r *Refs) move(ctx context.Context, old, new chunk.Ref, causes causal.Context, now time.Time, say func(*Head)) (Head, error) {
 	if new.Kind != chunk.Snapshot || !causes.Valid() || len(causes) > keys.MaxDevices {
 		return Head{}, fmt.Errorf("%s is no snapshot, or its context is not valid", new)
 	}
@@ -277,10 +293,15 @@ func (r *Refs) move(ctx context.Context, old, new chunk.Ref, causes causal.Conte
 	if err := checkWriter(members, r.id); err != nil {
 		return Head{}, err
 	}
-	h, b, err := seal(members.Ring(), r.o.Device, r.o.Entropy, Head{
+	next := Head{
 		Device: r.id, Seq: own.Seq + 1, Prev: own.hash,
 		Root: new, Context: slices.Clone(causes), Members: members.Tips(), Seen: seen, Time: now,
-	})
+		Collection: own.Collection, Agreed: own.Agreed,
+	}
+	if say != nil {
+		say(&next)
+	}
+	h, b, err := seal(members.Ring(), r.o.Device, r.o.Entropy, next)
 	if err != nil {
 		return Head{}, err
 	}

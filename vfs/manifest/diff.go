@@ -58,6 +58,28 @@ func diff(ctx context.Context, src Source, prefix string, a, b chunk.Ref, yield 
 	return true
 }
 
+// DiffDir yields, in name order, the names at which the directories a and b differ, and nothing of what
+// is below these: Path is the name alone. A zero Ref is an empty directory.
+func DiffDir(ctx context.Context, src Source, a, b chunk.Ref) iter.Seq2[Difference, error] {
+	return func(yield func(Difference, error) bool) {
+		for p, err := range diffDir(ctx, src, a, b, 0) {
+			if err != nil {
+				yield(Difference{}, fmt.Errorf("compare: %w", err))
+				return
+			}
+			d := Difference{Old: p.a, New: p.b}
+			if p.b != nil {
+				d.Path = p.b.Name
+			} else {
+				d.Path = p.a.Name
+			}
+			if !yield(d, nil) {
+				return
+			}
+		}
+	}
+}
+
 // A pairing is the two entries of one name in two directories; one may be nil.
 type pairing struct{ a, b *Entry }
 
