@@ -178,6 +178,44 @@ type FS interface {
 	Changes(ctx context.Context) iter.Seq[Change]
 }
 
+// Unhearing is an FS that knows what the reader of its Changes has not dealt with yet.
+type Unhearing interface {
+	// Unheard reports whether the content of node was changed behind the door's back, and the reader of Changes has not gone on past
+	// the Change that says so. It is true before the new content can be read.
+	Unheard(node Node) bool
+}
+
+// Stating is an FS that can say where the content of its files is.
+type Stating interface {
+	// State says it in a few words, of which the first tells most; "" if there is nothing to say. It does no network I/O.
+	State(ctx context.Context, node Node) (string, error)
+}
+
+// ErrStale is the error of Remove and Rename if a name is not that of the expected node any more: see Expect.
+var ErrStale = errors.New("another node has that name by now")
+
+type expectKey struct{}
+
+// Expected is the node that is taken for the child of that name.
+type Expected struct {
+	Dir  Dir
+	Name string
+	Node Node
+}
+
+// Expect returns a context with which Remove and Rename, of a Dir that heeds it, fail with ErrStale and change nothing unless a
+// child that they remove, move or exchange is what it is taken for. A door that has told of a node uses it, so that nobody removes what
+// another device has put there meanwhile.
+func Expect(ctx context.Context, what ...Expected) context.Context {
+	return context.WithValue(ctx, expectKey{}, what)
+}
+
+// ExpectedIn returns what Expect was told.
+func ExpectedIn(ctx context.Context) []Expected {
+	what, _ := ctx.Value(expectKey{}).([]Expected)
+	return what
+}
+
 // A Node is a file, a directory or a symbolic link: the thing itself, not its
 // name. It stays usable after it was renamed or removed. Of one FS, two Nodes
 // are equal (==) if and only if they are the same thing, as long as one of them is

@@ -33,6 +33,7 @@ var table = []pair{
 	{vfs.ErrNotDir, syscall.ENOTDIR},
 	{vfs.ErrIsDir, syscall.EISDIR},
 	{vfs.ErrNotEmpty, syscall.ENOTEMPTY},
+	{vfs.ErrStale, syscall.ESTALE},
 	{vfs.ErrNameLen, syscall.ENAMETOOLONG},
 	{vfs.ErrTooBig, syscall.EFBIG},
 	{vfs.ErrTooMany, syscall.EMLINK},

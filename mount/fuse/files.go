@@ -53,7 +53,11 @@ func (s *server) opened(out *gofuse.OpenOut, n *inode, h vfs.Handle, flag vfs.Op
 	}
 	f.wrote.Store(flag&vfs.OpenTrunc != 0)
 	out.Fh = s.files.put(f)
-	out.OpenFlags = gofuse.FOPEN_KEEP_CACHE
+	// While the notice of a change behind the mount is on its way the file is read anew: a write into a page that the
+	// kernel kept would bring the page's old bytes back, and who reads them would remove what was never seen.
+	if u, ok := s.fsys.(vfs.Unhearing); !ok || !u.Unheard(n.node) {
+		out.OpenFlags = gofuse.FOPEN_KEEP_CACHE
+	}
 }
 
 // Create makes a file and opens it. A file that is there by now, behind the kernel's

@@ -4,8 +4,10 @@ package fuse
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -147,6 +149,10 @@ func TestReadDirPlus_TellsOnlyWhatTheKernelDoesNotKeep(t *testing.T) {
 	// The names in a directory change its times.
 	tellings(t, s, rootID)
 	h := header(ids["d"])
+	var below gofuse.EntryOut
+	if st := s.Lookup(nil, &h, "below", &below); st != gofuse.OK { // the kernel removes nothing that it has not looked up
+		t.Fatal(st)
+	}
 	if st := s.Rmdir(nil, &h, "below"); st != gofuse.OK {
 		t.Fatal(st)
 	}
@@ -216,4 +222,63 @@ func TestNameToHandle_IsNotSupported(t *testing.T) {
 	if _, _, err := unix.NameToHandleAt(unix.AT_FDCWD, name, 0); err != unix.EOPNOTSUPP {
 		t.Errorf("got %v, want EOPNOTSUPP", err)
 	}
+}
+
+// A page that the kernel keeps is not trusted at an open, as long as a notice about the file may be on its way.
+func TestOpen_ReadsAnewSoonAfterAChangeBehindTheMount(t *testing.T) {
+	fsys := &unhearing{FS: newMem(t)}
+	s, err := newServer(t.Context(), fsys, slog.New(slog.DiscardHandler))
+	must(t, err)
+	keeps := func() bool {
+		var out gofuse.OpenOut
+		s.opened(&out, s.nodes.get(rootID), nil, vfs.OpenRead)
+		return out.OpenFlags&gofuse.FOPEN_KEEP_CACHE != 0
+	}
+	if !keeps() {
+		t.Error("reads anew where nothing ever changed behind the mount")
+	}
+	fsys.unheard.Store(true)
+	if keeps() {
+		t.Error("trusts old pages while the notice of a change is on its way")
+	}
+	fsys.unheard.Store(false)
+	if !keeps() {
+		t.Error("reads anew long after a change")
+	}
+}
+
+// unhearing says of all nodes that their changes were not heard of, or of none.
+type unhearing struct {
+	vfs.FS
+	unheard atomic.Bool
+}
+
+func (u *unhearing) Unheard(vfs.Node) bool { return u.unheard.Load() }
+
+// The kernel takes a name for the node that had it when it looked. What another device put there meanwhile is not what a program moves,
+// looks at and removes, before the notice has come.
+func TestStaleName_ProgramMovesAndRemovesWhatIsThere(t *testing.T) {
+	eachCache(t, func(t *testing.T, o mount.Options) {
+		fsys := newTold(t)
+		fsys.put(t, "f", "old")
+		m := mountHere(t, fsys, o)
+		path, aside := filepath.Join(m.Dir(), "f"), filepath.Join(m.Dir(), "aside")
+		_, err := os.ReadFile(path) // the kernel knows the name
+		must(t, err)
+		root, err := fsys.Root(t.Context())
+		must(t, err)
+		must(t, root.Rename(t.Context(), "f", root, "elsewhere", vfs.RenameReplace))
+		fsys.put(t, "f", "new") // and nobody tells
+		must(t, os.Rename(path, aside))
+		got, err := os.ReadFile(aside)
+		if err != nil || string(got) != "new" {
+			t.Errorf("under the name that it was given: %q, %v", got, err)
+		}
+		must(t, os.Remove(aside))
+		for name, want := range map[string]string{"elsewhere": "old", "f": "", "aside": ""} {
+			if got, err := vfs.ReadFile(t.Context(), fsys, name, 1<<20); string(got) != want || want != "" && err != nil {
+				t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+			}
+		}
+	})
 }

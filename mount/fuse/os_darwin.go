@@ -16,6 +16,9 @@ const keepsACL = false
 
 const extraCapabilities = 0
 
+// looksAgain says that the kernel looks a name up anew and tries again when the answer is ESTALE. It shows that to the program.
+const looksAgain = false
+
 // writebackCapability does not exist here.
 const writebackCapability = 0
 

@@ -25,6 +25,9 @@ const keepsACL = true
 const extraCapabilities = gofuse.CAP_ATOMIC_O_TRUNC | gofuse.CAP_HANDLE_KILLPRIV_V2 | gofuse.CAP_READDIRPLUS_AUTO |
 	gofuse.CAP_SETXATTR_EXT | gofuse.CAP_DONT_MASK | gofuse.CAP_NO_EXPORT_SUPPORT
 
+// looksAgain says that the kernel looks a name up anew and tries again when the answer is ESTALE.
+const looksAgain = true
+
 // writebackCapability lets the kernel gather writes.
 const writebackCapability = gofuse.CAP_WRITEBACK_CACHE
 

@@ -310,8 +310,14 @@ func (s *server) remove(cancel <-chan struct{}, in *gofuse.InHeader, name string
 	if st != gofuse.OK {
 		return st
 	}
-	ctx := opContext(cancel)
+	ctx := context.Context(opContext(cancel))
 	child, _ := d.Lookup(ctx, name)
+	if !s.tellsOf(child, n, name) {
+		return gofuse.Status(syscall.ESTALE)
+	}
+	if child != nil {
+		ctx = vfs.Expect(ctx, vfs.Expected{Dir: d, Name: name, Node: child})
+	}
 	if err := d.Remove(ctx, name, dir); err != nil {
 		return s.status("remove", err)
 	}
@@ -320,6 +326,12 @@ func (s *server) remove(cancel <-chan struct{}, in *gofuse.InHeader, name string
 		s.nodes.unname(child, n, name)
 	}
 	return gofuse.OK
+}
+
+// tellsOf reports whether the kernel knows child, if it is not nil, by that name. If not, another device's work, or another door's, has given the
+// name to child, and the kernel takes it for what had it before. It looks again if the answer is ESTALE.
+func (s *server) tellsOf(child vfs.Node, parent *inode, name string) bool {
+	return child == nil || !looksAgain || s.nodes.knows(child, place{parent, name})
 }
 
 // The flags of renameat2(2).
@@ -349,9 +361,19 @@ func (s *server) Rename(cancel <-chan struct{}, in *gofuse.RenameIn, oldName, ne
 	default:
 		return gofuse.EINVAL
 	}
-	ctx := opContext(cancel)
+	ctx := context.Context(opContext(cancel))
 	moved, _ := fd.Lookup(ctx, oldName)
 	there, _ := td.Lookup(ctx, newName)
+	if !s.tellsOf(moved, from, oldName) || flag == vfs.RenameExchange && !s.tellsOf(there, to, newName) {
+		return gofuse.Status(syscall.ESTALE)
+	}
+	if moved != nil {
+		what := []vfs.Expected{{Dir: fd, Name: oldName, Node: moved}}
+		if flag == vfs.RenameExchange && there != nil {
+			what = append(what, vfs.Expected{Dir: td, Name: newName, Node: there})
+		}
+		ctx = vfs.Expect(ctx, what...)
+	}
 	if err := fd.Rename(ctx, oldName, td, newName, flag); err != nil {
 		return s.status("rename", err)
 	}

@@ -3,6 +3,7 @@
 package fuse
 
 import (
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type table struct {
 	mu     sync.RWMutex
 	byID   map[uint64]*inode
 	byNode map[vfs.Node]*inode
+	old    map[vfs.Node][]*inode // those of a node that have a newer number
 	lastID uint64
 }
 
@@ -53,6 +55,7 @@ func newTable(root vfs.Node, ino uint64) *table {
 	return &table{
 		byID:   map[uint64]*inode{rootID: n},
 		byNode: map[vfs.Node]*inode{root: n},
+		old:    map[vfs.Node][]*inode{},
 		lastID: rootID,
 	}
 }
@@ -76,10 +79,36 @@ func (t *table) at(node vfs.Node, p place) *inode {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	n := t.byNode[node]
-	if n == nil || n.at != p && !slices.Contains(n.more, p) {
+	if n == nil || !n.has(p) {
 		return nil
 	}
 	return n
+}
+
+// knows reports whether the kernel may know the node by that name, under whichever number.
+func (t *table) knows(node vfs.Node, p place) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for n := range t.all(node) {
+		if n.has(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// all yields the inodes of the node, of all its numbers. t.mu is held.
+func (t *table) all(node vfs.Node) iter.Seq[*inode] {
+	return func(yield func(*inode) bool) {
+		if n := t.byNode[node]; n != nil && !yield(n) {
+			return
+		}
+		for _, n := range t.old[node] {
+			if !yield(n) {
+				return
+			}
+		}
+	}
 }
 
 // tell returns the inode of node, which the kernel is about to be told of as name in
@@ -116,13 +145,18 @@ func (t *table) forget(id, count uint64) {
 	if t.byNode[n.node] == n {
 		delete(t.byNode, n.node)
 	}
+	if old := slices.DeleteFunc(t.old[n.node], func(o *inode) bool { return o == n }); len(old) > 0 {
+		t.old[n.node] = old
+	} else {
+		delete(t.old, n.node)
+	}
 }
 
 // unname notes that the node has not the name any more.
 func (t *table) unname(node vfs.Node, parent *inode, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := t.byNode[node]; n != nil {
+	for n := range t.all(node) {
 		n.dropPlace(place{parent, name})
 		n.forget()
 	}
@@ -132,7 +166,7 @@ func (t *table) unname(node vfs.Node, parent *inode, name string) {
 func (t *table) rename(node vfs.Node, oldParent *inode, oldName string, parent *inode, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := t.byNode[node]; n != nil {
+	for n := range t.all(node) {
 		n.dropPlace(place{oldParent, oldName})
 		n.addPlace(place{parent, name})
 		n.forget()
@@ -165,6 +199,7 @@ func (t *table) supersede(node vfs.Node) (*inode, []place) {
 		return nil, nil
 	}
 	delete(t.byNode, node)
+	t.old[node] = append(t.old[node], n)
 	n.stale = true
 	return n, n.places()
 }
@@ -209,9 +244,11 @@ func (n *inode) places() []place {
 	return append(all, n.more...)
 }
 
+func (n *inode) has(p place) bool { return n.at == p || slices.Contains(n.more, p) }
+
 func (n *inode) addPlace(p place) {
 	switch {
-	case n.at == p || slices.Contains(n.more, p):
+	case n.has(p):
 	case n.at.parent == nil || n.kind == vfs.KindDir:
 		n.at = p
 	default:

@@ -22,6 +22,11 @@ const (
 // supported: ls(1) then asks for one file, and not for each.
 const labelXattr = "security.selinux"
 
+// stateXattr is an attribute that no file has and every file answers to: where its content is, if the tree knows (vfs.Stating). As with other
+// file systems that say something of a file in this way, it is not listed, so that who copies a file with its attributes does not
+// take it along; and it cannot be set or removed.
+const stateXattr = "user.sheaf.state"
+
 // The flags of setxattr(2).
 const (
 	xattrCreate  = 1
@@ -35,6 +40,9 @@ func (s *server) GetXAttr(cancel <-chan struct{}, in *gofuse.InHeader, name stri
 		return 0, st
 	}
 	ctx := opContext(cancel)
+	if states, ok := s.fsys.(vfs.Stating); ok && name == stateXattr {
+		return s.state(ctx, states, n, dest)
+	}
 	if n.kind == vfs.KindDir && name == aclDefault {
 		if _, absent := n.noACL.seen(); absent {
 			return 0, gofuse.ENODATA
@@ -51,6 +59,24 @@ func (s *server) GetXAttr(cancel <-chan struct{}, in *gofuse.InHeader, name stri
 		return 0, s.status("getxattr", err)
 	}
 	return fit(dest, v)
+}
+
+// state returns where the content of a node is.
+func (s *server) state(ctx context.Context, of vfs.Stating, n *inode, dest []byte) (uint32, gofuse.Status) {
+	text, err := of.State(ctx, n.node)
+	if err == nil && text == "" {
+		err = vfs.ErrNoXattr
+	}
+	if err != nil {
+		return 0, s.status("getxattr", err)
+	}
+	return fit(dest, []byte(text))
+}
+
+// isState reports whether an attribute is told by the tree and stored nowhere.
+func (s *server) isState(name string) bool {
+	_, ok := s.fsys.(vfs.Stating)
+	return ok && name == stateXattr
 }
 
 // fit copies v to dest. Without room for it, it returns the room that v needs.
@@ -76,6 +102,9 @@ func (s *server) ListXAttr(cancel <-chan struct{}, in *gofuse.InHeader, dest []b
 	}
 	var list []byte
 	for _, name := range names {
+		if s.isState(name) { // it was stored by what is no mount
+			continue
+		}
 		list = append(append(list, name...), 0)
 	}
 	return fit(dest, list)
@@ -86,6 +115,9 @@ func (s *server) SetXAttr(cancel <-chan struct{}, in *gofuse.SetXAttrIn, name st
 	n, st := s.node(in.NodeId)
 	if st != gofuse.OK {
 		return st
+	}
+	if s.isState(name) {
+		return gofuse.Status(syscall.EOPNOTSUPP)
 	}
 	var flag vfs.XattrFlag
 	switch in.Flags {
@@ -121,6 +153,9 @@ func (s *server) RemoveXAttr(cancel <-chan struct{}, in *gofuse.InHeader, name s
 	n, st := s.node(in.NodeId)
 	if st != gofuse.OK {
 		return st
+	}
+	if s.isState(name) {
+		return gofuse.Status(syscall.EOPNOTSUPP)
 	}
 	defer n.forget()
 	return s.status("removexattr", s.removeXattr(opContext(cancel), n, name))

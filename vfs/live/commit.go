@@ -74,6 +74,11 @@ func (f *FS) Commit(ctx context.Context) error {
 func (f *FS) commit(ctx context.Context, keep func(now time.Time, current manifest.Kept) error) error {
 	f.commitMu.Lock()
 	defer f.commitMu.Unlock()
+	return f.commitLocked(ctx, keep)
+}
+
+// commitLocked is commit with f.commitMu held.
+func (f *FS) commitLocked(ctx context.Context, keep func(now time.Time, current manifest.Kept) error) error {
 	z, err := f.freeze(keep != nil)
 	if err != nil {
 		return err

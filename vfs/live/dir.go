@@ -56,9 +56,10 @@ func (f *FS) rlock(ctx context.Context, n *node) error {
 	}
 }
 
-// lock takes f.mu for writing, with the listings of all dirs loaded. A nil is passed over.
+// lock takes f.gate and f.mu for writing, with the listings of all dirs loaded. A nil is passed over.
 func (f *FS) lock(ctx context.Context, dirs ...*node) error {
 	for {
+		f.gate.RLock()
 		f.mu.Lock()
 		missing := (*node)(nil)
 		for _, d := range dirs {
@@ -69,11 +70,17 @@ func (f *FS) lock(ctx context.Context, dirs ...*node) error {
 		if missing == nil {
 			return nil
 		}
-		f.mu.Unlock()
+		f.unlock()
 		if err := f.load(ctx, missing); err != nil {
 			return err
 		}
 	}
+}
+
+// unlock gives back what lock took.
+func (f *FS) unlock() {
+	f.mu.Unlock()
+	f.gate.RUnlock()
 }
 
 // child returns the node under as, or nil. f.mu is held and d's listing loaded.
@@ -274,14 +281,26 @@ func (f *FS) loadLink(d *node, e *manifest.Entry, groups map[linkGroup]*node) {
 	case f.linked[g.link] == nil:
 		n = f.intern(d, e)
 	default:
-		n = newNode(mixed(g.link, e.Edit, 0x5a), e.Kind)
-		n.fill(e)
+		n = f.apart(g.link, e)
 		n.names = []*name{nameOf(d, n, e)}
-		f.adopt(n)
 	}
 	groups[g] = n
 	f.linked[n.id] = n
 	if n.id != g.link {
 		d.set(e.Name, n.names[len(n.names)-1])
 	}
+}
+
+// apart makes a node for the entry e of a file with hard links whose ID another one has: an ID follows from both, and
+// from that the next, if a file that was made so once bears it.
+func (f *FS) apart(id manifest.NodeID, e *manifest.Entry) *node {
+	f.tableMu.Lock()
+	defer f.tableMu.Unlock()
+	for with := byte(0x5a); f.table[id].Value() != nil || f.linked[id] != nil; with++ {
+		id = mixed(id, e.Edit, with)
+	}
+	n := newNode(id, e.Kind)
+	n.fill(e)
+	f.enter(n)
+	return n
 }

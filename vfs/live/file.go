@@ -183,6 +183,8 @@ func (f *FS) change1(ctx context.Context, n *node, fn func() error) error {
 	if err := f.throttle(ctx); err != nil {
 		return err
 	}
+	f.gate.RLock()
+	defer f.gate.RUnlock()
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	n.mu.Lock()

@@ -3,11 +3,12 @@
 // that makes it returns; now and then a commit puts what was changed into chunks and
 // moves the head. It knows neither buckets nor keys, nor who looks at the tree.
 //
-// Locks, in the order in which they may be taken: FS.commitMu, FS.copyMu, FS.mu, node.mu (of two
+// Locks, in the order in which they may be taken: FS.commitMu, FS.copyMu, FS.gate, FS.mu, node.mu (of two
 // nodes, the one with the smaller inode number first), and below these, never two
 // at once, FS.tableMu, FS.dirtyMu, FS.viewMu and the journal's own. FS.mu is held for reading by
 // all that reads or writes a file or its attributes, and for writing by all that changes
-// names; nothing waits for the Store while it is held for writing.
+// names; nothing waits for the Store while it is held for writing, but for Adopt. FS.gate is held for reading by
+// all that changes anything, and for writing by Adopt, which nobody may change anything under.
 package live
 
 import (
@@ -58,7 +59,12 @@ type Options struct {
 	Chunker cdc.Params
 	Journal journal.Options
 	Publish Publish
-	Entropy io.Reader
+	// Adopting is told, before Publish, what Adopt is about to publish: it returns when that is kept. If a crash
+	// comes, or an error, it may be the newest state, with a journal that still lies on the one before. nil: nobody needs to know.
+	Adopting func(ctx context.Context, new chunk.Ref) error
+	Entropy  io.Reader
+	// State says where the content of a node is, as vfs.Stating has it; nil: nothing is said.
+	State func(ctx context.Context, n vfs.Node) (string, error)
 	// ReadOnly shows Base and nothing else; there is no journal then.
 	ReadOnly bool
 	// Usage reports the room where the Store puts what it gets; nil: unknown. LocalUsage is the
@@ -86,6 +92,7 @@ type FS struct {
 	jr   *journal.Journal // nil: read-only
 	self weak.Pointer[FS]
 
+	gate    sync.RWMutex
 	mu      sync.RWMutex
 	root    *node
 	orphans map[*node]struct{} // without a name, but open: gc must know what they hold
@@ -239,6 +246,13 @@ func (f *FS) JournalSize() int64 {
 		return 0
 	}
 	return f.jr.Size()
+}
+
+// Base returns the state that was committed last.
+func (f *FS) Base() manifest.Snapshot {
+	f.commitMu.Lock()
+	defer f.commitMu.Unlock()
+	return f.base
 }
 
 // usable returns why nothing can be changed, if so.

@@ -45,8 +45,8 @@ func (f *FS) change(t journal.Type, c *change, about ...*node) (journal.LSN, err
 	return lsn, nil
 }
 
-// create makes a node. With open, it is opened before anybody can remove it.
-func (f *FS) create(ctx context.Context, d *node, as string, what vfs.New, open bool) (*node, error) {
+// create makes a node. With open not nil, it is opened so before anybody can remove it.
+func (f *FS) create(ctx context.Context, d *node, as string, what vfs.New, open *vfs.OpenFlag) (*node, error) {
 	if err := vfs.CheckName(as); err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (f *FS) create(ctx context.Context, d *node, as string, what vfs.New, open 
 	if err := f.lock(ctx, d); err != nil {
 		return nil, err
 	}
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if d.dir.dead {
 		return nil, missing("create", as)
 	}
@@ -93,8 +93,8 @@ func (f *FS) create(ctx context.Context, d *node, as string, what vfs.New, open 
 	n := f.applyMake(d, c)
 	touched(n, lsn)
 	n.bound.Store(f.gen.Load())
-	if open {
-		n.opens++
+	if open != nil {
+		n.opened(*open)
 	}
 	return n, nil
 }
@@ -145,7 +145,7 @@ func (f *FS) link(ctx context.Context, d *node, as string, n *node) error {
 	if err := f.lock(ctx, d); err != nil {
 		return err
 	}
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if d.dir.dead || len(n.names) == 0 {
 		return missing("link", as)
 	}
@@ -161,7 +161,10 @@ func (f *FS) link(ctx context.Context, d *node, as string, n *node) error {
 }
 
 func (f *FS) applyLink(d, n *node, c *change) {
-	nm := &name{parent: d, bears: n, name: strings.Clone(c.name), id: c.entry, moved: true}
+	nm := &name{parent: d, bears: n, name: strings.Clone(c.name), id: c.entry, moved: true, linked: true}
+	for _, other := range n.names {
+		other.linked = true
+	}
 	n.names = append(n.names, nm)
 	n.attr.ctime = c.time
 	f.linked[n.id] = n
@@ -188,10 +191,12 @@ func (f *FS) remove(ctx context.Context, d *node, as string, dir bool) error {
 	if err != nil {
 		return err
 	}
-	defer f.mu.Unlock()
+	defer f.unlock()
 	switch {
 	case n == nil:
 		return missing("remove", as)
+	case !f.isExpected(ctx, d, as, n):
+		return &fs.PathError{Op: "remove", Path: as, Err: vfs.ErrStale}
 	case dir && n.kind != vfs.KindDir:
 		return &fs.PathError{Op: "remove", Path: as, Err: vfs.ErrNotDir}
 	case !dir && n.kind == vfs.KindDir:
@@ -209,7 +214,23 @@ func (f *FS) remove(ctx context.Context, d *node, as string, dir bool) error {
 	return nil
 }
 
-// lockChild takes f.mu for writing with the listings of d and, if it is a directory, of
+// isExpected reports whether nobody expects another node as that child of d.
+func (f *FS) isExpected(ctx context.Context, d *node, as string, n *node) bool {
+	for _, e := range vfs.ExpectedIn(ctx) {
+		if e.Name != as {
+			continue
+		}
+		if dir, ok := f.own(e.Dir); !ok || dir != d {
+			continue
+		}
+		if want, ok := f.own(e.Node); !ok || want != n {
+			return false
+		}
+	}
+	return true
+}
+
+// lockChild takes f.gate and f.mu for writing with the listings of d and, if it is a directory, of
 // the child under as loaded, and returns the child or nil.
 func (f *FS) lockChild(ctx context.Context, d *node, as string) (*node, error) {
 	var sub *node
@@ -221,7 +242,7 @@ func (f *FS) lockChild(ctx context.Context, d *node, as string) (*node, error) {
 		if n == nil || n.kind != vfs.KindDir || n.dir.list != nil {
 			return n, nil
 		}
-		f.mu.Unlock()
+		f.unlock()
 		sub = n
 	}
 }
@@ -241,17 +262,33 @@ func (f *FS) unname(n *node, nm *name, now time.Time) {
 	n.names = slices.DeleteFunc(n.names, func(o *name) bool { return o == nm })
 	n.attr.ctime = now
 	f.files.Add(-1)
-	switch {
-	case n.kind == vfs.KindDir:
-		n.dir.dead = true
-	case len(n.names) > 0:
+	if len(n.names) > 0 {
 		f.remark(n)
-	default:
-		delete(f.linked, n.id)
+		return
+	}
+	if n.kind != vfs.KindDir {
 		f.bytes.Add(-n.file.size)
-		if n.opens > 0 {
-			f.orphans[n] = struct{}{}
-		}
+	}
+	f.gone(n)
+}
+
+// gone is for a node that has no name any more. f.mu is held for writing.
+func (f *FS) gone(n *node) {
+	// Its ID may come back, as that of another node: what one device removed and another one changed stays.
+	f.tableMu.Lock()
+	if f.table[n.id].Value() == n {
+		delete(f.table, n.id)
+	}
+	f.tableMu.Unlock()
+	if n.kind == vfs.KindDir {
+		n.dir.dead = true
+		return
+	}
+	if f.linked[n.id] == n {
+		delete(f.linked, n.id)
+	}
+	if n.opens > 0 {
+		f.orphans[n] = struct{}{}
 	}
 }
 
@@ -272,9 +309,12 @@ func (f *FS) rename(ctx context.Context, d *node, as string, d2 *node, as2 strin
 	if err != nil {
 		return err
 	}
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if err := checkRename(n, target, d2, as, as2, flag); err != nil {
 		return err
+	}
+	if !f.isExpected(ctx, d, as, n) || flag == vfs.RenameExchange && !f.isExpected(ctx, d2, as2, target) {
+		return &fs.PathError{Op: "rename", Path: as, Err: vfs.ErrStale}
 	}
 	if n == target {
 		return nil
@@ -292,7 +332,7 @@ func (f *FS) rename(ctx context.Context, d *node, as string, d2 *node, as2 strin
 	return nil
 }
 
-// lockRename takes f.mu for writing with all listings loaded that a rename looks at.
+// lockRename takes f.gate and f.mu for writing with all listings loaded that a rename looks at.
 func (f *FS) lockRename(ctx context.Context, d *node, as string, d2 *node, as2 string) (n, target *node, err error) {
 	var sub *node
 	for {
@@ -304,7 +344,7 @@ func (f *FS) lockRename(ctx context.Context, d *node, as string, d2 *node, as2 s
 		if target == nil || target.kind != vfs.KindDir || target.dir.list != nil {
 			return n, target, nil
 		}
-		f.mu.Unlock()
+		f.unlock()
 		sub = target
 	}
 }
@@ -372,12 +412,9 @@ func (f *FS) place(n *node, nm *name, d *node, as string, now time.Time) {
 	if n.kind == vfs.KindDir && nm.parent != d && !nm.moved {
 		nm.from = nm.parent.id
 	}
-	switch {
-	case nm.conflict:
+	if nm.conflict {
 		// A value that a person gave a place is a file of its own from now on.
 		nm.id, nm.apart = mixed(nm.id, n.edit, 0x3c), true
-	case nm.stored != nil && n.kind != vfs.KindDir:
-		nm.id = n.id
 	}
 	nm.stored, nm.conflict = nil, false
 	nm.parent, nm.name, nm.moved = d, strings.Clone(as), true

@@ -34,13 +34,14 @@ type node struct {
 	names []*name
 	dir   *dirState // of a directory
 
-	mu    sync.RWMutex // guards what follows; FS.mu is held too by who changes it
-	attr  attributes
-	edit  causal.Dot
-	past  []causal.Dot
-	dirty bool // bytes were changed since the last commit began
-	file  content
-	opens int
+	mu      sync.RWMutex // guards what follows; FS.mu is held too by who changes it
+	attr    attributes
+	edit    causal.Dot
+	past    []causal.Dot
+	dirty   bool // bytes were changed since the last commit began
+	file    content
+	opens   int // handles
+	writers int // of these, who may write
 }
 
 type attributes struct {
@@ -77,6 +78,7 @@ type name struct {
 	moved  bool // since the last commit began
 
 	conflict, held bool // as manifest.Entry has them
+	linked         bool // it is one of several names, or was
 	apart          bool // it was moved away from its conflict: its new id is not that of a link
 }
 
@@ -106,17 +108,16 @@ func (l *listing) find(as string) (int, bool) {
 	return slices.BinarySearchFunc(l.entries, as, func(e manifest.Entry, as string) int { return cmp.Compare(e.Name, as) })
 }
 
-// identity returns which thing an entry is a name of. A conflict sibling or another entry
-// that is shown elsewhere shares its ID with one that is shown in its place, and is yet a thing of its own.
+// identity returns which thing an entry is a name of. A conflict sibling shares its ID with the value that is shown in
+// their place, and is yet a thing of its own.
 func identity(e *manifest.Entry) manifest.NodeID {
-	id := e.ID
-	if e.Link != (manifest.NodeID{}) {
-		id = e.Link
+	switch {
+	case e.Link != (manifest.NodeID{}):
+		return e.Link // where its names have several values, loadLink tells these apart
+	case e.Conflict && e.Stored != nil && e.Kind != vfs.KindDir:
+		return mixed(e.ID, e.Edit, 0xa5)
 	}
-	if e.Stored != nil && e.Kind != vfs.KindDir {
-		id = mixed(id, e.Edit, 0xa5)
-	}
-	return id
+	return e.ID
 }
 
 // mixed returns an ID that follows from another and an Edit.
@@ -184,6 +185,7 @@ func nameOf(parent, bears *node, e *manifest.Entry) *name {
 	return &name{
 		parent: parent, bears: bears,
 		name: e.Name, id: e.ID, place: e.Place, from: e.From, stored: e.Stored, conflict: e.Conflict, held: e.Held,
+		linked: e.Link != (manifest.NodeID{}),
 	}
 }
 
@@ -201,7 +203,7 @@ func (n *node) entry(nm *name) manifest.Entry {
 	if nm != nil {
 		e.Name, e.ID, e.Place, e.From, e.Stored = nm.name, nm.id, nm.place, nm.from, nm.stored
 		e.Conflict, e.Held = nm.conflict, nm.held
-		if len(n.names) > 1 || nm.id != n.id && nm.stored == nil && !nm.apart {
+		if len(n.names) > 1 || nm.linked && nm.id != n.id && !nm.conflict && !nm.apart {
 			e.Link = n.id
 		}
 	}
@@ -217,22 +219,13 @@ func (n *node) entry(nm *name) manifest.Entry {
 // intern returns the node of the entry e of dir, making it if nobody has it.
 // FS.mu is held, for reading at least.
 func (f *FS) intern(dir *node, e *manifest.Entry) *node {
-	id := identity(e)
 	f.tableMu.Lock()
 	defer f.tableMu.Unlock()
-	for with := byte(0x77); ; with++ {
-		n := f.table[id].Value()
-		if n == nil {
-			break
-		}
-		if n.has(dir, e.Name) {
-			return n
-		}
-		// Another thing has the ID: a name that one device linked and another one
-		// wrote at the same time is no link any more, but has the ID that the links go by.
-		id = mixed(id, e.Edit, with)
+	n, id := f.known(dir, e)
+	if n != nil {
+		return n
 	}
-	n := newNode(id, e.Kind)
+	n = newNode(id, e.Kind)
 	n.fill(e)
 	n.names = []*name{nameOf(dir, n, e)}
 	f.enter(n)

@@ -14,7 +14,7 @@ import (
 // The records of the journal. Each is an array in canonical CBOR, in the order of the fields of
 // its change; write has the bytes behind it.
 const (
-	recBind        journal.Type = 1  // id, dir, name: what the journal is about to speak of lies here
+	recBind        journal.Type = 1  // id, dir, name, entry: what the journal is about to speak of lies here
 	recMake        journal.Type = 2  // dir, name, id, New, time
 	recLink        journal.Type = 3  // id, dir, name, entry, time
 	recRemove      journal.Type = 4  // dir, name, time
@@ -71,6 +71,7 @@ func (c *change) encode(t journal.Type) []byte {
 	case recBind:
 		id(c.id, c.dir)
 		b = cbor.AppendBytes(b, []byte(c.name))
+		id(c.entry)
 	case recMake:
 		id(c.dir)
 		b = cbor.AppendBytes(b, []byte(c.name))
@@ -144,6 +145,7 @@ func decode(t journal.Type, meta []byte) (c change, err error) {
 		r.Fixed(c.id[:])
 		r.Fixed(c.dir[:])
 		c.name = text()
+		r.Fixed(c.entry[:])
 	case recMake:
 		r.Fixed(c.dir[:])
 		c.name = text()
@@ -239,7 +241,7 @@ func (f *FS) bind(recs []journal.Record, n *node) ([]journal.Record, []*node) {
 	}
 	for i := len(told) - 1; i >= 0; i-- {
 		nm := told[i].names[0]
-		c := change{id: told[i].id, dir: nm.parent.id, name: nm.name}
+		c := change{id: told[i].id, dir: nm.parent.id, name: nm.name, entry: nm.id}
 		recs = append(recs, c.record(recBind))
 	}
 	return recs, told

@@ -97,7 +97,7 @@ func (r *replayer) names(ctx context.Context, t journal.Type, c *change) error {
 	if err := f.lock(ctx, d, d2); err != nil {
 		return err
 	}
-	defer f.mu.Unlock()
+	defer f.unlock()
 	n := f.child(d, c.name)
 	switch t {
 	case recMake, recLink:
@@ -111,12 +111,12 @@ func (r *replayer) names(ctx context.Context, t journal.Type, c *change) error {
 	}
 	switch t {
 	case recBind:
-		if n.id != c.id {
+		if _, nm := f.childName(d, c.name); nm.id != c.entry {
 			return r.damaged("%q is another than it was", c.name)
 		}
-		r.bind(n)
+		r.bind(c.id, n)
 	case recMake:
-		r.bind(f.applyMake(d, c))
+		r.bind(c.id, f.applyMake(d, c))
 	case recLink:
 		if n, err = r.find(c.id); err != nil {
 			return err
@@ -134,7 +134,9 @@ func (r *replayer) names(ctx context.Context, t journal.Type, c *change) error {
 	return nil
 }
 
-func (r *replayer) bind(n *node) {
-	r.bound[n.id] = n
+// bind notes which node the journal calls by an ID. The node may have another one now: where several values or links
+// share an ID, who has it hangs on who was there first.
+func (r *replayer) bind(id manifest.NodeID, n *node) {
+	r.bound[id] = n
 	n.bound.Store(r.f.gen.Load())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,8 +52,19 @@ func (v *View) Sync(ctx context.Context) error { return v.f.Sync(ctx) }
 // A feed is one reader of Changes.
 type feed struct {
 	v    *View
-	ch   chan vfs.Change
+	ch   chan told
 	lost atomic.Bool // changes did not fit
+
+	mu      sync.Mutex
+	marks   uint64
+	unheard map[*node]uint64 // nodes whose content changed and whose reader does not know yet, with the number of the last mark
+}
+
+// told is a change that was marked by then.
+type told struct {
+	c    vfs.Change
+	n    *node // whose content changed; nil: none
+	mark uint64
 }
 
 const feedLength = 4096
@@ -60,7 +72,7 @@ const feedLength = 4096
 // Changes yields what was changed through other Views.
 func (v *View) Changes(ctx context.Context) iter.Seq[vfs.Change] {
 	return func(yield func(vfs.Change) bool) {
-		fd := &feed{v: v, ch: make(chan vfs.Change, feedLength)}
+		fd := &feed{v: v, ch: make(chan told, feedLength), unheard: map[*node]uint64{}}
 		v.f.setFeeds(func(all []*feed) []*feed { return append(all, fd) })
 		defer v.f.setFeeds(func(all []*feed) []*feed {
 			return slices.DeleteFunc(all, func(o *feed) bool { return o == fd })
@@ -69,18 +81,70 @@ func (v *View) Changes(ctx context.Context) iter.Seq[vfs.Change] {
 			select {
 			case <-ctx.Done():
 				return
-			case c := <-fd.ch:
+			case t := <-fd.ch:
 				if fd.lost.Swap(false) {
+					marks := fd.now()
 					if !yield(vfs.Change{}) {
 						return
 					}
+					fd.heard(nil, marks)
 				}
-				if !yield(c) {
+				if !yield(t.c) {
 					return
+				}
+				if t.n != nil {
+					fd.heard(t.n, t.mark)
 				}
 			}
 		}
 	}
+}
+
+func (fd *feed) now() uint64 {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	return fd.marks
+}
+
+// mark notes that the content of n is about to be, or has been, changed behind the reader's back, and returns the number of that.
+func (fd *feed) mark(n *node) uint64 {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	fd.marks++
+	fd.unheard[n] = fd.marks
+	return fd.marks
+}
+
+// heard notes that the reader has dealt with the changes of n, or of all nodes, that were marked up to that number.
+func (fd *feed) heard(n *node, upTo uint64) {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	if n == nil {
+		maps.DeleteFunc(fd.unheard, func(_ *node, mark uint64) bool { return mark <= upTo })
+	} else if mark, ok := fd.unheard[n]; ok && mark <= upTo {
+		delete(fd.unheard, n)
+	}
+}
+
+// Unheard implements vfs.Unhearing.
+func (v *View) Unheard(node vfs.Node) bool {
+	n, ok := v.f.own(node)
+	p := v.f.feeds.Load()
+	if !ok || p == nil {
+		return false
+	}
+	for _, fd := range *p {
+		if fd.v != v {
+			continue
+		}
+		fd.mu.Lock()
+		_, unheard := fd.unheard[n]
+		fd.mu.Unlock()
+		if unheard {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *FS) setFeeds(change func([]*feed) []*feed) {
@@ -104,8 +168,12 @@ func (v *View) tell(n *node, as string) {
 		if fd.v == v {
 			continue
 		}
+		t := told{c: vfs.Change{Node: fd.v.wrap(n), Name: as}}
+		if as == "" {
+			t.n, t.mark = n, fd.mark(n)
+		}
 		select {
-		case fd.ch <- vfs.Change{Node: fd.v.wrap(n), Name: as}:
+		case fd.ch <- t:
 		default:
 			// The reader has as many waiting as fit: the next it gets will be "anything".
 			fd.lost.Store(true)
@@ -129,7 +197,15 @@ func (v *View) wrap(n *node) vfs.Node {
 
 // own returns the node behind a vfs.Node of any View of f.
 func (f *FS) own(n vfs.Node) (*node, bool) {
-	var p plain
+	p, ok := plainOf(n)
+	if !ok {
+		return nil, false
+	}
+	return p.n, p.v.f == f
+}
+
+// plainOf returns the node behind a vfs.Node of any FS.
+func plainOf(n vfs.Node) (p plain, ok bool) {
 	switch n := n.(type) {
 	case dirNode:
 		p = n.plain
@@ -140,9 +216,9 @@ func (f *FS) own(n vfs.Node) (*node, bool) {
 	case plain:
 		p = n
 	default:
-		return nil, false
+		return plain{}, false
 	}
-	return p.n, p.v.f == f
+	return p, true
 }
 
 // plain is a node as a View shows it. Equal nodes of one View are equal values.
@@ -235,7 +311,7 @@ func (d dirNode) Create(ctx context.Context, as string, what vfs.New, flag vfs.O
 	if what.Kind != vfs.KindFile {
 		return nil, nil, fs.ErrInvalid
 	}
-	n, err := d.v.f.create(ctx, d.n, as, what, true)
+	n, err := d.v.f.create(ctx, d.n, as, what, &flag)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -244,7 +320,7 @@ func (d dirNode) Create(ctx context.Context, as string, what vfs.New, flag vfs.O
 }
 
 func (d dirNode) Make(ctx context.Context, as string, what vfs.New) (vfs.Node, error) {
-	n, err := d.v.f.create(ctx, d.n, as, what, false)
+	n, err := d.v.f.create(ctx, d.n, as, what, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -295,11 +371,11 @@ func (x fileNode) Open(ctx context.Context, flag vfs.OpenFlag) (vfs.Handle, erro
 			return nil, err
 		}
 	}
-	f.open(x.n)
+	f.open(x.n, flag)
 	h := &handle{v: x.v, n: x.n, flag: flag}
 	if flag&vfs.OpenTrunc != 0 {
 		if _, err := f.setAttr(ctx, x.n, vfs.AttrChange{Set: vfs.SetSize}); err != nil {
-			f.release(x.n)
+			f.release(x.n, flag)
 			return nil, err
 		}
 		x.v.tell(x.n, "")
@@ -308,11 +384,11 @@ func (x fileNode) Open(ctx context.Context, flag vfs.OpenFlag) (vfs.Handle, erro
 }
 
 // open and release count who has a file open: as long as somebody has, what it holds stays though it has no name.
-func (f *FS) open(n *node) {
+func (f *FS) open(n *node, flag vfs.OpenFlag) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	n.mu.Lock()
-	n.opens++
+	n.opened(flag)
 	n.mu.Unlock()
 	if len(n.names) == 0 {
 		f.dirtyMu.Lock()
@@ -321,17 +397,28 @@ func (f *FS) open(n *node) {
 	}
 }
 
-func (f *FS) release(n *node) {
+func (f *FS) release(n *node, flag vfs.OpenFlag) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	n.mu.Lock()
 	n.opens--
+	if flag&vfs.OpenWrite != 0 {
+		n.writers--
+	}
 	last := n.opens == 0
 	n.mu.Unlock()
 	if last && len(n.names) == 0 {
 		f.dirtyMu.Lock()
 		delete(f.orphans, n)
 		f.dirtyMu.Unlock()
+	}
+}
+
+// opened counts one more who has n open. n.mu is held.
+func (n *node) opened(flag vfs.OpenFlag) {
+	n.opens++
+	if flag&vfs.OpenWrite != 0 {
+		n.writers++
 	}
 }
 
@@ -368,7 +455,7 @@ func (h *handle) end() {
 	last := h.closed && h.calls == 0
 	h.mu.Unlock()
 	if last {
-		h.v.f.release(h.n)
+		h.v.f.release(h.n, h.flag)
 	}
 }
 
@@ -461,7 +548,7 @@ func (h *handle) Close(context.Context) error {
 		return fs.ErrClosed
 	}
 	if calls == 0 {
-		h.v.f.release(h.n)
+		h.v.f.release(h.n, h.flag)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ type Journal struct {
 	free     [][]byte     // see hold
 	holders  int          // buffers that exist
 	bytes    atomic.Int64 // of all segments; read without mu, for every writer asks it
-	unnamed  atomic.Int64 // trimmed segments whose files are still open
+	unnamed  unnamed
 	sealPool sync.Pool
 	ahead    *ahead
 }
@@ -397,11 +397,7 @@ func (j *Journal) Trim(upto LSN) error {
 	j.synced = max(j.synced, min(upto, j.next-1)) // no sync of this journal is needed for them any more
 	j.mu.Unlock()
 	for _, s := range gone {
-		j.unnamed.Add(1)
-		runtime.AddCleanup(s, func(f File) {
-			_ = f.Close() // nobody reads it any more
-			j.unnamed.Add(-1)
-		}, s.f)
+		j.unnamed.add(s)
 	}
 	for _, s := range gone {
 		if err := j.o.Dir.Remove(s.name); err != nil {
@@ -415,13 +411,13 @@ func (j *Journal) Trim(upto LSN) error {
 // only when memory is collected, which a quiet process does every two minutes. It costs a collection, so it is for a
 // disk that is full.
 func (j *Journal) Reclaim() {
-	if j.unnamed.Load() == 0 {
+	if j.unnamed.count() == 0 {
 		return
 	}
 	runtime.GC()
 	// The files are closed by other goroutines, right after it. Some may still be read, and stay.
 	for range 50 {
-		if j.unnamed.Load() == 0 {
+		if j.unnamed.count() == 0 {
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -453,7 +449,8 @@ func (j *Journal) ReadData(p Pos, dst []byte, off int) error {
 	return nil
 }
 
-// Close makes all durable and gives the journal back.
+// Close makes all durable and gives the journal back. No file of it is open afterwards, so that what it lies on can be taken
+// away; a Pos cannot be read any more.
 func (j *Journal) Close() error {
 	err := j.Sync(j.Last())
 	j.mu.Lock()
@@ -474,6 +471,7 @@ func (j *Journal) closeSegments() {
 		_ = s.f.Close()
 	}
 	j.segs = nil
+	j.unnamed.close()
 }
 
 // begin makes the next segment. j.mu is held, or the Journal is not shared yet.

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	mrand "math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -246,7 +248,7 @@ func TestReclaim_ClosesWhatIsTrimmedAndNotRead(t *testing.T) {
 		}
 	}
 	j.Reclaim()
-	if n := j.unnamed.Load(); n != 1 {
+	if n := j.unnamed.count(); n != 1 {
 		t.Errorf("%d trimmed segments are open, want the one that can still be read", n)
 	}
 	got := make([]byte, 4)
@@ -255,9 +257,63 @@ func TestReclaim_ClosesWhatIsTrimmedAndNotRead(t *testing.T) {
 	}
 	pos[0] = Pos{}
 	j.Reclaim()
-	if n := j.unnamed.Load(); n != 0 {
+	if n := j.unnamed.count(); n != 0 {
 		t.Errorf("%d trimmed segments are open that nobody can read", n)
 	}
+}
+
+// Who closed a drive may take away the disk that it is on, whatever still points into its journal.
+func TestClose_LeavesNoFileOpen(t *testing.T) {
+	dir := &counted{Dir: OSDir(t.TempDir())}
+	j, _, _ := open(t, options(dir, 0), 0)
+	pos := make([]Pos, 2)
+	for i := range pos {
+		lsn, err := j.Append([]Record{{1, nil, []byte("data")}}, pos[i:i+1])
+		if err == nil && i == 0 {
+			_, err = j.Rotate()
+		}
+		if err == nil && i == 0 {
+			err = j.Trim(lsn)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := dir.open.Load(); n != 2 {
+		t.Errorf("%d files are open, want those of the trimmed segment and of the one that is written", n)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := dir.open.Load(); n != 0 {
+		t.Errorf("%d files are open after Close", n)
+	}
+	runtime.KeepAlive(&pos)
+}
+
+// counted is a Dir that knows how many of its files are open.
+type counted struct {
+	Dir
+	open atomic.Int64
+}
+
+func (d *counted) Create(name string) (File, error) {
+	f, err := d.Dir.Create(name)
+	if err == nil {
+		d.open.Add(1)
+		f = &countedFile{f, d}
+	}
+	return f, err
+}
+
+type countedFile struct {
+	File
+	dir *counted
+}
+
+func (f *countedFile) Close() error {
+	f.dir.open.Add(-1)
+	return f.File.Close()
 }
 
 // A drive may move to a machine without AES, and a journal be older than AES in it.

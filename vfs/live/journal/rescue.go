@@ -212,6 +212,7 @@ func (j *Journal) adopt(seg *segment, moved map[*segment]map[int64]Pos) {
 		}
 		// What stays of it says nothing. Its file stays open for what points to it.
 		j.bytes.Add(-s.size)
+		j.unnamed.add(s)
 		_ = j.o.Dir.Remove(s.name)
 	}
 	seg.syncedSize = seg.size
