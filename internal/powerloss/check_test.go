@@ -54,8 +54,25 @@ func (w *world) between(c Cut) (low, high int) {
 	return low, max(low, high)
 }
 
-// created reports whether the drive must be there after the cut.
-func (w *world) created(c Cut) bool { return c.At > w.steps[0].end }
+// promised says what was, before a cut.
+func (w *world) promised(c Cut) (p promise) {
+	p.Low, p.High = w.between(c)
+	p.Created, p.NewSecret = c.At > w.steps[0].end, len(w.secrets)-1
+	for i, at := range w.secretAt {
+		if at < c.At || at == c.At && c.Model != Torn {
+			p.Secret = i
+		}
+	}
+	return p
+}
+
+// A promise is what was said to be done before a process died or the power went.
+type promise struct {
+	Low, High int  // the state is that after one of these steps
+	Created   bool // the drive is there
+	// One of the secrets from the one to the other opens it.
+	Secret, NewSecret int
+}
 
 // check opens what a cut left, and holds it against what was promised. Deep: the bucket alone must have it
 // too, once it is committed.
@@ -66,7 +83,7 @@ func (w *world) check(c Cut, deep bool) error {
 		return err
 	}
 	w.disk.Write(c, home)
-	err := w.checkHome(home, c, deep)
+	err := w.checkHome(home, w.promised(c), deep)
 	if err != nil {
 		from := max(0, c.At-12)
 		return fmt.Errorf("%s: %w\nbefore the cut:\n  %s", c, err, strings.Join(w.disk.Log(from, c.At), "\n  "))
@@ -74,7 +91,7 @@ func (w *world) check(c Cut, deep bool) error {
 	return nil
 }
 
-func (w *world) checkHome(home string, c Cut, deep bool) (err error) {
+func (w *world) checkHome(home string, p promise, deep bool) (err error) {
 	ctx := w.t.Context()
 	var text bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelInfo}))
@@ -84,13 +101,12 @@ func (w *world) checkHome(home string, c Cut, deep bool) (err error) {
 		}
 	}()
 	var d *drive
-	for _, s := range slices.Backward(w.secrets) {
+	for _, s := range slices.Backward(w.secrets[p.Secret : p.NewSecret+1]) {
 		if d, err = openDrive(ctx, home, s, log); !errors.Is(err, sheaf.ErrPassphrase) && !errors.Is(err, sheaf.ErrNeedSecret) {
 			break
 		}
 	}
-	low, high := w.between(c)
-	if err != nil && !w.created(c) {
+	if err != nil && !p.Created {
 		// There was a drive or there was none; if there was none, there can be one now.
 		if !errors.Is(err, sheaf.ErrNoDrive) {
 			return fmt.Errorf("open what was being created: %w", err)
@@ -98,17 +114,24 @@ func (w *world) checkHome(home string, c Cut, deep bool) (err error) {
 		if d, err = createDrive(ctx, home, w.secrets[0], log); err != nil {
 			return fmt.Errorf("create again: %w", err)
 		}
-		low, high = 0, 0
+		p.Low, p.High = 0, 0
 	}
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	defer func() { err = errors.Join(err, d.close(context.WithoutCancel(ctx))) }()
+	defer func() {
+		// Only when it is closed does nothing work in the background any more, which has temporary files for a while.
+		err = errors.Join(err, d.close(context.WithoutCancel(ctx)))
+		left, gerr := filepath.Glob(filepath.Join(home, "store", ".tmp", "*"))
+		if gerr != nil || len(left) > 0 {
+			err = errors.Join(err, gerr, fmt.Errorf("temporary files stay: %v", left))
+		}
+	}()
 	got, err := stateOf(ctx, d)
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
-	if err := w.among(got, low, high); err != nil {
+	if err := w.among(got, p.Low, p.High); err != nil {
 		return err
 	}
 	return w.checkLife(ctx, d, home, got, deep)
@@ -148,9 +171,6 @@ func (w *world) checkLife(ctx context.Context, d *drive, home string, state []st
 	}
 	if err := d.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
-	}
-	if left, err := filepath.Glob(filepath.Join(home, "store", ".tmp", "*")); err != nil || len(left) > 0 {
-		return fmt.Errorf("temporary files stay: %v %w", left, err)
 	}
 	if !deep {
 		return nil

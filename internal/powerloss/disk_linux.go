@@ -65,6 +65,10 @@ type state struct {
 	calls int // that could have been refused, since the fault was set
 	hit   int // of them were refused
 	rng   *rand.Rand
+	kill  Kill
+	// changes counts the calls that changed the disk, or were to, since kill was set.
+	changes int
+	dead    bool // the process that uses the disk was killed: nothing is done any more
 }
 
 // newState returns a disk with what im has, all of it durable.
@@ -102,7 +106,7 @@ func (s *state) touch(ns ...*node) {
 
 func (s *state) make(dir *node, name string, mode uint32, target string) (*node, syscall.Errno) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.done()
 	if dir.entries[name] != nil {
 		return nil, syscall.EEXIST
 	}
@@ -122,7 +126,7 @@ func (s *state) make(dir *node, name string, mode uint32, target string) (*node,
 
 func (s *state) link(dir *node, name string, n *node) syscall.Errno {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.done()
 	if dir.entries[name] != nil {
 		return syscall.EEXIST
 	}
@@ -138,7 +142,7 @@ func (s *state) link(dir *node, name string, n *node) syscall.Errno {
 
 func (s *state) remove(dir *node, name string, folder bool) syscall.Errno {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.done()
 	n := dir.entries[name]
 	switch {
 	case n == nil:
@@ -163,7 +167,7 @@ func (s *state) remove(dir *node, name string, folder bool) syscall.Errno {
 func (s *state) rename(dir *node, name string, dir2 *node, name2 string, flags uint32) syscall.Errno {
 	const noReplace, exchange = 1, 2
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.done()
 	n, old := dir.entries[name], dir2.entries[name2]
 	switch {
 	case n == nil || old == nil && flags == exchange:
@@ -219,12 +223,12 @@ func put(p []byte, off int64, data []byte) []byte {
 
 func (s *state) write(n *node, off int64, data []byte) syscall.Errno {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.done()
 	e := s.refuse(callWrite)
 	if e != 0 {
 		// A part of the bytes may have got there.
 		data = data[:s.rng.IntN(len(data)+1)]
-		if len(data) == 0 || e == syscall.EROFS {
+		if len(data) == 0 || e == syscall.EROFS || s.dead {
 			return e
 		}
 	}
@@ -237,7 +241,7 @@ func (s *state) write(n *node, off int64, data []byte) syscall.Errno {
 
 func (s *state) truncate(n *node, size int64) syscall.Errno {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.done()
 	if size == int64(len(n.data)) {
 		return 0
 	}
@@ -267,7 +271,7 @@ func (s *state) allocate(n *node, off, size int64, keep, zero bool) syscall.Errn
 	}
 	if !zero {
 		s.mu.Lock()
-		defer s.mu.Unlock()
+		defer s.done()
 		return s.refuse(callWrite)
 	}
 	return 0
@@ -275,7 +279,7 @@ func (s *state) allocate(n *node, off, size int64, keep, zero bool) syscall.Errn
 
 func (s *state) chmod(n *node, mode uint32) syscall.Errno {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.done()
 	if e := s.refuse(callName); e != 0 {
 		return e
 	}
@@ -287,8 +291,10 @@ func (s *state) chmod(n *node, mode uint32) syscall.Errno {
 
 func (s *state) sync(n *node) syscall.Errno {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.refuse(callSync); e != 0 {
+	defer s.done()
+	if e := s.refuse(callSync); s.dead {
+		return e
+	} else if e != 0 {
 		s.add(event{op: opSyncFail, node: n.id, kept: s.rng.IntN(2) == 0})
 		return e
 	}

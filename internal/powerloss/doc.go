@@ -25,6 +25,12 @@
 // After a sync that failed the kernel may have thrown the bytes away and call the pages
 // clean. So the writes that such a sync was to save are saved by no later one, unless chance wants it so.
 //
+// # Kills
+//
+// A state that is cut from the log is one that a dead process would leave. [Kill] has a process that uses the disk die in earnest, at one call, with the
+// call carried out or not: SIGKILL comes before the answer. What it leaves is the state at the last moment of the log, as
+// nothing is done after it.
+//
 // # In a process of its own
 //
 // The file system is served by a child of the test, so that a page fault of the test never waits for

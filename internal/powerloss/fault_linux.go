@@ -43,6 +43,9 @@ func (f Fault) meets() call {
 
 // refuse counts the call and returns its error, or 0. s.mu is held.
 func (s *state) refuse(c call) syscall.Errno {
+	if s.meetsKill(); s.dead {
+		return syscall.EIO // nobody is there any more to be told
+	}
 	if s.fault.meets()&c == 0 {
 		return 0
 	}

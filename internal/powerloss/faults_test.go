@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/chunkstore"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/vfs"
@@ -91,7 +92,7 @@ func faulty(t *testing.T, seed int64, fault Fault, typed []error) (*world, int) 
 	w.loose = true
 	w.disk.SetFault(fault)
 	names = more(w, r, faultSteps, names)
-	w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, nil); return err })
+	w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, sheaf.GCOptions{}, nil); return err })
 	for _, err := range w.failed {
 		if !slices.ContainsFunc(typed, func(e error) bool { return errors.Is(err, e) }) {
 			// The local database does not hand every error of the system through as it is.
@@ -117,7 +118,7 @@ func faulty(t *testing.T, seed int64, fault Fault, typed []error) (*world, int) 
 	w.cut(r.Uint64N(1000))
 	w.commit()
 	w.cut(r.Uint64N(1000))
-	w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, nil); return err })
+	w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, sheaf.GCOptions{}, nil); return err })
 	w.sees("when the disk is whole")
 	rep, err := w.d.Verify(t.Context(), nil)
 	if err != nil {

@@ -265,7 +265,7 @@ var workloads = []workload{
 			w.remove(fmt.Sprintf("g%d-2", i), false)
 			w.commit()
 			w.drop(fmt.Sprint("s", i))
-			w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, nil); return err })
+			w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, sheaf.GCOptions{}, nil); return err })
 		}
 	}},
 	{"compact small packs", func(w *world, r *rand.Rand, _ bool) {
@@ -273,7 +273,7 @@ var workloads = []workload{
 			w.put(fmt.Sprint("p", i), testkit.Random(r, 1000))
 			w.commit()
 		}
-		w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, nil); return err })
+		w.act("collect", func(ctx context.Context) error { _, err := w.d.GC(ctx, sheaf.GCOptions{}, nil); return err })
 		w.write("p3", testkit.Random(r, 10), 0)
 		w.sync("p3")
 	}},
@@ -285,8 +285,7 @@ var workloads = []workload{
 			if p == "" {
 				s = sheaf.Secret{}
 			}
-			w.secrets = append(w.secrets, s)
-			w.act("passphrase "+p, func(ctx context.Context) error { return w.d.SetPassphrase(ctx, s.Passphrase) })
+			w.passphrase(s)
 			w.write("f", testkit.Random(r, 10), int64(i))
 			w.sync("f")
 		}
@@ -418,10 +417,16 @@ func start(t testing.TB, l workload, seed int64, long bool) *world {
 	if l.name != workloads[0].name {
 		w.create()
 	}
+	w.run(l, seed, long)
+	return w
+}
+
+// run does a workload on the open drive, and closes that.
+func (w *world) run(l workload, seed int64, long bool) {
+	w.t.Helper()
 	l.run(w, testkit.Rand(seed), long)
-	if err := w.d.close(t.Context()); err != nil {
-		t.Fatalf("close: %v", err)
+	if err := w.d.close(w.t.Context()); err != nil {
+		w.t.Fatalf("close: %v", err)
 	}
 	w.saved(w.last())
-	return w
 }

@@ -26,6 +26,8 @@ import (
 
 func TestMain(m *testing.M) {
 	Child()
+	victim()
+	judge()
 	os.Exit(m.Run())
 }
 
@@ -88,16 +90,19 @@ type world struct {
 	home    string
 	d       *drive
 	secrets []sheaf.Secret // one of these opens the drive; the last one is the newest
-	model   vfs.FS
-	labels  map[string]string // of kept snapshots: the state that they keep
-	steps   []step            // the first is the empty tree
-	saves   []save
-	touched map[string]int // path: the last step that a sync of it saves
-	loose   bool           // faults are about: what is done may fail
-	failed  []error
-	refused int // calls
-	untyped int // errors of commits
-	round   int // of mixed
+	// secretAt are the moments when these were set.
+	secretAt []int
+	model    vfs.FS
+	labels   map[string]string // of kept snapshots: the state that they keep
+	steps    []step            // the first is the empty tree
+	saves    []save
+	touched  map[string]int    // path: the last step that a sync of it saves
+	told     func(note string) // of what is begun and done; nil: nobody is
+	loose    bool              // faults are about: what is done may fail
+	failed   []error
+	refused  int // calls
+	untyped  int // errors of commits
+	round    int // of mixed
 }
 
 // A step is one change that is there or not.
@@ -110,30 +115,68 @@ type step struct {
 // A save says that from a moment on all steps up to one are durable.
 type save struct{ at, step int }
 
-// newWorld creates a drive on an empty disk.
+// newWorld returns one on an empty disk, without a drive.
 func newWorld(t testing.TB) *world {
+	t.Helper()
+	disk := New(t)
+	w := worldIn(t, disk.Dir)
+	w.disk = disk
+	return w
+}
+
+// worldIn returns one whose drive is in home, or will be.
+func worldIn(t testing.TB, home string) *world {
+	t.Helper()
 	w := &world{
-		t: t, disk: New(t), model: memfs.New(memfs.Options{}), secrets: []sheaf.Secret{{}}, labels: map[string]string{},
+		t: t, home: home, model: memfs.New(memfs.Options{}), secrets: []sheaf.Secret{{}}, secretAt: []int{0}, labels: map[string]string{},
 		touched: map[string]int{},
 	}
-	w.home = w.disk.Dir
 	w.steps = []step{{what: "begin", state: w.digest(w.model, nil)}}
 	return w
 }
 
 func (w *world) create() {
 	w.t.Helper()
-	d, err := createDrive(w.t.Context(), w.home, w.secrets[0], nil)
+	w.begin(createDrive)
+}
+
+// open opens the drive, which is there and empty.
+func (w *world) open() {
+	w.t.Helper()
+	w.begin(openDrive)
+}
+
+func (w *world) begin(how func(context.Context, string, sheaf.Secret, *slog.Logger) (*drive, error)) {
+	w.t.Helper()
+	w.tell("begin", 0)
+	d, err := how(w.t.Context(), w.home, w.secrets[0], nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.d = d
-	w.steps[0].end = w.disk.Pos()
+	w.steps[0].end = w.moment()
+	w.tell("end", 0)
 	w.saved(0)
 }
 
+// tell notes what becomes of a step.
+func (w *world) tell(what string, step int) {
+	if w.told != nil {
+		w.told(fmt.Sprintf("%s %d", what, step))
+	}
+}
+
+// moment is the moment now, on a disk that remembers.
+func (w *world) moment() int {
+	w.t.Helper()
+	if w.disk == nil {
+		return 0
+	}
+	return w.disk.Pos()
+}
+
 // saved notes that what was done up to a step is durable now.
-func (w *world) saved(step int) { w.saves = append(w.saves, save{w.disk.Pos(), step}) }
+func (w *world) saved(step int) { w.saves = append(w.saves, save{w.moment(), step}) }
 
 // last is the number of the last step.
 func (w *world) last() int { return len(w.steps) - 1 }
@@ -142,7 +185,7 @@ func (w *world) last() int { return len(w.steps) - 1 }
 func (w *world) do(what string, f func(ctx context.Context, fsys vfs.FS) error, paths ...string) (done bool) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	s := step{what: what, begin: w.disk.Pos()}
+	s := w.step(what)
 	err := f(ctx, w.d.FS())
 	if err != nil && w.loose {
 		w.failed = append(w.failed, fmt.Errorf("%s: %w", what, err))
@@ -154,12 +197,26 @@ func (w *world) do(what string, f func(ctx context.Context, fsys vfs.FS) error, 
 	if err := f(ctx, w.model); err != nil {
 		w.t.Fatalf("%s, in the model: %v", what, err)
 	}
-	s.end, s.state = w.disk.Pos(), w.digest(w.model, w.labels)
-	w.steps = append(w.steps, s)
+	w.ended(s)
 	for _, p := range paths {
 		w.touched[p] = w.last()
 	}
 	return true
+}
+
+// step begins one.
+func (w *world) step(what string) step {
+	w.t.Helper()
+	w.tell("begin", len(w.steps))
+	return step{what: what, begin: w.moment()}
+}
+
+// ended notes that a step is done.
+func (w *world) ended(s step) {
+	w.t.Helper()
+	w.tell("end", len(w.steps))
+	s.end, s.state = w.moment(), w.digest(w.model, w.labels)
+	w.steps = append(w.steps, s)
 }
 
 // act does something to the drive that does not change the tree.
@@ -182,6 +239,21 @@ func (w *world) commit() {
 		err := w.d.Commit(ctx)
 		if err == nil {
 			w.saved(last)
+		}
+		return err
+	})
+}
+
+// passphrase sets another secret, which opens the drive from then on.
+func (w *world) passphrase(s sheaf.Secret) {
+	w.t.Helper()
+	w.tell("begin-secret", len(w.secrets))
+	w.secrets = append(w.secrets, s)
+	w.act("passphrase "+string(s.Passphrase), func(ctx context.Context) error {
+		err := w.d.SetPassphrase(ctx, s.Passphrase)
+		if err == nil {
+			w.secretAt = append(w.secretAt, w.moment())
+			w.tell("end-secret", len(w.secrets)-1)
 		}
 		return err
 	})
@@ -323,13 +395,12 @@ func (w *world) node(what, path string, f func(ctx context.Context, n vfs.Node) 
 // snapshot keeps the state, which is durable when that returns.
 func (w *world) snapshot(label string) {
 	w.t.Helper()
-	s := step{what: "snapshot " + label, begin: w.disk.Pos()}
+	s := w.step("snapshot " + label)
 	w.act(s.what, func(ctx context.Context) error {
 		_, err := w.d.Snapshot(ctx, label)
 		if err == nil {
 			w.labels[label] = sum(w.digest(w.model, nil))
-			s.end, s.state = w.disk.Pos(), w.digest(w.model, w.labels)
-			w.steps = append(w.steps, s)
+			w.ended(s)
 			w.saved(w.last())
 		}
 		return err
@@ -338,13 +409,12 @@ func (w *world) snapshot(label string) {
 
 func (w *world) drop(label string) {
 	w.t.Helper()
-	s := step{what: "drop " + label, begin: w.disk.Pos()}
+	s := w.step("drop " + label)
 	w.act(s.what, func(ctx context.Context) error {
 		err := w.d.DropSnapshot(ctx, sheaf.SnapshotID(label))
 		if err == nil {
 			delete(w.labels, label)
-			s.end, s.state = w.disk.Pos(), w.digest(w.model, w.labels)
-			w.steps = append(w.steps, s)
+			w.ended(s)
 			w.saved(w.last())
 		}
 		return err

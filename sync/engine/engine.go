@@ -1,0 +1,340 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+)
+
+// The errors of an Engine.
+var (
+	ErrExists   = errors.New("a replica of that name is there already")
+	ErrNotFound = errors.New("no such replica")
+	// ErrTooFew says that there are fewer replicas than copies were asked for.
+	ErrTooFew = errors.New("there are not so many replicas")
+)
+
+// The times of an Engine.
+const (
+	defaultPoll = 30 * time.Second
+	firstPause  = time.Second
+	maxPause    = 2 * time.Minute
+)
+
+// A Place is where a replica is.
+type Place struct {
+	// Name is how people call it, and how the Tier knows it.
+	Name string
+	// At is where it is, for people.
+	At string
+	// Open reaches it. The Bucket is closed, if it is an io.Closer, when the place is dropped and when the Engine is closed.
+	Open func(ctx context.Context) (blob.Bucket, error)
+}
+
+// Options are what an Engine works with. Tier, Own and Mirror are needed.
+type Options struct {
+	// Tier is the bucket of the drive: what this device has put, and what it knows of others. The Engine gives it the replicas
+	// to read from.
+	Tier *tier.Tier
+	// Own is what this device has put, Mirror takes the small blobs of others.
+	Own, Mirror blob.Bucket
+	// Adopt is called, one call at a time, when there are new heads of others; nil: nobody wants to know. An error keeps
+	// nothing from going on.
+	Adopt func(ctx context.Context) error
+	// Check is asked about each small blob of others before it gets into Mirror: see replica.Options. Nil: all get there.
+	Check func(ctx context.Context, name blob.Name, body []byte) error
+	// Lacking is asked about packs that others have put, that are listed somewhere, and that no place gives whole: see
+	// replica.Options. Nil: nothing goes where such packs are missing.
+	Lacking func(ctx context.Context, packs []blob.Name) error
+	// Top tells, in bytes that mean something to the caller only, what the newest state of this device is: see Held. Nil: nobody wants
+	// to know.
+	Top func(ctx context.Context) ([]byte, error)
+	// Memory keeps, under keys with the prefix "replica/", when replicas were pushed to; nil: nothing is kept.
+	Memory kv.DB
+	// Poll is how long a replica is left alone while nothing happens here. Zero: 30 s. It varies by a tenth.
+	Poll time.Duration
+	// Parallel is how many blobs are under way at once to one replica. Zero: 4.
+	Parallel int
+	// Now tells the time for Status; nil: time.Now. No decision rests on it.
+	Now func() time.Time
+	// Log takes what there is to say; nil discards it.
+	Log *slog.Logger
+}
+
+// Status is how a replica stands.
+type Status struct {
+	Name, At  string
+	Online    bool      // the last turn reached it
+	Busy      bool      // a turn is under way
+	Known     bool      // it had a good turn once, so that Lag says something
+	LagBlobs  int       // of this device that it lacks
+	LagBytes  int64     //
+	Pushed    time.Time // when it last had all that this device had; zero: never
+	Fetched   time.Time // when others' work was last looked for there; zero: never
+	Verified  time.Time // when its packs were last read and found in order; zero: never
+	Packs     int       // that it has
+	Bytes     int64     // of these
+	TurnBytes int64     // that the turn under way has copied
+	TurnTotal int64     // that it has to, as far as is known
+	Err       error     // of the last turn
+}
+
+// An Engine is safe for concurrent use. New makes one, Run works.
+type Engine struct {
+	o        Options
+	adopting sync.Mutex
+
+	mu      sync.Mutex // guards the rest
+	places  []*place
+	change  uint64        // counts what this device put, as Nudge tells
+	foreign uint64        // counts what came from others; 0: nothing ever did
+	running bool          // Run is at work
+	looked  bool          // a look brought heads into the Mirror, which no turn has counted yet
+	retry   bool          // the last Adopt failed
+	added   chan struct{} // closed and made anew when places changes
+	moved   chan struct{} // the same when a place had a turn
+}
+
+// place is a replica.
+type place struct {
+	Place
+	wake   chan struct{} // asks for a turn soon
+	urgent chan struct{} // asks for one at once, also where the last one failed
+	turn   sync.Mutex    // held by a turn
+	at     *lazy
+	stop   context.CancelFunc
+	gone   chan struct{} // closed when its goroutine has ended; nil: there is none
+
+	// Guarded by Engine.mu.
+	Status
+	table   *catalog.Table // what it has, as last seen
+	dropped bool
+	hurry   bool   // the next turn does not wait
+	done    uint64 // Engine.change that the last good turn covers
+	bridged uint64 // Engine.foreign that it has
+	top     []byte // Options.Top at the begin of the last turn with a good push
+	turns   uint64 // that ended, well or not
+	begun   uint64 // that began
+	good    uint64 // begun of the last turn that did all it had to
+}
+
+// New returns an Engine without replicas.
+func New(o Options) *Engine {
+	if o.Poll == 0 {
+		o.Poll = defaultPoll
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Engine{o: o, change: 1, added: make(chan struct{}), moved: make(chan struct{})}
+}
+
+// Add takes a place among the replicas. With Run at work it gets its first turn at once.
+func (e *Engine) Add(p Place) error {
+	r, err := e.recall(context.Background(), p.Name)
+	if err != nil {
+		e.o.Log.Warn("what is known of a replica is lost", "err", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.find(p.Name) != nil {
+		return fmt.Errorf("add replica %s: %w", p.Name, ErrExists)
+	}
+	e.places = append(e.places, &place{
+		Place: p, at: &lazy{open: p.Open}, top: r.Top,
+		Status: Status{Name: p.Name, At: p.At, Known: !r.Pushed.IsZero(), Pushed: r.Pushed, Fetched: r.Fetched, Verified: r.Verified},
+		wake:   make(chan struct{}, 1), urgent: make(chan struct{}, 1), hurry: true,
+	})
+	close(e.added)
+	e.added = make(chan struct{})
+	e.show()
+	return nil
+}
+
+// show tells the Tier which replicas can be read from. e.mu is held.
+func (e *Engine) show() {
+	all := make([]tier.Remote, 0, len(e.places))
+	for _, p := range e.places {
+		all = append(all, tier.Remote{Name: p.Place.Name, Bucket: p.at})
+	}
+	e.o.Tier.SetRemotes(all...)
+}
+
+// Close drops all places, without looking at them once more. Run must have ended.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	all := e.places
+	e.places = nil
+	e.show()
+	e.mu.Unlock()
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, p.at.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// find returns the place of that name, or nil. e.mu is held.
+func (e *Engine) find(name string) *place {
+	i := slices.IndexFunc(e.places, func(p *place) bool { return p.Place.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return e.places[i]
+}
+
+// Drop takes a place from the replicas and returns when its turn, if one was under way, has ended. What lies there stays.
+func (e *Engine) Drop(name string) error {
+	e.mu.Lock()
+	p := e.find(name)
+	if p == nil {
+		e.mu.Unlock()
+		return fmt.Errorf("drop replica %s: %w", name, ErrNotFound)
+	}
+	e.places = slices.DeleteFunc(e.places, func(o *place) bool { return o == p })
+	p.dropped = true
+	stop, gone := p.stop, p.gone
+	e.broadcast()
+	e.show()
+	e.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-gone
+	}
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	e.forget(context.Background(), name)
+	if err := e.o.Tier.Unlearn(name); err != nil { // or it would count as a copy
+		e.o.Log.Warn("what a former replica has is still taken for a copy", "replica", name, "err", err)
+	}
+	if err := p.at.Close(); err != nil {
+		e.o.Log.Debug("replica was not closed cleanly", "replica", name, "err", err)
+	}
+	return nil
+}
+
+// broadcast wakes all that wait for a turn. e.mu is held.
+func (e *Engine) broadcast() {
+	close(e.moved)
+	e.moved = make(chan struct{})
+}
+
+// List returns how all replicas stand, in the order in which they were added.
+func (e *Engine) List() []Status {
+	e.mu.Lock()
+	all := slices.Clone(e.places)
+	e.mu.Unlock()
+	list := make([]Status, 0, len(all))
+	for _, p := range all {
+		blobs, bytes, err := e.o.Tier.Missing(context.Background(), p.Place.Name)
+		if err != nil {
+			e.o.Log.Warn("what a replica lacks is not known", "replica", p.Place.Name, "err", err)
+		}
+		e.mu.Lock()
+		s := p.Status
+		e.mu.Unlock()
+		s.LagBlobs, s.LagBytes = blobs, bytes
+		list = append(list, s)
+	}
+	return list
+}
+
+// Nudge says that this device put something: all replicas get a turn soon.
+func (e *Engine) Nudge() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.change++
+	for _, p := range e.places {
+		p.nudge()
+	}
+}
+
+func (p *place) nudge() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run gives turns until ctx is done, and returns when none is under way any more. Only one Run may be at work.
+func (e *Engine) Run(ctx context.Context) {
+	e.mu.Lock()
+	e.running = true
+	e.mu.Unlock()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		e.mu.Lock()
+		for _, p := range e.places {
+			if p.gone != nil {
+				continue
+			}
+			life, stop := context.WithCancel(ctx)
+			p.stop, p.gone = stop, make(chan struct{})
+			all.Go(func() {
+				defer close(p.gone)
+				defer stop()
+				e.turns(life, p)
+			})
+		}
+		added := e.added
+		e.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			e.mu.Lock()
+			e.running = false
+			e.mu.Unlock()
+			return
+		case <-added:
+		}
+	}
+}
+
+// turns gives p its turns.
+func (e *Engine) turns(ctx context.Context, p *place) {
+	pause := firstPause
+	for {
+		e.mu.Lock()
+		wait, wake := e.o.Poll, p.wake
+		switch {
+		case p.hurry:
+			wait = 0
+		case p.Err != nil:
+			wait, wake = pause, nil // what fails is not tried more often because there is more to do
+		case p.done < e.change:
+			wait = 0
+		}
+		e.mu.Unlock()
+		if wait > 0 {
+			timer := time.NewTimer(wait - wait/20 + rand.N(wait/10+1)) //nolint:gosec // it spreads the load, and guards nothing
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			case <-wake:
+			case <-p.urgent:
+			}
+			timer.Stop()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err := e.takeTurn(ctx, p); err != nil {
+			pause = min(2*pause, maxPause)
+		} else {
+			pause = firstPause
+		}
+	}
+}
