@@ -273,7 +273,7 @@ func TestAttack_FileThatIsByteEqualToSomethingElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := d.entryAt(ctx, s.Root, []string{"fake"})
+		e, err := entryAt(ctx, d.store, s.Root, []string{"fake"})
 		if err != nil || e == nil || e.Node.Kind != chunk.Data {
 			t.Fatalf("%s: entry %+v, %v", what, e, err)
 		}

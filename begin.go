@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/chunkstore"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
@@ -25,7 +27,8 @@ import (
 // How a tree begins. The records of a journal were made on one state, and mean something on that state only: on
 // another one "make a" may meet an a that is there. So at each moment the journal of a device lies on
 //
-//   - the head of this device, if it has one;
+//   - the head of this device, if it has one; but for one that took over the work of others when
+//     it is not known whether that came to an end: then what was there before, which is the ground that was kept;
 //   - else, if it is a device that took the place of one that lost its state, on the ground
 //     that was kept when that happened;
 //   - else on the empty tree.
@@ -71,6 +74,9 @@ func (d *Drive) keepGround(ctx context.Context, ref chunk.Ref) error {
 func (d *Drive) openRefs(ctx context.Context) (err error) {
 	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
 	err = asDamage(err) // a head that is listed and not there, for one
+	if err == nil {
+		return d.mendMirror(ctx)
+	}
 	if !errors.Is(err, refs.ErrStateLost) {
 		return err
 	}
@@ -106,8 +112,10 @@ func (d *Drive) openRefs(ctx context.Context) (err error) {
 	if err := d.account.SaveDevice(d.o.Dir, d.device, file.HasKey()); err != nil {
 		return err
 	}
-	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
-	return asDamage(err)
+	if d.refs, err = refs.Open(ctx, d.refsOptions(d.db)); err != nil {
+		return asDamage(err)
+	}
+	return d.mendMirror(ctx)
 }
 
 // journalFits reports whether the journal can lie on ground: that it goes on where that ends.
@@ -156,7 +164,13 @@ func (d *Drive) refsOptions(db kv.DB) refs.Options {
 func (d *Drive) settle(ctx context.Context) error {
 	d.keysMu.Lock()
 	defer d.keysMu.Unlock()
-	return d.account.Settle(ctx)
+	if err := d.account.Settle(ctx); err != nil {
+		return err
+	}
+	if d.store.Store == nil { // it is about to be opened with these keys
+		return nil
+	}
+	return d.rekey(d.account.Members().Ring())
 }
 
 // lastHead returns what the newest head of another device names, as it looks to one without any memory.
@@ -176,25 +190,50 @@ func (d *Drive) lastHead(ctx context.Context, id keys.DeviceID) (chunk.Ref, erro
 	return chunk.Ref{}, nil
 }
 
+// isAway reports whether err says that chunks cannot be had now, which another device may have moved, or a place that cannot
+// be reached has.
+func isAway(err error) bool {
+	return errors.Is(err, chunkstore.ErrMissing) || errors.Is(err, blob.ErrTemporary)
+}
+
+// groundOf returns what the journal lies on, when own is what the head names.
+func (d *Drive) groundOf(ctx context.Context, own chunk.Ref) (chunk.Ref, error) {
+	ground, err := d.ground(ctx)
+	if err != nil || own.IsZero() {
+		return ground, err
+	}
+	if ground.IsZero() || ground == own {
+		return own, nil
+	}
+	adopting, err := d.wasAdopting(ctx, own)
+	if err != nil || !adopting {
+		return own, err
+	}
+	return ground, nil
+}
+
 // openTree opens the tree, in the order that the top of this file tells.
 func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 	own, err := d.head(ctx)
 	if err != nil {
 		return err
 	}
-	ground := own
-	if ground.IsZero() {
-		if ground, err = d.ground(ctx); err != nil {
-			return err
-		}
+	ground, err := d.groundOf(ctx, own)
+	if err != nil {
+		return err
 	}
 	base, err := d.snapshot(ctx, ground)
 	if err != nil {
 		return err
 	}
 	news, err := d.news(ctx, base)
-	if err != nil {
+	if err != nil && (own.IsZero() || !isAway(err)) {
 		return err
+	}
+	if err != nil {
+		// What this device has is shown all the same.
+		d.o.Log.Warn("what other devices did is not read yet", "err", err)
+		news = nil
 	}
 	o.Base, o.BaseRef = base, own
 	if d.tree, err = live.Open(ctx, o); err != nil || len(news) == 0 && ground == own {
@@ -228,7 +267,7 @@ func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 	return err
 }
 
-// news returns the states of other devices that base has not seen.
+// news returns the states of devices that base has not seen. Devices whose heads have faults are an error.
 func (d *Drive) news(ctx context.Context, base manifest.Snapshot) ([]manifest.Snapshot, error) {
 	var news []manifest.Snapshot
 	for h, err := range d.refs.Heads(ctx) {
@@ -261,6 +300,11 @@ func (d *Drive) join(ctx context.Context, base manifest.Snapshot, news []manifes
 			return base, err
 		}
 	}
+	return d.joined(ctx, base, news)
+}
+
+// joined returns the state that base and the news come to.
+func (d *Drive) joined(ctx context.Context, base manifest.Snapshot, news []manifest.Snapshot) (_ manifest.Snapshot, err error) {
 	mark := base.Mark // it speaks of the journal of this device only
 	for _, s := range news {
 		if s.Context.Includes(base.Context) {

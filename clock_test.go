@@ -42,7 +42,7 @@ func TestDrive_ClockJumpsLoseNothing(t *testing.T) {
 			}
 		}
 		if i%10 == 9 {
-			if _, err := d.GC(t.Context(), nil); err != nil {
+			if _, err := d.GC(t.Context(), GCOptions{}, nil); err != nil {
 				t.Fatal(err)
 			}
 			closeDrive(t, d)
@@ -99,7 +99,7 @@ func TestDrive_OpensWhateverTheYear(t *testing.T) {
 		if err := d.Commit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.GC(t.Context(), nil); err != nil {
+		if _, err := d.GC(t.Context(), GCOptions{}, nil); err != nil {
 			t.Fatal(err)
 		}
 		all, err := d.Snapshots(t.Context())

@@ -332,7 +332,7 @@ func TestDrive_GCFreesWhatNothingReaches(t *testing.T) {
 	if err := d.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := d.GC(t.Context(), nil); err != nil || r.Packs != 0 {
+	if r, err := d.GC(t.Context(), GCOptions{}, nil); err != nil || r.Packs != 0 {
 		t.Fatalf("gc with the history at hand: %+v, %v", r, err)
 	}
 	all, err := d.Snapshots(t.Context())
@@ -344,7 +344,7 @@ func TestDrive_GCFreesWhatNothingReaches(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := d.GC(t.Context(), nil)
+	r, err := d.GC(t.Context(), GCOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +409,7 @@ func TestDrive_GCLeavesAPastAloneWhileItIsInUse(t *testing.T) {
 		}
 	}
 	await(1)
-	if r, err := d.GC(t.Context(), nil); err != nil || r.Freed > 1<<20 {
+	if r, err := d.GC(t.Context(), GCOptions{}, nil); err != nil || r.Freed > 1<<20 {
 		t.Fatalf("gc with the past in use: %+v, %v", r, err)
 	}
 	h1, err := node.(vfs.File).Open(t.Context(), vfs.OpenRead)
@@ -425,7 +425,7 @@ func TestDrive_GCLeavesAPastAloneWhileItIsInUse(t *testing.T) {
 	}
 	runtime.KeepAlive(node) // and no longer
 	await(0)
-	if r, err := d.GC(t.Context(), nil); err != nil || r.Freed < 15<<20 {
+	if r, err := d.GC(t.Context(), GCOptions{}, nil); err != nil || r.Freed < 15<<20 {
 		t.Errorf("gc with the past in use no more: %+v, %v", r, err)
 	}
 	clean(t, d)

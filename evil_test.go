@@ -153,7 +153,7 @@ func (o *ordeal) gc(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = o.d.GC(ctx, nil)
+	_, err = o.d.GC(ctx, GCOptions{}, nil)
 	return err
 }
 

@@ -84,7 +84,7 @@ func (d *Drive) At(ctx context.Context, k manifest.Kept) (vfs.FS, error) {
 	base := manifest.Snapshot{Root: k.Root, Time: k.Time, Below: manifest.BelowLink, Files: k.Files}
 	past, err := live.Open(ctx, live.Options{
 		Store: d.store, Base: base, Owner: owner(), Entropy: rand.Reader, ReadOnly: true,
-		Usage: d.o.Usage, Log: d.o.Log, Now: func() time.Time { return k.Time },
+		Usage: d.o.Usage, State: d.stateOf, Log: d.o.Log, Now: func() time.Time { return k.Time },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot: %w", err)
@@ -147,7 +147,7 @@ func (d *Drive) History(ctx context.Context, path string) iter.Seq2[Version, err
 			return
 		}
 		var last *Version
-		w := pathWalk{d: d, names: names, met: make([]lookedUp, len(names))}
+		w := pathWalk{src: d.store, names: names, met: make([]lookedUp, len(names))}
 		for _, k := range all {
 			e, err := w.at(ctx, k.Root)
 			if err != nil {
@@ -178,8 +178,8 @@ func same(a, b *manifest.Entry) bool {
 }
 
 // entryAt returns the entry of a path below the directory root, or nil.
-func (d *Drive) entryAt(ctx context.Context, root chunk.Ref, names []string) (*manifest.Entry, error) {
-	w := pathWalk{d: d, names: names, met: make([]lookedUp, len(names))}
+func entryAt(ctx context.Context, src manifest.Source, root chunk.Ref, names []string) (*manifest.Entry, error) {
+	w := pathWalk{src: src, names: names, met: make([]lookedUp, len(names))}
 	return w.at(ctx, root)
 }
 
@@ -187,7 +187,7 @@ func (d *Drive) entryAt(ctx context.Context, root chunk.Ref, names []string) (*m
 // long as the next tree has the same directory there: of a thousand snapshots of a drive, the ones that
 // changed nothing near the path cost one lookup in the root.
 type pathWalk struct {
-	d     *Drive
+	src   manifest.Source
 	names []string
 	met   []lookedUp // for each name, the directory that it was looked up in last
 }
@@ -205,7 +205,7 @@ func (w *pathWalk) at(ctx context.Context, root chunk.Ref) (*manifest.Entry, err
 		}
 		m := &w.met[i]
 		if m.dir != e.Node {
-			sub, ok, err := manifest.Lookup(ctx, w.d.store, e.Node, name)
+			sub, ok, err := manifest.Lookup(ctx, w.src, e.Node, name)
 			if err != nil {
 				return nil, err
 			}

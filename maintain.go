@@ -9,8 +9,8 @@ import (
 
 	"github.com/sheaf-drive/sheaf/chunkstore"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
-	"github.com/sheaf-drive/sheaf/chunkstore/gc"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/chunkstore/refs"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
@@ -48,6 +48,9 @@ func (r *VerifyReport) add(f Finding) {
 // all that any head or kept snapshot names is there.
 func (d *Drive) Verify(ctx context.Context, p Progress) (VerifyReport, error) {
 	var r VerifyReport
+	if err := d.catchUp(ctx); err != nil {
+		return r, err
+	}
 	d.keysMu.Lock()
 	for name, err := range d.account.Verify(ctx) {
 		if err != nil {
@@ -78,6 +81,21 @@ func (d *Drive) Verify(ctx context.Context, p Progress) (VerifyReport, error) {
 	}
 	r.Packs, r.Chunks, r.Bytes = stats.Packs, stats.Chunks, stats.PackBytes
 	return r, d.reachable(ctx, &r)
+}
+
+// catchUp makes what other devices have put known, so that it is not taken for what nobody knows of. What is wrong with
+// it, Verify finds.
+func (d *Drive) catchUp(ctx context.Context) error {
+	if d.replicas == nil {
+		return nil
+	}
+	if err := d.hear(ctx); err != nil {
+		return err
+	}
+	if err := d.rekey(d.refs.Members().Ring()); err != nil {
+		return err
+	}
+	return d.store.Refresh(ctx)
 }
 
 // strays finds blobs that belong to nothing.
@@ -153,32 +171,19 @@ type root struct {
 func (d *Drive) roots(ctx context.Context) func(yield func(root, error) bool) {
 	return func(yield func(root, error) bool) {
 		for h, err := range d.refs.Heads(ctx) {
-			if !yield(root{name: "head of " + h.Device.String(), ref: h.Root}, err) {
-				return
-			}
 			if err != nil {
-				continue
-			}
-			s, err := manifest.GetSnapshot(ctx, d.store, h.Root)
-			if err != nil {
-				if !yield(root{name: "snapshot of " + h.Device.String()}, err) {
+				if !yield(root{name: "heads"}, err) {
 					return
 				}
 				continue
 			}
-			for k, err := range manifest.Kepts(ctx, d.store, s.History) {
-				if !yield(root{name: "kept snapshot " + k.Dot.String(), ref: k.Root}, err) {
+			for r, err := range d.rootsOf(ctx, h) {
+				if !yield(r, err) {
 					return
 				}
 			}
 		}
-		d.mu.Lock()
-		var past []chunk.Ref
-		for ref := range d.past {
-			past = append(past, ref)
-		}
-		d.mu.Unlock()
-		for _, ref := range past {
+		for _, ref := range d.inUse() {
 			if !yield(root{name: "snapshot in use", ref: ref}, nil) {
 				return
 			}
@@ -186,107 +191,36 @@ func (d *Drive) roots(ctx context.Context) func(yield func(root, error) bool) {
 	}
 }
 
-// GCReport is what GC did, in bytes of packs.
-type GCReport struct {
-	Live, Freed, Kept int64 // bytes of live chunks; of packs that are gone; of dead chunks that stay for now
-	Condemned         int64 // chunks that were found dead and wait for the second phase
-	Packs             int64 // packs removed
-}
-
-// keepHeads is how many of its own heads a device leaves in the Bucket.
-const keepHeads = 64
-
-// GC frees what nothing reaches, while the drive is in use, in two phases. In the
-// first, what is not reached is condemned. In the second, what is condemned and still is not
-// reached goes; with other devices on the drive, that is days later, when they had the time to tell of what
-// they wrote meanwhile.
-func (d *Drive) GC(ctx context.Context, p Progress) (GCReport, error) {
-	var report GCReport
-	if err := d.tree.Commit(ctx); err != nil {
-		return report, err
-	}
-	for phase := range 2 {
-		grace := gc.DefaultGrace
-		alone, err := d.alone(ctx)
+// rootsOf yields what a head keeps alive.
+func (d *Drive) rootsOf(ctx context.Context, h refs.Head) func(yield func(root, error) bool) {
+	return func(yield func(root, error) bool) {
+		if !yield(root{name: "head of " + h.Device.String(), ref: h.Root}, nil) {
+			return
+		}
+		if c := h.Collection.Packs; !c.IsZero() && !yield(root{name: "collection of " + h.Device.String(), ref: c}, nil) {
+			return
+		}
+		s, err := manifest.GetSnapshot(ctx, d.store, h.Root)
 		if err != nil {
-			return report, fmt.Errorf("look for other devices: %w", err)
+			yield(root{name: "snapshot of " + h.Device.String()}, err)
+			return
 		}
-		if alone {
-			grace = 0
-		}
-		r, err := d.sweep(ctx, gc.Options{Grace: grace}, p)
-		if err != nil {
-			return report, err
-		}
-		report.Live, report.Condemned = r.LiveBytes, r.Waiting
-		report.Kept = r.WaitingBytes + r.DeadBytesKept
-		report.Freed += r.FreedBytes
-		report.Packs += r.PacksRemoved
-		if phase == 0 && r.Waiting == 0 {
-			break
-		}
-	}
-	if err := d.refs.Prune(ctx, keepHeads); err != nil {
-		return report, fmt.Errorf("prune heads: %w", err)
-	}
-	return report, nil
-}
-
-// alone reports whether this is the only device of the drive. Others may have joined, and put heads, since the drive
-// was opened: these are known afterwards. Heads that are there but cannot be read are an error, for they may name anything.
-func (d *Drive) alone(ctx context.Context) (bool, error) {
-	if err := d.refs.Poll(ctx); err != nil {
-		return false, asDamage(err)
-	}
-	known := d.account.Members()
-	m, err := known.Reload(ctx, d.o.Bucket)
-	if err == nil {
-		err = m.Follows(known.Tips())
-	}
-	active := 0
-	if err == nil {
-		for range m.Active() {
-			active++
-		}
-	}
-	return active == 1, asDamage(err)
-}
-
-// sweep is one cycle.
-func (d *Drive) sweep(ctx context.Context, o gc.Options, p Progress) (gc.Report, error) {
-	cycle, err := d.store.BeginGC(ctx)
-	if err != nil {
-		return gc.Report{}, err
-	}
-	defer cycle.Abort()
-	// What a commit has stored before the cycle began is named by no head yet.
-	base, more := d.tree.Roots()
-	var done int64
-	seen := nodes{}
-	mark := func(ref chunk.Ref) error {
-		return manifest.Walk(ctx, d.store, ref, seen.met, func(ref chunk.Ref) error {
-			cycle.Mark(ref.ID)
-			if done++; p != nil && done%1000 == 0 {
-				p(done, 0)
+		for k, err := range manifest.Kepts(ctx, d.store, s.History) {
+			if !yield(root{name: "kept snapshot " + k.Dot.String(), ref: k.Root}, err) {
+				return
 			}
-			return ctx.Err()
-		})
-	}
-	for _, ref := range append(more, base) {
-		if err := mark(ref); err != nil {
-			return gc.Report{}, fmt.Errorf("mark: %w", err)
 		}
 	}
-	for root, err := range d.roots(ctx) {
-		if err == nil {
-			err = mark(root.ref)
-		}
-		if err != nil {
-			// What cannot be read may name anything: nothing is freed.
-			return gc.Report{}, fmt.Errorf("mark %s: %w", root.name, err)
-		}
+}
+
+// inUse returns the roots of the trees of the past that are in use.
+func (d *Drive) inUse() (past []chunk.Ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for ref := range d.past {
+		past = append(past, ref)
 	}
-	return cycle.Sweep(ctx, o)
+	return past
 }
 
 // Stats is what the store holds.
@@ -325,7 +259,7 @@ func (d *Drive) Unique(ctx context.Context, path string) (logical, unique, store
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	e, err := d.entryAt(ctx, s.Root, names)
+	e, err := entryAt(ctx, d.store, s.Root, names)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -365,6 +299,7 @@ func (d *Drive) Unique(ctx context.Context, path string) (logical, unique, store
 func (d *Drive) SetPassphrase(ctx context.Context, passphrase []byte) error {
 	d.keysMu.Lock()
 	defer d.keysMu.Unlock()
+	defer d.tellRemotes() // also if it failed in the midst: they follow what is so
 	if len(passphrase) == 0 {
 		// First the key, so that there is no moment in which nothing opens the drive here.
 		if err := d.account.SaveDevice(d.o.Dir, d.device, true); err != nil {

@@ -428,7 +428,7 @@ func TestReplay_GCSparesWhatNewDevicesWrote(t *testing.T) {
 		}
 	}
 	write(t, d.FS(), "note", []byte("so that something is dead"))
-	if _, err := d.GC(t.Context(), nil); err != nil {
+	if _, err := d.GC(t.Context(), GCOptions{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	clean(t, d)

@@ -199,7 +199,7 @@ func TestSecrets_AreInNoFileAndNoLog(t *testing.T) {
 		t.Error("read of what is not there")
 	}
 	clean(t, d)
-	if _, err := d.GC(t.Context(), nil); err != nil {
+	if _, err := d.GC(t.Context(), GCOptions{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for ref := range chunksOf(t, d) {

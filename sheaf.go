@@ -4,6 +4,7 @@
 package sheaf
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -52,9 +53,11 @@ type Options struct {
 	// Dir is the folder of this device's own state of the drive: the device key, the
 	// key-value database, the journal. It is made if it is not there.
 	Dir string
-	// Bucket is where the sealed packs lie.
+	// Bucket is where the sealed packs lie; nil: the Tier of Replication.
 	Bucket blob.Bucket
-	Secret Secret
+	// Replication, if not nil, keeps the drive alike in many places.
+	Replication *Replication
+	Secret      Secret
 	// DeviceName is how this device is shown to people; "" for the host's name.
 	DeviceName string
 	// Chunker names the chunker of a new drive ("rabin" or "fastcdc"); "" for the default.
@@ -70,25 +73,33 @@ type Options struct {
 	// Usage reports the room where the Bucket lies, LocalUsage that of Dir; nil: unknown. What is written is refused before one
 	// of them is full, so that files can still be removed, and what was acknowledged finds its place.
 	Usage, LocalUsage func(context.Context) (vfs.Usage, error)
+	// Remotes, if not nil, is given the key under which this device may seal what it knows of remotes, as soon as the drive's secrets are open and
+	// before any place is reached, and again each time the passphrase has changed.
+	Remotes func(key [32]byte)
 	// Tree changes when commits are made; its other fields are not looked at.
 	Tree live.Options
 }
 
 // A Drive is an open drive. It is safe for concurrent use.
 type Drive struct {
-	o       Options
-	lock    io.Closer
-	account *keys.Account
-	device  *keys.Device
-	db      kv.DB
-	store   treeStore
-	refs    *refs.Refs
-	tree    *live.FS
+	o        Options
+	lock     io.Closer
+	account  *keys.Account
+	device   *keys.Device
+	db       kv.DB
+	store    treeStore
+	refs     *refs.Refs
+	tree     *live.FS
+	replicas *replicating // nil: there is one place
 
-	mu      sync.Mutex
-	keysMu  sync.Mutex        // one writer of slots at a time
-	past    map[chunk.Ref]int // roots of the trees of the past that are in use, and how often
-	tried   []chunk.Ref       // since the last move of the head: snapshots whose heads may have been put
+	mu     sync.Mutex
+	keysMu sync.Mutex        // one writer of slots at a time
+	past   map[chunk.Ref]int // roots of the trees of the past that are in use, and how often
+	tried  []chunk.Ref       // since the last move of the head: snapshots whose heads may have been put
+
+	adoptMu    sync.Mutex // held to put a head beside the commits of the tree, and to take over the work of others
+	agreements agreeing   // guarded by adoptMu
+
 	closing sync.Once
 	err     error // of Close
 }
@@ -200,9 +211,19 @@ func Join(ctx context.Context, o Options, keepKey bool) (d *Drive, err error) {
 	if _, err := keys.ReadDevice(o.Dir); err == nil {
 		return nil, fmt.Errorf("join drive in %s: %w", o.Dir, ErrExists)
 	}
+	if o.Replication != nil {
+		if err := o.Replication.Fetch(ctx, o.Log); err != nil {
+			return nil, fmt.Errorf("join drive: %w", err)
+		}
+	}
 	account, err := unlock(ctx, o, nil)
 	if err != nil {
 		return nil, err
+	}
+	if o.Replication != nil {
+		if err := o.Replication.purge(ctx, account, o.Log); err != nil {
+			return nil, fmt.Errorf("join drive: %w", err)
+		}
 	}
 	device, err := enroll(ctx, account, o, keepKey)
 	if err != nil {
@@ -229,6 +250,9 @@ func setDefaults(o *Options) {
 	}
 	if o.OpenKV == nil {
 		o.OpenKV = openKV
+	}
+	if o.Bucket == nil && o.Replication != nil {
+		o.Bucket = o.Replication.Tier
 	}
 }
 
@@ -284,6 +308,14 @@ func (d *Drive) start(ctx context.Context) error {
 	return d.startOn(ctx)
 }
 
+// tellRemotes gives the key of the remotes to who asked for it.
+func (d *Drive) tellRemotes() {
+	if d.o.Remotes != nil {
+		key, _ := d.account.Ring.DeriveEpoch(kdf.Remotes, 1)
+		d.o.Remotes(key)
+	}
+}
+
 func (d *Drive) kvDir() string { return filepath.Join(d.o.Dir, "kv") }
 
 // startOn is start with the local database as it is.
@@ -302,14 +334,22 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open local database: %w", err)
 	}
+	d.tellRemotes()
+	if err := d.reach(); err != nil {
+		return err
+	}
 	if err := d.admit(ctx); err != nil {
 		return err
 	}
 	all := storeKeysOf(d.account.Members().Ring())
-	d.store.Store, err = chunkstore.Open(ctx, chunkstore.Options{
+	o := chunkstore.Options{
 		Bucket: d.o.Bucket, KV: d.db, Suite: seal.Suite(d.account.Record.Suite), Level: seal.Fastest, Log: d.o.Log,
 		Keys: all[0], Past: all[1:],
-	})
+	}
+	if r := d.o.Replication; r != nil {
+		o.Mine, o.Renew, o.Forget = r.mine, d.replicas.engine.Look, r.Tier.Forget
+	}
+	d.store.Store, err = chunkstore.Open(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -320,12 +360,26 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("read chunker of the drive: %w", err)
 	}
-	o := d.o.Tree
-	o.Store, o.Owner = d.store, owner()
-	o.Device, o.Chunker, o.Entropy = d.device.ID().Short(), params, rand.Reader
-	o.Journal = d.journalOptions()
-	o.Publish, o.Usage, o.LocalUsage, o.Log = d.publish, d.o.Usage, d.o.LocalUsage, d.o.Log
-	return d.openTree(ctx, o)
+	t := d.o.Tree
+	t.Store, t.Owner = d.store, owner()
+	t.Device, t.Chunker, t.Entropy = d.device.ID().Short(), params, rand.Reader
+	t.Journal = d.journalOptions()
+	t.Adopting, t.State = d.noteAdopting, d.stateOf
+	if d.o.Replication != nil && len(d.o.Replication.Places) > 0 {
+		// Others wait for what is committed.
+		t.Idle, t.MaxAge = cmp.Or(t.Idle, time.Second), cmp.Or(t.MaxAge, 10*time.Second)
+	}
+	t.Publish, t.Usage, t.LocalUsage, t.Log = d.publish, d.o.Usage, d.o.LocalUsage, d.o.Log
+	if d.replicas != nil {
+		if err := d.arrive(ctx); err != nil {
+			return err
+		}
+	}
+	if err := d.openTree(ctx, t); err != nil {
+		return err
+	}
+	d.replicate()
+	return nil
 }
 
 // storeKeysOf returns the keys of the chunk store for each epoch, the one to write under first.
@@ -409,6 +463,10 @@ func (d *Drive) Close(ctx context.Context) error {
 
 func (d *Drive) closeParts(ctx context.Context) error {
 	var errs []error
+	if d.replicas != nil {
+		errs = append(errs, d.replicas.end())
+		d.replicas = nil
+	}
 	if d.tree != nil {
 		errs = append(errs, d.tree.Close(ctx))
 	}

@@ -248,7 +248,7 @@ func TestDrive_CollectsGarbageUnderFourWritersAndLosesNothing(t *testing.T) {
 	var freed int64
 	collecting.Go(func() {
 		for {
-			r, err := d.GC(context.WithoutCancel(ctx), nil)
+			r, err := d.GC(context.WithoutCancel(ctx), GCOptions{}, nil)
 			if err != nil {
 				t.Errorf("collect garbage: %v", err)
 				return
@@ -275,7 +275,7 @@ func TestDrive_CollectsGarbageUnderFourWritersAndLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	d = h.open(Secret{})
-	r, err := d.GC(t.Context(), nil)
+	r, err := d.GC(t.Context(), GCOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +325,7 @@ func TestDrive_HistoryReadsWhatChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := pathWalk{d: d, names: []string{"still", "deep", "f"}, met: make([]lookedUp, 3)}
+	w := pathWalk{src: d.store, names: []string{"still", "deep", "f"}, met: make([]lookedUp, 3)}
 	looked := map[chunk.Ref]int{}
 	last := chunk.Ref{}
 	for _, k := range all {

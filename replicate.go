@@ -1,0 +1,224 @@
+package sheaf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+	"github.com/sheaf-drive/sheaf/chunkstore/refs"
+	"github.com/sheaf-drive/sheaf/sync/engine"
+	"github.com/sheaf-drive/sheaf/sync/replica"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
+)
+
+// ErrOtherDrive says that a place holds another drive.
+var ErrOtherDrive = errors.New("another drive is there")
+
+// Replication makes a drive one of many places. The Bucket of the Options is the Tier then.
+type Replication struct {
+	// Tier is the bucket of the drive, Own its bucket for what this device puts.
+	Tier *tier.Tier
+	Own  blob.Bucket
+	// Mirror is the bucket of the Tier for the small blobs of others.
+	Mirror blob.Bucket
+	// Places are the replicas to begin with.
+	Places []engine.Place
+	// Poll is as engine.Options have it; below zero: replicas have turns only by Engine.Sync and Engine.Wait.
+	Poll time.Duration
+}
+
+// replicating is the work of an open drive on its replicas.
+type replicating struct {
+	engine *engine.Engine
+	stop   context.CancelFunc
+	all    sync.WaitGroup
+	// pinning is held while what is pinned is looked through or fetched.
+	pinning *semaphore.Weighted
+}
+
+// Replicas returns what keeps the replicas of the drive alike, or nil if it has only its Bucket.
+func (d *Drive) Replicas() *engine.Engine {
+	if d.replicas == nil {
+		return nil
+	}
+	return d.replicas.engine
+}
+
+// Heads yields each head that becomes the newest of its device after the call, until ctx is done: see refs.Watch.
+func (d *Drive) Heads(ctx context.Context) iter.Seq[refs.Head] { return d.refs.Watch(ctx) }
+
+// reach makes the replicas readable, if there is a Replication.
+func (d *Drive) reach() error {
+	r := d.o.Replication
+	if r == nil {
+		return nil
+	}
+	e := engine.New(engine.Options{
+		Tier: r.Tier, Own: r.Own, Mirror: r.Mirror, Poll: max(r.Poll, 0), Memory: d.db, Log: d.o.Log, Top: d.top,
+		Check: (&vetter{account: d.account, bucket: d.o.Bucket}).check, Lacking: d.lacking,
+		Adopt: func(ctx context.Context) error { _, err := d.Adopt(ctx); return err },
+	})
+	for _, p := range r.Places {
+		if err := e.Add(p); err != nil {
+			return errors.Join(err, e.Close())
+		}
+	}
+	d.replicas = &replicating{engine: e, stop: func() {}, pinning: semaphore.NewWeighted(1)}
+	return nil
+}
+
+// replicate begins to give the replicas their turns.
+func (d *Drive) replicate() {
+	r := d.replicas
+	if r == nil || d.o.Replication.Poll < 0 {
+		return
+	}
+	life, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.all.Go(func() { r.engine.Run(life) })
+	moves := d.Heads(life)
+	moved := make(chan struct{}, 1)
+	r.all.Go(func() {
+		for range moves {
+			r.engine.Nudge()
+			select {
+			case moved <- struct{}{}:
+			default:
+			}
+		}
+	})
+	r.all.Go(func() { d.followPins(life, moved) })
+}
+
+// end stops the turns and closes the places.
+func (r *replicating) end() error {
+	r.stop()
+	r.all.Wait()
+	return r.engine.Close()
+}
+
+// Fetch brings the small blobs of a drive from its places, so that it can be opened, and notes which packs are there. It returns an
+// error if no place could be reached. What is wrong with single blobs is only logged: who has the keys finds out what that means.
+func (r *Replication) Fetch(ctx context.Context, log *slog.Logger) error {
+	var errs []error
+	for _, p := range r.Places {
+		err := r.fetch(ctx, p)
+		if replica.OnlyFaults(err) {
+			log.Warn("a place has blobs that are not as they should be", "place", p.At, "err", err)
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.At, err))
+		}
+	}
+	if len(errs) < len(r.Places) {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Replication) fetch(ctx context.Context, p engine.Place) (err error) {
+	b, err := p.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if c, ok := b.(interface{ Close() error }); ok {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	_, err = replica.Fetch(ctx, b, r.Mirror, replica.FetchOptions{Own: r.Own, Packs: true, Learn: func(c *catalog.Table) error { return r.Tier.Learn(p.Name, c) }})
+	return err
+}
+
+// mine lists the packs that this device has put.
+func (r *Replication) mine(ctx context.Context) (map[pack.Name]struct{}, error) {
+	mine := map[pack.Name]struct{}{}
+	for info, err := range r.Own.List(ctx, pack.Prefix) {
+		if err != nil {
+			return nil, err
+		}
+		if name, err := pack.ParseBlobName(string(info.Name)); err == nil {
+			mine[name] = struct{}{}
+		}
+	}
+	return mine, nil
+}
+
+// Bucket returns where the sealed packs lie: with replicas, all that this device has and knows of them.
+func (d *Drive) Bucket() blob.Bucket { return d.o.Bucket }
+
+// Own returns the bucket of what this device has put itself.
+func (d *Drive) Own() blob.Bucket {
+	if d.o.Replication == nil {
+		return d.o.Bucket
+	}
+	return d.o.Replication.Own
+}
+
+// errNeeded says that a pack which is not to be had has what the newest head of this device needs.
+var errNeeded = errors.New("it is not to be had whole from any place, and the drive needs what is in it")
+
+// lacking reports whether the newest head of this device can do without packs that others have put and no place gives: all that
+// it needs is located elsewhere. A place that lists packs which are gone, or which it has damaged, would else keep everything from
+// getting to all other places.
+func (d *Drive) lacking(ctx context.Context, packs []blob.Name) error {
+	names := make([]pack.Name, 0, len(packs))
+	for _, p := range packs {
+		name, err := pack.ParseBlobName(string(p))
+		if err != nil {
+			return err
+		}
+		names = append(names, name)
+	}
+	stuck, err := d.store.Relocate(ctx, names...)
+	if err != nil || len(stuck) == 0 {
+		return err
+	}
+	h, err := d.refs.Head(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return manifest.Walk(ctx, d.store, h.Root, nodes{}.met, func(ref chunk.Ref) error {
+		if _, ok := stuck[ref.ID]; ok {
+			return fmt.Errorf("%w: %s", errNeeded, ref)
+		}
+		return nil
+	})
+}
+
+// SameDrive returns nil if a place is empty or has the drive of another one, ErrOtherDrive if it has one of its own, or the error of
+// looking. It needs no key: the first record of a drive is in every place the same.
+func SameDrive(ctx context.Context, here, there blob.Bucket) error {
+	const first, limit = "drive/00000001", 1 << 20
+	theirs, err := blob.ReadAll(ctx, there, first, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ours, err := blob.ReadAll(ctx, here, first, limit)
+	if err != nil {
+		return err
+	}
+	if string(ours) != string(theirs) {
+		return ErrOtherDrive
+	}
+	return nil
+}
