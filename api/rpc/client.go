@@ -15,6 +15,11 @@ type Client struct {
 	Store     sheafv1connect.StoreClient
 	Keys      sheafv1connect.KeysClient
 	Jobs      sheafv1connect.JobsClient
+	Replicas  sheafv1connect.ReplicasClient
+	Conflicts sheafv1connect.ConflictsClient
+	Remotes   sheafv1connect.RemotesClient
+	Devices   sheafv1connect.DevicesClient
+	Custody   sheafv1connect.CustodyClient
 }
 
 // NewClient returns a client that reaches the handler at url by h.
@@ -23,6 +28,8 @@ func NewClient(h connect.HTTPClient, url string) *Client {
 		Drives: sheafv1connect.NewDrivesClient(h, url), Files: sheafv1connect.NewFilesClient(h, url),
 		Snapshots: sheafv1connect.NewSnapshotsClient(h, url), Mounts: sheafv1connect.NewMountsClient(h, url),
 		Store: sheafv1connect.NewStoreClient(h, url), Keys: sheafv1connect.NewKeysClient(h, url),
-		Jobs: sheafv1connect.NewJobsClient(h, url),
+		Jobs: sheafv1connect.NewJobsClient(h, url), Replicas: sheafv1connect.NewReplicasClient(h, url),
+		Conflicts: sheafv1connect.NewConflictsClient(h, url), Remotes: sheafv1connect.NewRemotesClient(h, url),
+		Devices: sheafv1connect.NewDevicesClient(h, url), Custody: sheafv1connect.NewCustodyClient(h, url),
 	}
 }

@@ -23,6 +23,8 @@ import (
 
 // fakeDrive is a service.Drive in memory. Its snapshots are copies of the whole tree.
 type fakeDrive struct {
+	service.Many // nil: it has no replicas
+
 	fs *memfs.FS
 
 	mu     sync.Mutex
@@ -128,7 +130,7 @@ func (d *fakeDrive) Verify(ctx context.Context, p sheaf.Progress) (sheaf.VerifyR
 	return sheaf.VerifyReport{}, nil
 }
 
-func (d *fakeDrive) GC(context.Context, sheaf.Progress) (sheaf.GCReport, error) {
+func (d *fakeDrive) GC(context.Context, sheaf.GCOptions, sheaf.Progress) (sheaf.GCReport, error) {
 	return sheaf.GCReport{Freed: 5}, nil
 }
 

@@ -30,6 +30,11 @@ func NewHandler(s *service.Service) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewStoreHandler(store{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewKeysHandler(keys{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewJobsHandler(jobs{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewReplicasHandler(replicas{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewConflictsHandler(conflicts{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewRemotesHandler(remotes{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewDevicesHandler(devices{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewCustodyHandler(custody{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
@@ -48,6 +53,11 @@ type (
 	jobs   struct{ s *service.Service }
 
 	snapshots struct{ s *service.Service }
+	replicas  struct{ s *service.Service }
+	conflicts struct{ s *service.Service }
+	remotes   struct{ s *service.Service }
+	devices   struct{ s *service.Service }
+	custody   struct{ *service.Service }
 )
 
 func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {
@@ -145,4 +155,76 @@ func (j jobs) Cancel(ctx context.Context, r *sheafv1.CancelRequest) (*sheafv1.Jo
 
 func (j jobs) Resume(ctx context.Context, r *sheafv1.ResumeRequest) (*sheafv1.Job, error) {
 	return j.s.Resume(ctx, r)
+}
+
+func (r replicas) Add(ctx context.Context, m *sheafv1.ReplicasAddRequest) (*sheafv1.Replica, error) {
+	return r.s.AddReplica(ctx, m)
+}
+
+func (r replicas) List(ctx context.Context, m *sheafv1.ReplicasListRequest) (*sheafv1.ReplicasListResponse, error) {
+	return r.s.Replicas(ctx, m)
+}
+
+func (r replicas) Remove(ctx context.Context, m *sheafv1.ReplicasRemoveRequest) (*sheafv1.ReplicasRemoveResponse, error) {
+	return r.s.RemoveReplica(ctx, m)
+}
+
+func (r replicas) Sync(ctx context.Context, m *sheafv1.ReplicasSyncRequest) (*sheafv1.ReplicasListResponse, error) {
+	return r.s.SyncReplicas(ctx, m)
+}
+
+func (c conflicts) List(ctx context.Context, m *sheafv1.ConflictsListRequest) (*sheafv1.ConflictsListResponse, error) {
+	return c.s.Conflicts(ctx, m)
+}
+
+func (c conflicts) Keep(ctx context.Context, m *sheafv1.ConflictsKeepRequest) (*sheafv1.ConflictsKeepResponse, error) {
+	return c.s.KeepConflict(ctx, m)
+}
+
+func (d devices) List(ctx context.Context, m *sheafv1.DevicesListRequest) (*sheafv1.DevicesListResponse, error) {
+	return d.s.Devices(ctx, m)
+}
+
+func (d devices) Revoke(ctx context.Context, m *sheafv1.DevicesRevokeRequest) (*sheafv1.DevicesRevokeResponse, error) {
+	return d.s.RevokeDevice(ctx, m)
+}
+
+func (x remotes) Kinds(ctx context.Context, r *sheafv1.KindsRequest) (*sheafv1.KindsResponse, error) {
+	return x.s.RemoteKinds(ctx, r)
+}
+
+func (x remotes) List(ctx context.Context, r *sheafv1.RemotesListRequest) (*sheafv1.RemotesListResponse, error) {
+	return x.s.ListRemotes(ctx, r)
+}
+
+func (x remotes) Get(ctx context.Context, r *sheafv1.RemotesGetRequest) (*sheafv1.Remote, error) {
+	return x.s.GetRemote(ctx, r)
+}
+
+func (x remotes) Add(ctx context.Context, r *sheafv1.RemotesAddRequest) (*sheafv1.Remote, error) {
+	return x.s.AddRemote(ctx, r)
+}
+
+func (x remotes) Edit(ctx context.Context, r *sheafv1.RemotesEditRequest) (*sheafv1.Remote, error) {
+	return x.s.EditRemote(ctx, r)
+}
+
+func (x remotes) Remove(ctx context.Context, r *sheafv1.RemotesRemoveRequest) (*sheafv1.RemotesRemoveResponse, error) {
+	return x.s.RemoveRemote(ctx, r)
+}
+
+func (x remotes) Test(ctx context.Context, r *sheafv1.RemotesTestRequest) (*sheafv1.RemotesTestResponse, error) {
+	return x.s.TestRemote(ctx, r)
+}
+
+func (x remotes) StartSignIn(ctx context.Context, r *sheafv1.StartSignInRequest) (*sheafv1.StartSignInResponse, error) {
+	return x.s.StartSignIn(ctx, r)
+}
+
+func (x remotes) FinishSignIn(ctx context.Context, r *sheafv1.FinishSignInRequest) (*sheafv1.Remote, error) {
+	return x.s.FinishSignIn(ctx, r)
+}
+
+func (x remotes) Import(ctx context.Context, r *sheafv1.RemotesImportRequest) (*sheafv1.RemotesImportResponse, error) {
+	return x.s.ImportRemotes(ctx, r)
 }

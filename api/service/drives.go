@@ -11,6 +11,7 @@ import (
 
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/vfs"
 )
 
 // stamp returns t for the wire; the zero time is left out.
@@ -40,6 +41,8 @@ func (s *Service) Status(context.Context, *sheafv1.StatusRequest) (*sheafv1.Stat
 		r.State = sheafv1.DriveState_DRIVE_STATE_OPEN
 		r.Drive, r.Device, r.DeviceName, r.Created, r.Passphrase = i.Drive, i.Device, i.DeviceName, stamp(i.Created), i.Passphrase
 		r.PendingBytes = s.drive.Pending()
+		r.Replicas = replicasOf(s.drive)
+		r.Copies = copiesOf(r.Replicas)
 	case s.o.Device.Exists():
 		r.State = sheafv1.DriveState_DRIVE_STATE_LOCKED
 	}
@@ -114,6 +117,13 @@ func (s *Service) Wait(ctx context.Context, r *sheafv1.WaitRequest) (*sheafv1.Wa
 		return nil, err
 	}
 	defer release()
+	path, err := clean(r.GetPath())
+	if err == nil && path != "" {
+		_, err = vfs.Walk(ctx, d.FS(), path) // what is not there is in no copy
+	}
+	if err != nil {
+		return nil, err
+	}
 	if r.GetTimeoutMs() > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.GetTimeoutMs())*time.Millisecond)
@@ -125,11 +135,22 @@ func (s *Service) Wait(ctx context.Context, r *sheafv1.WaitRequest) (*sheafv1.Wa
 		}
 		return nil, err
 	}
-	if r.GetCopies() > 1 {
-		return nil, errorf(sheafv1.Code_CODE_TEMPORARY, "this version of sheaf keeps one copy, on this device: copy the folder of the packs yourself (sheaf store path)",
-			"1 of %d copies is there", r.GetCopies())
+	if r.GetCopies() <= 1 {
+		return &sheafv1.WaitResponse{Copies: 1}, nil
 	}
-	return &sheafv1.WaitResponse{Copies: 1}, nil
+	e, err := many(d)
+	if err != nil {
+		return nil, err
+	}
+	if path != "" {
+		err = waitFor(ctx, d, e, path, int(r.GetCopies()))
+	} else {
+		err = e.Wait(ctx, int(r.GetCopies())-1)
+	}
+	if err != nil {
+		return nil, waited(d, e, r.GetCopies(), err)
+	}
+	return &sheafv1.WaitResponse{Copies: r.GetCopies()}, nil
 }
 
 // Stop unmounts all and closes the drive.

@@ -11,6 +11,10 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/book"
+	"github.com/sheaf-drive/sheaf/sync/remote/signin"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -41,11 +45,27 @@ var codes = []struct {
 }{
 	{context.Canceled, sheafv1.Code_CODE_CANCELED, ""},
 	{context.DeadlineExceeded, sheafv1.Code_CODE_TEMPORARY, ""},
+	{signin.ErrDenied, sheafv1.Code_CODE_DECISION, "sheaf remote auth NAME"},
+	{remote.ErrSignIn, sheafv1.Code_CODE_SIGN_IN, "sheaf remote auth NAME"},
+	{blob.ErrUnauthorized, sheafv1.Code_CODE_SIGN_IN, "sheaf remote edit NAME key=value …, or sheaf remote auth NAME"},
+	{blob.ErrMangled, sheafv1.Code_CODE_INTEGRITY, ""},
+	{remote.ErrKind, sheafv1.Code_CODE_USAGE, "sheaf remote kinds"},
+	{remote.ErrName, sheafv1.Code_CODE_USAGE, ""},
+	{remote.ErrSyntax, sheafv1.Code_CODE_USAGE, "write nas:path, \":kind,option=value:path\" or a folder"},
+	{remote.ErrOption, sheafv1.Code_CODE_USAGE, "sheaf remote kinds KIND"},
+	{remote.ErrMissing, sheafv1.Code_CODE_USAGE, "sheaf remote kinds KIND"},
+	{book.ErrClosed, sheafv1.Code_CODE_NEED_SECRET, "give it at a terminal, or set SHEAF_PASSWORD_FILE or SHEAF_RECOVERY_FILE"},
+	{book.ErrDamaged, sheafv1.Code_CODE_INTEGRITY, ""},
+	{book.ErrFormat, sheafv1.Code_CODE_UNSUPPORTED, ""},
 	{sheaf.ErrNoDrive, sheafv1.Code_CODE_NO_DRIVE, "sheaf init"},
 	{sheaf.ErrExists, sheafv1.Code_CODE_EXISTS, "sheaf status"},
 	{sheaf.ErrLocked, sheafv1.Code_CODE_LOCKED, "wait until the other command has ended, or see who runs: sheaf doctor"},
 	{sheaf.ErrPassphrase, sheafv1.Code_CODE_WRONG_SECRET, ""},
 	{sheaf.ErrNeedSecret, sheafv1.Code_CODE_NEED_SECRET, "give it at a terminal, or set SHEAF_PASSWORD_FILE or SHEAF_RECOVERY_FILE"},
+	{sheaf.ErrNoDevice, sheafv1.Code_CODE_NOT_FOUND, "sheaf device list"},
+	{sheaf.ErrRevoked, sheafv1.Code_CODE_EXISTS, "sheaf device list"},
+	{sheaf.ErrSelf, sheafv1.Code_CODE_USAGE, "sheaf device revoke on another device"},
+	{sheaf.ErrNotMember, sheafv1.Code_CODE_PERMISSION, "this device was revoked: what it has not sent yet is still here; join anew with sheaf init --from"},
 	{sheaf.ErrNoSnapshot, sheafv1.Code_CODE_NOT_FOUND, "sheaf snapshot list"},
 	{vfs.ErrCorrupt, sheafv1.Code_CODE_INTEGRITY, "sheaf store verify"},
 	{vfs.ErrReadOnly, sheafv1.Code_CODE_READ_ONLY, ""},
@@ -57,10 +77,12 @@ var codes = []struct {
 	{vfs.ErrRange, sheafv1.Code_CODE_USAGE, ""},
 	{vfs.ErrTooBig, sheafv1.Code_CODE_LIMIT, ""},
 	{vfs.ErrTooMany, sheafv1.Code_CODE_LIMIT, ""},
+	{blob.ErrNoSpace, sheafv1.Code_CODE_LIMIT, "make room at the place"},
 	{vfs.ErrNoSpace, sheafv1.Code_CODE_LIMIT, "make room on the disk of the store: sheaf store path"},
 	{vfs.ErrQuota, sheafv1.Code_CODE_LIMIT, ""},
 	{syscall.ENOSPC, sheafv1.Code_CODE_LIMIT, "make room on the disk"},
 	{wirepath.ErrText, sheafv1.Code_CODE_USAGE, ""},
+	{blob.ErrTemporary, sheafv1.Code_CODE_TEMPORARY, ""},
 	{transfer.ErrBusy, sheafv1.Code_CODE_TEMPORARY, "wait until the other copy has ended"},
 	{transfer.ErrChanged, sheafv1.Code_CODE_TEMPORARY, "copy it again when nobody writes to it"},
 	{errors.ErrUnsupported, sheafv1.Code_CODE_UNSUPPORTED, ""},

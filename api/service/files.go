@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/vfs"
@@ -99,6 +100,16 @@ func (s *Service) List(ctx context.Context, r *sheafv1.ListRequest, send func(*s
 	}
 	defer release()
 	l := &lister{send: send, recursive: r.GetRecursive()}
+	if r.GetPlaces() {
+		_, d, give, err := s.use(ctx)
+		if err != nil {
+			return err
+		}
+		defer give()
+		if l.custodian, err = d.Custodian(ctx); err != nil {
+			return err
+		}
+	}
 	if d, ok := n.(vfs.Dir); ok {
 		err = l.dir(ctx, p, d)
 	} else {
@@ -114,6 +125,7 @@ func (s *Service) List(ctx context.Context, r *sheafv1.ListRequest, send func(*s
 type lister struct {
 	send      func(*sheafv1.ListResponse) error
 	recursive bool
+	custodian *sheaf.Custodian // nil: nobody asked for places
 	batch     []*sheafv1.Node
 }
 
@@ -121,6 +133,13 @@ func (l *lister) add(ctx context.Context, p string, n vfs.Node) error {
 	m, err := nodeOf(ctx, p, n)
 	if err != nil {
 		return err
+	}
+	if l.custodian != nil {
+		c, err := l.custodian.Node(ctx, n)
+		if err != nil {
+			return err
+		}
+		m.Place, m.Pinned = places[c.State()], c.Pinned
 	}
 	if l.batch = append(l.batch, m); len(l.batch) == listBatch {
 		return l.flush()

@@ -138,7 +138,11 @@ func (s *Service) forget() {
 
 // begin starts a run of a job.
 func (s *Service) begin(j *job, w work) error {
-	ctx, d, release, err := s.use(s.life)
+	use := s.use
+	if n, ok := w.(interface{ needsDrive() bool }); ok && !n.needsDrive() {
+		use = s.serve
+	}
+	ctx, d, release, err := use(s.life)
 	if err != nil {
 		return err
 	}

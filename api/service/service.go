@@ -23,6 +23,7 @@ type Drive interface {
 	Words
 	Past
 	Care
+	Many
 }
 
 // Tree is the drive as it is now.
@@ -57,7 +58,7 @@ type Past interface {
 // Care is the upkeep of its store.
 type Care interface {
 	Verify(ctx context.Context, p sheaf.Progress) (sheaf.VerifyReport, error)
-	GC(ctx context.Context, p sheaf.Progress) (sheaf.GCReport, error)
+	GC(ctx context.Context, o sheaf.GCOptions, p sheaf.Progress) (sheaf.GCReport, error)
 	Stats(ctx context.Context) (sheaf.Stats, error)
 	Unique(ctx context.Context, path string) (logical, unique, stored int64, err error)
 }
@@ -86,10 +87,13 @@ type Mounted interface {
 // Unmount with CODE_TEMPORARY means that the mount is in use and goes on.
 type Door func(ctx context.Context, fsys vfs.FS, dir string, readOnly bool) (Mounted, error)
 
-// Options are what a Service is made of. Device is needed.
+// Options are what a Service is made of. Device and Reach are needed.
 type Options struct {
 	Device Device
-	Door   Door // nil: nothing can be mounted here
+	Reach  Reach
+	// Remotes are those of this device; nil: it has none.
+	Remotes *Remotes
+	Door    Door // nil: nothing can be mounted here
 	// Mounts is told the folders that are mounted, each time they change; nil: nobody is.
 	Mounts func(dirs []string)
 	// Checks are done by Doctor, besides those of the drive itself.
@@ -125,11 +129,14 @@ type Service struct {
 	jobs   []*job
 	lastID int
 
+	replicas sync.Mutex // held while the list of replicas changes
 	mounting sync.Mutex // held while something is mounted or unmounted
 
 	life   context.Context // done when the Service closes; jobs live by it
 	end    context.CancelFunc
 	claims transfer.Claims
+
+	signIns signIns
 }
 
 // New returns a Service whose drive is not open yet.
@@ -156,10 +163,27 @@ func (s *Service) use(ctx context.Context) (_ context.Context, d Drive, release 
 	case s.drive == nil:
 		return nil, nil, nil, sheaf.ErrNeedSecret
 	}
+	ctx, release = s.admit(ctx)
+	return ctx, s.drive, release, nil
+}
+
+// serve is use for what needs no drive.
+func (s *Service) serve(ctx context.Context) (_ context.Context, _ Drive, release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, nil, errorf(sheafv1.Code_CODE_NO_DAEMON, "", "sheaf is stopping")
+	}
+	ctx, release = s.admit(ctx)
+	return ctx, nil, release, nil
+}
+
+// admit counts a user, until release. s.mu is held.
+func (s *Service) admit(ctx context.Context) (_ context.Context, release func()) {
 	s.users++
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.life, cancel)
-	return ctx, s.drive, func() {
+	return ctx, func() {
 		stop()
 		cancel()
 		s.mu.Lock()
@@ -167,7 +191,7 @@ func (s *Service) use(ctx context.Context) (_ context.Context, d Drive, release 
 		if s.users--; s.users == 0 {
 			s.idle.Broadcast()
 		}
-	}, nil
+	}
 }
 
 // Close unmounts all, in use or not, ends all jobs, commits and closes the drive. With ctx
@@ -197,6 +221,7 @@ func (s *Service) close(ctx context.Context) error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	s.end()
+	s.signIns.close()
 	s.mu.Lock()
 	for s.users > 0 {
 		s.idle.Wait()

@@ -7,20 +7,22 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
-// workOf returns the work that r asks for, and its kind in one word. It checks what
+// workOf returns the work that request asks for, and its kind in one word. It checks what
 // can be checked without the drive.
-func (s *Service) workOf(r *sheafv1.StartRequest) (kind string, w work, err error) {
+func (s *Service) workOf(request *sheafv1.StartRequest) (kind string, w work, err error) {
 	c := &copyWork{s: s}
-	switch r := r.GetWork().(type) {
+	switch r := request.GetWork().(type) {
 	case *sheafv1.StartRequest_Import:
 		kind, c.options = "import", r.Import.GetOptions()
 		err = c.local(&c.from, r.Import.GetFrom(), err)
@@ -50,9 +52,16 @@ func (s *Service) workOf(r *sheafv1.StartRequest) (kind string, w work, err erro
 	case *sheafv1.StartRequest_Verify:
 		return "verify", &careWork{verify: true}, nil
 	case *sheafv1.StartRequest_Gc:
-		return "gc", &careWork{}, nil
+		return "gc", &careWork{grace: time.Duration(r.Gc.GetGraceSeconds()) * time.Second}, nil
+	case *sheafv1.StartRequest_Pin:
+		w, err := s.pinWorkOf(r.Pin)
+		return "pin", w, err
 	default:
-		err = errorf(sheafv1.Code_CODE_USAGE, "", "no work is named")
+		kind, w, err := s.replicaWorkOf(request)
+		if err == nil && w == nil {
+			err = errorf(sheafv1.Code_CODE_USAGE, "", "no work is named")
+		}
+		return kind, w, err
 	}
 	if t := c.options.GetTransfers(); err == nil && (t < 0 || t > 16) {
 		err = errorf(sheafv1.Code_CODE_USAGE, "", "%d files in flight; 1 to 16 can be", t)
@@ -160,23 +169,29 @@ func (c *copyWork) parents(ctx context.Context, d Drive) error {
 
 // keptName is the name of a file that a restore replaces.
 func keptName(name, when string, n int) string {
-	ext := path.Ext(name)
-	if ext == name { // .profile has no extension
-		ext = ""
-	}
 	tag := " (before restore, " + when + ")"
 	if n > 0 {
 		tag = fmt.Sprintf(" (before restore, %s, %d)", when, n+1)
 	}
+	return tagged(name, tag)
+}
+
+// tagged returns a name with a tag before its extension, cut so that it is a name.
+func tagged(name, tag string) string {
+	ext := path.Ext(name)
+	if ext == name { // .profile has no extension
+		ext = ""
+	}
+	tag = strings.NewReplacer("/", "-", "\x00", "-").Replace(tag)
 	base := name[:len(name)-len(ext)]
 	if over := len(base) + len(tag) + len(ext) - vfs.MaxName; over > 0 {
 		if over >= len(base) {
-			base, ext = base[:vfs.MaxName-len(tag)], ""
+			base, ext = base[:max(vfs.MaxName-len(tag), 0)], ""
 		} else {
 			base = base[:len(base)-over]
 		}
 	}
-	return base + tag + ext
+	return (base + tag + ext)[:min(len(base)+len(tag)+len(ext), vfs.MaxName)]
 }
 
 func (c *copyWork) show(j *sheafv1.Job) {
@@ -194,6 +209,7 @@ func (c *copyWork) show(j *sheafv1.Job) {
 // careWork is verify or gc.
 type careWork struct {
 	verify bool
+	grace  time.Duration // of gc
 
 	mu          sync.Mutex // guards the rest
 	done, total int64
@@ -208,10 +224,13 @@ func (c *careWork) do(ctx context.Context, d Drive) error {
 		c.done, c.total = done, total
 	}
 	if !c.verify {
-		r, err := d.GC(ctx, progress)
+		r, err := d.GC(ctx, sheaf.GCOptions{Grace: c.grace}, progress)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.gc = &sheafv1.GCResult{LiveBytes: r.Live, FreedBytes: r.Freed, KeptBytes: r.Kept, Condemned: r.Condemned, Packs: r.Packs}
+		c.gc = &sheafv1.GCResult{LiveBytes: r.Live, FreedBytes: r.Freed, KeptBytes: r.Kept, Condemned: r.Condemned, Packs: r.Packs, Announced: r.Announced}
+		for _, name := range r.Waits {
+			c.gc.Waits = append(c.gc.Waits, wirepath.Encode(name))
+		}
 		return err
 	}
 	r, err := d.Verify(ctx, progress)

@@ -22,6 +22,7 @@ type app struct {
 	getenv func(string) string
 
 	homeDir string // --home
+	cache   string // --cache-size
 	json    bool
 	quiet   bool
 	si      bool
@@ -72,6 +73,11 @@ func (a *app) root() *cobra.Command {
 			if err := a.flagsFromEnv(cmd.Flags()); err != nil {
 				return err
 			}
+			if a.cache != "" {
+				if _, err := parseSize(a.cache); err != nil {
+					return usagef("--cache-size 2GiB", "size of the cache: %w", err)
+				}
+			}
 			a.began = true
 			h, err := home.Find(a.homeDir, a.getenv)
 			a.home = h
@@ -84,11 +90,12 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.json, "json", false, "print JSON: one object, or one a line with its \"kind\"")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print nothing that was not asked for")
 	f.DurationVar(&a.wait, "lock-wait", 10*time.Second, "how `long` to wait for another sheaf command that has the drive open")
+	f.StringVar(&a.cache, "cache-size", "", "how `much` of what is at replicas is kept on this device, beside what is pinned: at least 64MiB (default 1GiB)")
 	f.BoolVar(&a.si, "si", false, "sizes in kB and MB and not in KiB and MiB")
 	c.AddCommand(
 		a.upCmd(), a.initCmd(), a.mountCmd(), a.umountCmd(), a.stopCmd(), a.statusCmd(), a.waitCmd(), a.doctorCmd(),
 		a.lsCmd(), a.catCmd(), a.cpCmd(), a.mvCmd(), a.rmCmd(), a.mkdirCmd(), a.duCmd(), a.historyCmd(), a.restoreCmd(),
-		a.snapshotCmd(), a.storeCmd(), a.keyCmd(), a.jobCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
+		a.snapshotCmd(), a.storeCmd(), a.remoteCmd(), a.replicaCmd(), a.pinCmd(), a.unpinCmd(), a.conflictCmd(), a.deviceCmd(), a.keyCmd(), a.jobCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
 	)
 	return c
 }

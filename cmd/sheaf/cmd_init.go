@@ -11,6 +11,7 @@ import (
 
 func (a *app) initCmd() *cobra.Command {
 	var from, recoveryFile, chunker, name string
+	var inPlace bool
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new drive, or open an existing one as a new device",
@@ -20,8 +21,9 @@ The recovery words are printed once and stored nowhere: write them down.
 A passphrase is asked for at a terminal, and taken from SHEAF_PASSWORD, SHEAF_PASSWORD_FILE,
 SHEAF_PASSWORD_COMMAND or SHEAF_PASSWORD_FD. Without one, a key file on this device opens the drive.
 
-With --from, the drive in that folder of packs is opened as a new device, with its
-passphrase or its recovery words.`,
+With --from, the drive at that place, a remote (nas:drive) or a folder, is opened as a new device, with its
+passphrase or its recovery words. What this device writes lies in a store of its own, and goes to that place, too. With
+--in-place, the folder itself is the store of this device; no other device may use it at the same time.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -31,8 +33,14 @@ passphrase or its recovery words.`,
 			r := &sheafv1.InitRequest{Chunker: chunker, DeviceName: name, Join: from != ""}
 			var err error
 			if r.GetJoin() {
-				if a.joinFrom, err = filepath.Abs(from); err != nil {
+				if r.From, err = placeArg(from); err != nil {
 					return err
+				}
+				if inPlace {
+					if a.joinFrom, err = filepath.Abs(from); err != nil {
+						return err
+					}
+					r.From = ""
 				}
 				if r.Recovery, err = a.recoveryWords(recoveryFile); err != nil {
 					return err
@@ -64,7 +72,8 @@ passphrase or its recovery words.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&from, "from", "", "open the drive whose packs are in this `folder`")
+	f.StringVar(&from, "from", "", "open the drive at this `place`, a remote or a folder, as a new device")
+	f.BoolVar(&inPlace, "in-place", false, "with --from: the folder is the store of this device itself")
 	f.StringVar(&recoveryFile, "recovery-file", "", "a `file` with the 24 recovery words (SHEAF_RECOVERY_FILE)")
 	f.StringVar(&chunker, "chunker", "", "how files are cut: rabin or fastcdc")
 	f.StringVar(&name, "device-name", "", "how this device is shown (default: the host's name)")

@@ -21,7 +21,8 @@ func (a *app) lsCmd() *cobra.Command {
 		Use:   "ls [PATH...]",
 		Short: "List what is in the drive",
 		Long: `Lists a directory of the drive, the root if none is named. With -l: mode, size, time, where
-the content is (L: on this device), and name.`,
+the content is, and name. The letters: L on this device, R some of it at replicas only, P pinned and
+on this device, Q on its way to a replica that does not have all of it yet; "-" is no file.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			if len(args) == 0 {
@@ -36,7 +37,7 @@ the content is (L: on this device), and name.`,
 					if len(ps) > 1 && !a.json {
 						_, _ = fmt.Fprintf(w, "%s:\n", args[i])
 					}
-					r := &sheafv1.ListRequest{Path: p.wire(), At: pick(moment(at, time.Now()), p), Recursive: recursive}
+					r := &sheafv1.ListRequest{Path: p.wire(), At: pick(moment(at, time.Now()), p), Recursive: recursive, Places: long}
 					if err := a.list(ctx, s, r, p, long, w); err != nil {
 						_ = w.Flush()
 						return err
@@ -100,8 +101,26 @@ func (a *app) listLine(w *bufio.Writer, n *sheafv1.Node, name string, long bool)
 	if n.GetType() != sheafv1.Kind_KIND_FILE {
 		size = "-"
 	}
-	_, err := fmt.Fprintf(w, "%s  %10s  %s  L  %s\n", modeText(n), size, n.GetModified().AsTime().Local().Format("2006-01-02 15:04"), name)
+	_, err := fmt.Fprintf(w, "%s  %10s  %s  %s  %s\n", modeText(n), size, n.GetModified().AsTime().Local().Format("2006-01-02 15:04"), placeLetter(n), name)
 	return err
+}
+
+// placeLetter is where the content of a node is, in one letter.
+func placeLetter(n *sheafv1.Node) string {
+	if n.GetType() == sheafv1.Kind_KIND_DIR && n.GetPinned() {
+		return "P"
+	}
+	switch n.GetPlace() {
+	case sheafv1.Place_PLACE_REMOTE:
+		return "R"
+	case sheafv1.Place_PLACE_LOCAL:
+		return "L"
+	case sheafv1.Place_PLACE_PINNED:
+		return "P"
+	case sheafv1.Place_PLACE_QUEUED:
+		return "Q"
+	}
+	return "-"
 }
 
 // modeText is how ls(1) shows a mode.

@@ -10,11 +10,15 @@ import (
 
 func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "status",
-		Short: "Say what is going on, on one screen",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use:   "status [PATH...]",
+		Short: "Say what is going on, on one screen; or where files are",
+		Long: `Without a PATH: the drive, what is on its way, replicas, mounts. With: where the files there and below are,
+by what is known on this device; no replica is asked, and nothing is fetched.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			if len(args) > 0 {
+				return a.statusOf(ctx, args)
+			}
 			return a.withSession(ctx, func(s *session) error {
 				if !s.daemon {
 					// As far as it opens without asking anybody.
@@ -54,6 +58,13 @@ func explainCode(err error) sheafv1.Code {
 	return explain(err).Code
 }
 
+func copiesText(st *sheafv1.StatusResponse) string {
+	if len(st.GetReplicas()) == 0 {
+		return "1: only on this device so far"
+	}
+	return fmt.Sprintf("%d, of %d places with this device", st.GetCopies(), len(st.GetReplicas())+1)
+}
+
 func (a *app) printStatus(st *sheafv1.StatusResponse) error {
 	if a.quiet {
 		return nil
@@ -79,7 +90,11 @@ func (a *app) printStatus(st *sheafv1.StatusResponse) error {
 			[]string{"drive", st.GetDrive() + ", " + opens},
 			[]string{"device", st.GetDevice() + " (" + printable(st.GetDeviceName()) + ")"},
 			[]string{"pending", a.size(st.GetPendingBytes()) + " in the journal, not in packs yet"},
-			[]string{"copies", fmt.Sprintf("%d: only on this device so far", st.GetCopies())})
+			[]string{"copies", copiesText(st)})
+		for _, r := range st.GetReplicas() {
+			row := a.replicaRow(r)
+			rows = append(rows, []string{"replica", fmt.Sprintf("%s: %s, lag %s", row[0], row[2], row[3])})
+		}
 	}
 	rows = append(rows, []string{"packs", st.GetStore()}, []string{"daemon", daemon})
 	if st.GetJobs() > 0 {

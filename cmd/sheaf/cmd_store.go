@@ -2,9 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 )
 
@@ -96,27 +99,48 @@ func (a *app) storeVerifyCmd() *cobra.Command {
 
 func (a *app) storeGCCmd() *cobra.Command {
 	var f jobFlags
+	var grace time.Duration
 	c := &cobra.Command{
 		Use:   "gc",
 		Short: "Free what nothing reaches, while the drive is in use",
-		Long: `Frees chunks that neither the drive nor any kept snapshot reaches, in two phases: what is
-found dead now is freed by a later run, if it is dead still.`,
+		Long: `Frees chunks that neither the drive nor any kept snapshot reaches.
+
+A drive that only this device uses is done at once, but its replicas have to be reachable. Where there
+are other devices, each run goes as far as it can: what nothing has reached for the days of grace is
+announced to the others; when all of them have answered, which they do by themselves while they are
+running, a later run frees it. A device that does not come back keeps all announced from going until
+it is revoked ("sheaf device revoke").`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			return a.with(ctx, func(s *session) error {
-				j, err := a.upkeep(ctx, s, &sheafv1.StartRequest{Work: &sheafv1.StartRequest_Gc{Gc: &sheafv1.GCJob{}}}, f.progress)
+				j, err := a.upkeep(ctx, s, &sheafv1.StartRequest{Work: &sheafv1.StartRequest_Gc{Gc: &sheafv1.GCJob{GraceSeconds: graceSeconds(grace)}}}, f.progress)
 				if err != nil || a.json {
 					return err
 				}
 				g := j.GetGc()
 				a.say("freed %s in %d packs; %s are live, %s are dead and stay for now (%d chunks wait for the next run)",
 					a.size(g.GetFreedBytes()), g.GetPacks(), a.size(g.GetLiveBytes()), a.size(g.GetKeptBytes()), g.GetCondemned())
+				if n := g.GetAnnounced(); n > 0 {
+					a.say("%d packs go once the other devices have agreed", n)
+				}
+				if w := g.GetWaits(); len(w) > 0 {
+					a.say("what was announced waits for %s", printable(strings.Join(w, ", ")))
+				}
 				a.next(false, "sheaf store stats")
 				return nil
 			})
 		},
 	}
+	c.Flags().DurationVar(&grace, "grace", sheaf.DefaultGrace, "how long something stays that nothing reaches, where there are other devices")
 	c.Flags().BoolVarP(&f.progress, "progress", "P", false, "show progress, also where no terminal is")
 	return c
+}
+
+// graceSeconds says it as GCJob has it, where 0 is the default.
+func graceSeconds(grace time.Duration) int64 {
+	if grace <= 0 {
+		return -1
+	}
+	return int64(max(grace, time.Second) / time.Second)
 }

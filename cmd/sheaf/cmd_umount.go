@@ -79,7 +79,7 @@ func (a *app) stopCmd() *cobra.Command {
 				return err
 			}
 			// The drive is closed; the process is gone when its lock is free.
-			lock, err := a.home.Lock(ctx, a.wait)
+			lock, err := a.lock(ctx, a.wait)
 			if err != nil {
 				return err
 			}

@@ -40,7 +40,7 @@ type daemon struct {
 
 // serve takes the lock, clears away what a killed daemon left, and begins to serve.
 func (a *app) serve(ctx context.Context) (*daemon, error) {
-	lock, err := a.home.Lock(ctx, a.wait)
+	lock, err := a.lock(ctx, a.wait)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +149,9 @@ func (a *app) startDaemon(ctx context.Context) (s *session, started bool, err er
 	args := []string{"daemon", "--lock-wait", a.wait.String()}
 	if a.home.Dir != "" {
 		args = append(args, "--home", a.home.Dir)
+	}
+	if a.cache != "" {
+		args = append(args, "--cache-size", a.cache)
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, args...) // it outlives this command
 	cmd.Env = cleanEnv(os.Environ())

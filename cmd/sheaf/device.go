@@ -11,14 +11,19 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/disk"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
+	"github.com/sheaf-drive/sheaf/sync/engine"
+	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/book"
 )
 
 // device is the service.Device of a Home.
@@ -26,12 +31,26 @@ type device struct {
 	home  home.Home
 	store string // where the packs of a new drive go
 	log   *slog.Logger
+	reach service.Reach
+
+	remotes *service.Remotes
+
+	cacheSize int64         // of what is kept of replicas, in bytes; 0: the default
+	poll      time.Duration // as sheaf.Replication has it
 }
 
 // options returns what a Service of this Home is made of.
 func (a *app) options(daemon bool, log *slog.Logger) service.Options {
+	remotes := &service.Remotes{Kinds: remoteKinds, Book: openBook(a.home), Getenv: a.getenv}
+	d := &device{home: a.home, store: a.storeDir(), log: log, remotes: remotes, reach: reach{a.home, remotes}, poll: -1}
+	if daemon {
+		d.poll = a.duration("SHEAF_POLL")
+	}
+	if n, err := parseSize(a.cache); err == nil { // the command line was checked
+		d.cacheSize = max(n, 1)
+	}
 	o := service.Options{
-		Device: &device{a.home, a.storeDir(), log}, Door: door(log), Daemon: daemon, Log: log, Store: a.storeDir(),
+		Device: d, Reach: d.reach, Remotes: remotes, Door: door(log), Daemon: daemon, Log: log, Store: a.storeDir(),
 		Version: version(), Checks: a.checks,
 		Mounts: func(dirs []string) {
 			if err := a.home.SetMounts(dirs); err != nil {
@@ -112,43 +131,57 @@ func (d *device) Open(ctx context.Context, secret sheaf.Secret) (service.Drive, 
 	if store == "" {
 		store = d.store
 	}
-	o, err := d.options(store, false)
+	o, err := d.options(store, c.Replicas, false)
 	if err != nil {
 		return nil, err
 	}
 	o.Secret = secret
 	dr, err := sheaf.Open(ctx, o)
-	return withBucket(dr, o.Bucket, err)
+	return d.opened(dr, o.Replication, err)
 }
 
-// open is a drive that closes its bucket too.
+// open is a drive that closes its buckets too.
 type open struct {
 	*sheaf.Drive
-	bucket io.Closer
+	r       *sheaf.Replication
+	remotes *book.Book
 }
 
-// Close closes the drive and then its bucket.
+// Close closes the drive and then its buckets, and the remotes with it.
 func (o open) Close(ctx context.Context) error {
-	return errors.Join(o.Drive.Close(ctx), o.bucket.Close())
+	defer o.remotes.Lock()
+	return errors.Join(o.Drive.Close(ctx), closeReplication(o.r))
 }
 
-// withBucket returns a drive that closes its bucket, or err with the bucket closed.
-func withBucket(d *sheaf.Drive, b blob.Bucket, err error) (service.Drive, error) {
-	c, ok := b.(io.Closer)
-	switch {
-	case err != nil && ok:
-		return nil, errors.Join(err, c.Close())
-	case err != nil:
-		return nil, err
-	case ok:
-		return open{d, c}, nil
+func closeReplication(r *sheaf.Replication) error {
+	errs := []error{r.Tier.Close()}
+	for _, b := range []blob.Bucket{r.Own, r.Mirror} {
+		if c, ok := b.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
 	}
-	return d, nil
+	return errors.Join(errs...)
+}
+
+// opened returns a drive that closes its buckets, or err with these closed.
+func (d *device) opened(dr *sheaf.Drive, r *sheaf.Replication, err error) (service.Drive, error) {
+	if err != nil {
+		defer d.remotes.Book.Lock()
+		return nil, errors.Join(err, closeReplication(r))
+	}
+	return open{dr, r, d.remotes.Book}, nil
+}
+
+// unlockBook gives the remotes the key of the open drive. If they cannot be opened, the drive can be all the same.
+func (d *device) unlockBook(key [32]byte) {
+	if err := d.remotes.Book.Unlock(key); err != nil {
+		d.log.Warn("the remotes of this device cannot be opened", "error", err)
+	}
 }
 
 // options returns those of a drive whose packs lie in store. A store that is not there is made only
 // if it is to be: else it may be a disk that is not plugged in.
-func (d *device) options(store string, create bool) (sheaf.Options, error) {
+func (d *device) options(store string, replicas []home.Replica, create bool) (o sheaf.Options, err error) {
 	if !create {
 		if _, err := os.Stat(store); err != nil {
 			return sheaf.Options{}, &service.Error{
@@ -157,34 +190,62 @@ func (d *device) options(store string, create bool) (sheaf.Options, error) {
 			}
 		}
 	}
-	b, err := disk.Open(store, disk.Options{})
+	own, err := disk.Open(store, disk.Options{})
 	if err != nil {
 		return sheaf.Options{}, fmt.Errorf("open store: %w", err)
 	}
-	return sheaf.Options{Dir: d.home.Data, Bucket: b, Log: d.log, Usage: usage(store), LocalUsage: usage(d.home.Data)}, nil
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, own.Close())
+		}
+	}()
+	mirror, err := disk.Open(filepath.Join(d.home.Data, "mirror"), disk.Options{})
+	if err != nil {
+		return sheaf.Options{}, fmt.Errorf("open mirror: %w", err)
+	}
+	t, err := tier.Open(tier.Options{
+		Local: own, Mirror: mirror, Dir: filepath.Join(d.home.Data, "remote"), CacheBytes: d.cacheSize, Log: d.log,
+	})
+	if err != nil {
+		return sheaf.Options{}, errors.Join(fmt.Errorf("open cache: %w", err), mirror.Close())
+	}
+	r := &sheaf.Replication{Tier: t, Own: own, Mirror: mirror, Poll: d.poll}
+	for _, p := range replicas {
+		r.Places = append(r.Places, engine.Place{Name: p.Name, At: p.At, Open: func(ctx context.Context) (blob.Bucket, error) {
+			return d.reach.Open(ctx, p.At, false)
+		}})
+	}
+	return sheaf.Options{Dir: d.home.Data, Replication: r, Log: d.log, Usage: usage(store), LocalUsage: usage(d.home.Data), Remotes: d.unlockBook}, nil
 }
 
 // Init implements service.Device. The configuration is written before the drive is made, for without
 // it the drive would not be found.
 func (d *device) Init(ctx context.Context, secret sheaf.Secret, r *sheafv1.InitRequest) (service.Drive, string, error) {
-	o, err := d.options(d.store, !r.GetJoin())
+	c := home.Config{Store: d.store}
+	if r.GetFrom() != "" {
+		if err := d.mayJoin(r.GetFrom()); err != nil {
+			return nil, "", err
+		}
+		c.Replicas = []home.Replica{{Name: service.PlaceName(r.GetFrom()), At: r.GetFrom()}}
+	}
+	o, err := d.options(d.store, c.Replicas, !r.GetJoin() || r.GetFrom() != "")
 	if err != nil {
 		return nil, "", err
 	}
 	o.Secret, o.Chunker, o.DeviceName = secret, r.GetChunker(), r.GetDeviceName()
-	if err := d.home.WriteConfig(home.Config{Store: d.store}); err != nil {
-		return nil, "", err
+	if err := d.home.WriteConfig(c); err != nil {
+		return nil, "", errors.Join(err, closeReplication(o.Replication))
 	}
 	if r.GetJoin() {
 		dr, err := sheaf.Join(ctx, o, len(secret.Passphrase) == 0)
-		opened, err := withBucket(dr, o.Bucket, err)
+		drive, err := d.opened(dr, o.Replication, err)
 		if err != nil {
 			return nil, "", errors.Join(err, d.forget())
 		}
-		return opened, "", nil
+		return drive, "", nil
 	}
 	dr, words, err := sheaf.Create(ctx, o)
-	opened, err := withBucket(dr, o.Bucket, err)
+	drive, err := d.opened(dr, o.Replication, err)
 	switch {
 	case err != nil && words != "":
 		// The drive is made, and these words are nowhere else.
@@ -192,7 +253,22 @@ func (d *device) Init(ctx context.Context, secret sheaf.Secret, r *sheafv1.InitR
 	case err != nil:
 		return nil, "", errors.Join(err, d.forget())
 	}
-	return opened, words, nil
+	return drive, words, nil
+}
+
+// mayJoin returns an error if a drive cannot be opened from a place, which is kept as its replica.
+func (d *device) mayJoin(at string) error {
+	p, err := service.ParsePlace(at)
+	if err != nil {
+		return err
+	}
+	if p.Name == remote.Self {
+		return usagef("", "%s is the drive itself", at)
+	}
+	if err := d.remotes.Kinds.CheckPlain(p, d.remotes.Book); err != nil {
+		return usagef("sheaf remote add NAME KIND key=value …, and then --from NAME:path", "%w", err)
+	}
+	return nil
 }
 
 // forget takes the configuration back if no drive came of it.

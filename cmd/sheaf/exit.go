@@ -29,6 +29,7 @@ var exitCodes = map[sheafv1.Code]int{
 	sheafv1.Code_CODE_NOT_FOUND:    4,
 	sheafv1.Code_CODE_TEMPORARY:    5,
 	sheafv1.Code_CODE_DECISION:     6,
+	sheafv1.Code_CODE_SIGN_IN:      7,
 	sheafv1.Code_CODE_LIMIT:        8,
 	sheafv1.Code_CODE_NO_DRIVE:     10,
 	sheafv1.Code_CODE_LOCKED:       11,

@@ -25,6 +25,11 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
+// tell prints a line for a person who is asked to do something, beside what the command prints.
+func (a *app) tell(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.err, format+"\n", args...)
+}
+
 // next prints, as the last line for people, the command that is useful next. A verb whose output is
 // data prints it at a terminal only.
 func (a *app) next(data bool, format string, args ...any) {

@@ -17,10 +17,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
+	"github.com/sheaf-drive/sheaf/sync/remote/signin/signintest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sheaf": main})
+	testscript.Main(m, map[string]func(){"sheaf": sheafForScripts})
 }
 
 // The scripts of testdata are the command's contract with its users, to be read aloud.
@@ -31,6 +32,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Vars = append(e.Vars, "SHEAF_HOME="+home, "TZ=UTC")
+			e.Values[providerKey] = new(*signintest.Provider)
 			e.Defer(func() {
 				stopDaemon(t, home, filepath.Join(e.WorkDir, "home2"))
 				clearMounts(t, e.WorkDir)
@@ -46,12 +48,14 @@ func TestScripts(t *testing.T) {
 				return checkMountable(), nil
 			case "root":
 				return os.Geteuid() == 0, nil
+			case "long": // there is time
+				return os.Getenv("SHEAF_LONG") != "", nil
 			}
 			return false, errors.New("unknown condition")
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "word": wordOf, "until": until, "killdaemon": killDaemon, "damage": damage,
-			"adds": adds,
+			"adds": adds, "provider": startProvider(t), "revoke": revoke, "renewed": renewed, "visit": visit(t),
 		},
 	})
 }

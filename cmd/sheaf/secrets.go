@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,9 @@ var secretVariables = []string{
 	"SHEAF_PASSWORD", "SHEAF_PASSWORD_FILE", "SHEAF_PASSWORD_COMMAND", "SHEAF_PASSWORD_FD",
 	"SHEAF_NEW_PASSWORD", "SHEAF_NEW_PASSWORD_FILE", "SHEAF_RECOVERY_FILE",
 }
+
+// remotePrefix begins the variables that answer for options of remotes. The daemon needs them.
+const remotePrefix = "SHEAF_REMOTE_"
 
 // secrets remembers what can be read only once.
 type secrets struct {
@@ -96,7 +100,7 @@ func (a *app) secretCommand(ctx context.Context, line string) ([]byte, error) {
 		shell, flag = "cmd", "/c"
 	}
 	cmd := exec.CommandContext(ctx, shell, flag, line)
-	cmd.Env = cleanEnv(os.Environ())
+	cmd.Env = slices.DeleteFunc(cleanEnv(os.Environ()), func(v string) bool { return strings.HasPrefix(v, remotePrefix) })
 	cmd.Stderr = a.err
 	out, err := cmd.Output()
 	if err != nil {

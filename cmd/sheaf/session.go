@@ -12,6 +12,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/rpc"
 	"github.com/sheaf-drive/sheaf/api/service"
+	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
 )
 
 // sessionURL is where a handler is, over a connection that leads to it anyway.
@@ -51,7 +52,7 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 			return s, nil
 		}
 		// Whoever has the lock may be a daemon on its way up, so both are looked at.
-		lock, err := a.home.Lock(ctx, 0)
+		lock, err := a.lock(ctx, 0)
 		if err == nil {
 			return a.inProcess(lock), nil
 		}
@@ -64,6 +65,27 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// lock takes the lock of the Home. A process that has it and was killed, but cannot end, is helped on.
+func (a *app) lock(ctx context.Context, wait time.Duration) (*home.Lock, error) {
+	l, err := a.home.Lock(ctx, 0)
+	if !errors.Is(err, home.ErrHeld) {
+		return l, err
+	}
+	if pid := a.home.Holder(); pid != 0 && dying(pid) {
+		dirs, err := a.home.Mounts()
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range dirs {
+			if err := release(dir); err != nil {
+				a.logger(a.err).Warn("a killed process cannot end, and its mount cannot be cut off", "process", pid, "dir", dir, "error", err)
+			}
+		}
+		wait = max(wait, 5*time.Second)
+	}
+	return a.home.Lock(ctx, wait)
 }
 
 // inProcess serves this process itself, until the session is closed, and gives the lock back then.

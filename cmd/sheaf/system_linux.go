@@ -24,6 +24,62 @@ func dead(dir string) bool {
 	return errors.Is(unix.Statfs(dir, &s), unix.ENOTCONN)
 }
 
+// dying reports whether a process was killed and has not ended: one of its threads waits in the kernel, most likely for an
+// answer that only the process itself could have given. To tell the kernel that a name or a file changed, a file
+// system in user space waits for locks that are held by calls to it.
+func dying(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, state, ok := strings.Cut(string(b), ") ") // the name before it may have any byte in it
+	return ok && strings.HasPrefix(state, "Z")
+}
+
+// release makes the kernel give up all calls to the mount at dir, so that a process that is dying can end.
+func release(dir string) error {
+	if os.Geteuid() == 0 {
+		// It is busy, and stays mounted; all that waits for it fails.
+		if err := unix.Unmount(dir, unix.MNT_FORCE); err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("cut off mount %s: %w", dir, err)
+		}
+		return nil
+	}
+	minor, err := minorOf(dir)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", minor), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("cut off mount %s: %w", dir, err)
+	}
+	_, err = f.WriteString("1")
+	return errors.Join(err, f.Close())
+}
+
+// minorOf returns by which number the kernel knows the mount at dir, without asking the mount.
+func minorOf(dir string) (int, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.SplitSeq(string(b), "\n") {
+		// 36 35 98:0 /root /where options …
+		f := strings.Fields(line)
+		if len(f) < 5 || unescape(f[4]) != dir {
+			continue
+		}
+		_, minor, _ := strings.Cut(f[2], ":")
+		return strconv.Atoi(minor)
+	}
+	return 0, fmt.Errorf("%s is not mounted", dir)
+}
+
+// unescape reads a path as the kernel writes it in its lists.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
 // clearDead takes a mount away whose process is gone, and reports whether there was one.
 func clearDead(ctx context.Context, dir string) (bool, error) {
 	if !dead(dir) {

@@ -12,6 +12,11 @@ import (
 // dead finds nothing here: a mount whose process is gone is taken away by this system itself.
 func dead(string) bool { return false }
 
+// dying and release are for what happens on Linux only.
+func dying(int) bool { return false }
+
+func release(string) error { return nil }
+
 func clearDead(context.Context, string) (bool, error) { return false, nil }
 
 // systemChecks says what can be mounted on this system.

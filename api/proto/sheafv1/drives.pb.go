@@ -202,8 +202,10 @@ type StatusResponse struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=since,proto3" json:"since,omitempty"`
 	// Jobs that are running.
 	Jobs int32 `protobuf:"varint,13,opt,name=jobs,proto3" json:"jobs,omitempty"`
-	// How many copies of the packs there are to be; 1 while no remote is added.
-	Copies        int32 `protobuf:"varint,14,opt,name=copies,proto3" json:"copies,omitempty"`
+	// How many copies of the drive there are, with all that is in packs here: 1 while no replica has all.
+	Copies int32 `protobuf:"varint,14,opt,name=copies,proto3" json:"copies,omitempty"`
+	// The replicas, as Replicas.List has them.
+	Replicas      []*Replica `protobuf:"bytes,15,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -336,6 +338,13 @@ func (x *StatusResponse) GetCopies() int32 {
 	return 0
 }
 
+func (x *StatusResponse) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
 // InitRequest says what drive to make or join.
 type InitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -343,12 +352,15 @@ type InitRequest struct {
 	Passphrase []byte `protobuf:"bytes,1,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
 	// To join: the 24 recovery words, in place of the passphrase.
 	Recovery string `protobuf:"bytes,2,opt,name=recovery,proto3" json:"recovery,omitempty"`
-	// Join the drive whose packs are there; false: make a new one.
+	// Join the drive whose packs are there, or at from; false: make a new one.
 	Join bool `protobuf:"varint,3,opt,name=join,proto3" json:"join,omitempty"`
 	// The chunker of a new drive, "rabin" or "fastcdc"; empty: the default.
 	Chunker string `protobuf:"bytes,4,opt,name=chunker,proto3" json:"chunker,omitempty"`
 	// How this device is shown to people; empty: the host's name.
-	DeviceName    string `protobuf:"bytes,5,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceName string `protobuf:"bytes,5,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	// To join: the replica to join the drive from, as in Replica.at. What this device writes has a store
+	// of its own, and goes there too. Empty: the store of the process that answers.
+	From          string `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -414,6 +426,13 @@ func (x *InitRequest) GetChunker() string {
 func (x *InitRequest) GetDeviceName() string {
 	if x != nil {
 		return x.DeviceName
+	}
+	return ""
+}
+
+func (x *InitRequest) GetFrom() string {
+	if x != nil {
+		return x.From
 	}
 	return ""
 }
@@ -589,7 +608,9 @@ type WaitRequest struct {
 	// How many places must hold all packs; 0 and 1: the store on this device.
 	Copies int32 `protobuf:"varint,1,opt,name=copies,proto3" json:"copies,omitempty"`
 	// How long, in milliseconds; 0: without end.
-	TimeoutMs     int64 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	TimeoutMs int64 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// Wait for what is at that path and below it only; empty: for all. See Files for paths.
+	Path          string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,10 +659,17 @@ func (x *WaitRequest) GetTimeoutMs() int64 {
 	return 0
 }
 
+func (x *WaitRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // WaitResponse says that all is there.
 type WaitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In how many places all packs lie.
+	// In how many places all of it lies, at least.
 	Copies        int32 `protobuf:"varint,1,opt,name=copies,proto3" json:"copies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1046,8 +1074,8 @@ var File_sheaf_v1_drives_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/drives.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/mounts.proto\"\x0f\n" +
-	"\rStatusRequest\"\xcd\x03\n" +
+	"\x15sheaf/v1/drives.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/mounts.proto\x1a\x17sheaf/v1/replicas.proto\"\x0f\n" +
+	"\rStatusRequest\"\xfc\x03\n" +
 	"\x0eStatusResponse\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.sheaf.v1.DriveStateR\x05state\x12\x14\n" +
 	"\x05drive\x18\x02 \x01(\tR\x05drive\x12\x16\n" +
@@ -1066,7 +1094,8 @@ const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\x03pid\x18\v \x01(\x05R\x03pid\x120\n" +
 	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
 	"\x04jobs\x18\r \x01(\x05R\x04jobs\x12\x16\n" +
-	"\x06copies\x18\x0e \x01(\x05R\x06copies\"\x98\x01\n" +
+	"\x06copies\x18\x0e \x01(\x05R\x06copies\x12-\n" +
+	"\breplicas\x18\x0f \x03(\v2\x11.sheaf.v1.ReplicaR\breplicas\"\xac\x01\n" +
 	"\vInitRequest\x12\x1e\n" +
 	"\n" +
 	"passphrase\x18\x01 \x01(\fR\n" +
@@ -1075,7 +1104,8 @@ const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\x04join\x18\x03 \x01(\bR\x04join\x12\x18\n" +
 	"\achunker\x18\x04 \x01(\tR\achunker\x12\x1f\n" +
 	"\vdevice_name\x18\x05 \x01(\tR\n" +
-	"deviceName\"X\n" +
+	"deviceName\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\tR\x04from\"X\n" +
 	"\fInitResponse\x12\x14\n" +
 	"\x05drive\x18\x01 \x01(\tR\x05drive\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x1a\n" +
@@ -1086,11 +1116,12 @@ const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"passphrase\x12\x1a\n" +
 	"\brecovery\x18\x02 \x01(\tR\brecovery\"&\n" +
 	"\x0eUnlockResponse\x12\x14\n" +
-	"\x05drive\x18\x01 \x01(\tR\x05drive\"D\n" +
+	"\x05drive\x18\x01 \x01(\tR\x05drive\"X\n" +
 	"\vWaitRequest\x12\x16\n" +
 	"\x06copies\x18\x01 \x01(\x05R\x06copies\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x02 \x01(\x03R\ttimeoutMs\"&\n" +
+	"timeout_ms\x18\x02 \x01(\x03R\ttimeoutMs\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\"&\n" +
 	"\fWaitResponse\x12\x16\n" +
 	"\x06copies\x18\x01 \x01(\x05R\x06copies\"#\n" +
 	"\vStopRequest\x12\x14\n" +
@@ -1167,33 +1198,35 @@ var file_sheaf_v1_drives_proto_goTypes = []any{
 	(*VersionResponse)(nil),       // 16: sheaf.v1.VersionResponse
 	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 	(*Mount)(nil),                 // 18: sheaf.v1.Mount
+	(*Replica)(nil),               // 19: sheaf.v1.Replica
 }
 var file_sheaf_v1_drives_proto_depIdxs = []int32{
 	0,  // 0: sheaf.v1.StatusResponse.state:type_name -> sheaf.v1.DriveState
 	17, // 1: sheaf.v1.StatusResponse.created:type_name -> google.protobuf.Timestamp
 	18, // 2: sheaf.v1.StatusResponse.mounts:type_name -> sheaf.v1.Mount
 	17, // 3: sheaf.v1.StatusResponse.since:type_name -> google.protobuf.Timestamp
-	14, // 4: sheaf.v1.DoctorResponse.checks:type_name -> sheaf.v1.Check
-	1,  // 5: sheaf.v1.Check.state:type_name -> sheaf.v1.Check.State
-	2,  // 6: sheaf.v1.Drives.Status:input_type -> sheaf.v1.StatusRequest
-	4,  // 7: sheaf.v1.Drives.Init:input_type -> sheaf.v1.InitRequest
-	6,  // 8: sheaf.v1.Drives.Unlock:input_type -> sheaf.v1.UnlockRequest
-	8,  // 9: sheaf.v1.Drives.Wait:input_type -> sheaf.v1.WaitRequest
-	10, // 10: sheaf.v1.Drives.Stop:input_type -> sheaf.v1.StopRequest
-	12, // 11: sheaf.v1.Drives.Doctor:input_type -> sheaf.v1.DoctorRequest
-	15, // 12: sheaf.v1.Drives.Version:input_type -> sheaf.v1.VersionRequest
-	3,  // 13: sheaf.v1.Drives.Status:output_type -> sheaf.v1.StatusResponse
-	5,  // 14: sheaf.v1.Drives.Init:output_type -> sheaf.v1.InitResponse
-	7,  // 15: sheaf.v1.Drives.Unlock:output_type -> sheaf.v1.UnlockResponse
-	9,  // 16: sheaf.v1.Drives.Wait:output_type -> sheaf.v1.WaitResponse
-	11, // 17: sheaf.v1.Drives.Stop:output_type -> sheaf.v1.StopResponse
-	13, // 18: sheaf.v1.Drives.Doctor:output_type -> sheaf.v1.DoctorResponse
-	16, // 19: sheaf.v1.Drives.Version:output_type -> sheaf.v1.VersionResponse
-	13, // [13:20] is the sub-list for method output_type
-	6,  // [6:13] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	19, // 4: sheaf.v1.StatusResponse.replicas:type_name -> sheaf.v1.Replica
+	14, // 5: sheaf.v1.DoctorResponse.checks:type_name -> sheaf.v1.Check
+	1,  // 6: sheaf.v1.Check.state:type_name -> sheaf.v1.Check.State
+	2,  // 7: sheaf.v1.Drives.Status:input_type -> sheaf.v1.StatusRequest
+	4,  // 8: sheaf.v1.Drives.Init:input_type -> sheaf.v1.InitRequest
+	6,  // 9: sheaf.v1.Drives.Unlock:input_type -> sheaf.v1.UnlockRequest
+	8,  // 10: sheaf.v1.Drives.Wait:input_type -> sheaf.v1.WaitRequest
+	10, // 11: sheaf.v1.Drives.Stop:input_type -> sheaf.v1.StopRequest
+	12, // 12: sheaf.v1.Drives.Doctor:input_type -> sheaf.v1.DoctorRequest
+	15, // 13: sheaf.v1.Drives.Version:input_type -> sheaf.v1.VersionRequest
+	3,  // 14: sheaf.v1.Drives.Status:output_type -> sheaf.v1.StatusResponse
+	5,  // 15: sheaf.v1.Drives.Init:output_type -> sheaf.v1.InitResponse
+	7,  // 16: sheaf.v1.Drives.Unlock:output_type -> sheaf.v1.UnlockResponse
+	9,  // 17: sheaf.v1.Drives.Wait:output_type -> sheaf.v1.WaitResponse
+	11, // 18: sheaf.v1.Drives.Stop:output_type -> sheaf.v1.StopResponse
+	13, // 19: sheaf.v1.Drives.Doctor:output_type -> sheaf.v1.DoctorResponse
+	16, // 20: sheaf.v1.Drives.Version:output_type -> sheaf.v1.VersionResponse
+	14, // [14:21] is the sub-list for method output_type
+	7,  // [7:14] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_drives_proto_init() }
@@ -1202,6 +1235,7 @@ func file_sheaf_v1_drives_proto_init() {
 		return
 	}
 	file_sheaf_v1_mounts_proto_init()
+	file_sheaf_v1_replicas_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -95,6 +95,67 @@ func (Kind) EnumDescriptor() ([]byte, []int) {
 	return file_sheaf_v1_files_proto_rawDescGZIP(), []int{0}
 }
 
+// Place says in one word where the content of a file is. Of those that are true of it the last in this list is told.
+type Place int32
+
+const (
+	// Not asked for, or it has no content.
+	Place_PLACE_UNSPECIFIED Place = 0
+	// Some of it is at replicas only.
+	Place_PLACE_REMOTE Place = 1
+	// All of it is on this device.
+	Place_PLACE_LOCAL Place = 2
+	// And stays there.
+	Place_PLACE_PINNED Place = 3
+	// This device has put some of it that a replica does not have yet.
+	Place_PLACE_QUEUED Place = 4
+)
+
+// Enum value maps for Place.
+var (
+	Place_name = map[int32]string{
+		0: "PLACE_UNSPECIFIED",
+		1: "PLACE_REMOTE",
+		2: "PLACE_LOCAL",
+		3: "PLACE_PINNED",
+		4: "PLACE_QUEUED",
+	}
+	Place_value = map[string]int32{
+		"PLACE_UNSPECIFIED": 0,
+		"PLACE_REMOTE":      1,
+		"PLACE_LOCAL":       2,
+		"PLACE_PINNED":      3,
+		"PLACE_QUEUED":      4,
+	}
+)
+
+func (x Place) Enum() *Place {
+	p := new(Place)
+	*p = x
+	return p
+}
+
+func (x Place) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Place) Descriptor() protoreflect.EnumDescriptor {
+	return file_sheaf_v1_files_proto_enumTypes[1].Descriptor()
+}
+
+func (Place) Type() protoreflect.EnumType {
+	return &file_sheaf_v1_files_proto_enumTypes[1]
+}
+
+func (x Place) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Place.Descriptor instead.
+func (Place) EnumDescriptor() ([]byte, []int) {
+	return file_sheaf_v1_files_proto_rawDescGZIP(), []int{1}
+}
+
 // Node is what is known of one path.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -119,7 +180,11 @@ type Node struct {
 	// Identity that is stable for the life of the node.
 	Ino uint64 `protobuf:"varint,10,opt,name=ino,proto3" json:"ino,omitempty"`
 	// When attributes or content changed last.
-	Changed       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=changed,proto3" json:"changed,omitempty"`
+	Changed *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Where its content is, if that was asked for.
+	Place Place `protobuf:"varint,12,opt,name=place,proto3,enum=sheaf.v1.Place" json:"place,omitempty"`
+	// Whether it is pinned on this device, if place was asked for.
+	Pinned        bool `protobuf:"varint,13,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +296,20 @@ func (x *Node) GetChanged() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Node) GetPlace() Place {
+	if x != nil {
+		return x.Place
+	}
+	return Place_PLACE_UNSPECIFIED
+}
+
+func (x *Node) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
 // StatRequest names a path.
 type StatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -294,7 +373,9 @@ type ListRequest struct {
 	// The time.
 	At string `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
 	// All below the path, a directory before what is in it; false: the children.
-	Recursive     bool `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	Recursive bool `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	// Say of each node in which place it is. No content is fetched for that.
+	Places        bool `protobuf:"varint,4,opt,name=places,proto3" json:"places,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -346,6 +427,13 @@ func (x *ListRequest) GetAt() string {
 func (x *ListRequest) GetRecursive() bool {
 	if x != nil {
 		return x.Recursive
+	}
+	return false
+}
+
+func (x *ListRequest) GetPlaces() bool {
+	if x != nil {
+		return x.Places
 	}
 	return false
 }
@@ -1447,7 +1535,7 @@ var File_sheaf_v1_files_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\n" +
-	"\x14sheaf/v1/files.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sheaf/v1/snapshots.proto\"\xb8\x02\n" +
+	"\x14sheaf/v1/files.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sheaf/v1/snapshots.proto\"\xf7\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\"\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x0e.sheaf.v1.KindR\x04type\x12\x12\n" +
@@ -1460,14 +1548,17 @@ const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\x05links\x18\t \x01(\rR\x05links\x12\x10\n" +
 	"\x03ino\x18\n" +
 	" \x01(\x04R\x03ino\x124\n" +
-	"\achanged\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\achanged\"1\n" +
+	"\achanged\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\achanged\x12%\n" +
+	"\x05place\x18\f \x01(\x0e2\x0f.sheaf.v1.PlaceR\x05place\x12\x16\n" +
+	"\x06pinned\x18\r \x01(\bR\x06pinned\"1\n" +
 	"\vStatRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\tR\x02at\"O\n" +
+	"\x02at\x18\x02 \x01(\tR\x02at\"g\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\tR\x02at\x12\x1c\n" +
-	"\trecursive\x18\x03 \x01(\bR\trecursive\"4\n" +
+	"\trecursive\x18\x03 \x01(\bR\trecursive\x12\x16\n" +
+	"\x06places\x18\x04 \x01(\bR\x06places\"4\n" +
 	"\fListResponse\x12$\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x0e.sheaf.v1.NodeR\x05nodes\"a\n" +
 	"\vReadRequest\x12\x12\n" +
@@ -1542,7 +1633,13 @@ const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\vKIND_SOCKET\x10\x05\x12\r\n" +
 	"\tKIND_CHAR\x10\x06\x12\x0e\n" +
 	"\n" +
-	"KIND_BLOCK\x10\a2\xdd\x04\n" +
+	"KIND_BLOCK\x10\a*e\n" +
+	"\x05Place\x12\x15\n" +
+	"\x11PLACE_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fPLACE_REMOTE\x10\x01\x12\x0f\n" +
+	"\vPLACE_LOCAL\x10\x02\x12\x10\n" +
+	"\fPLACE_PINNED\x10\x03\x12\x10\n" +
+	"\fPLACE_QUEUED\x10\x042\xdd\x04\n" +
 	"\x05Files\x122\n" +
 	"\x04Stat\x12\x15.sheaf.v1.StatRequest\x1a\x0e.sheaf.v1.Node\"\x03\x90\x02\x01\x127\n" +
 	"\x04List\x12\x15.sheaf.v1.ListRequest\x1a\x16.sheaf.v1.ListResponse0\x01\x127\n" +
@@ -1567,71 +1664,73 @@ func file_sheaf_v1_files_proto_rawDescGZIP() []byte {
 	return file_sheaf_v1_files_proto_rawDescData
 }
 
-var file_sheaf_v1_files_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_sheaf_v1_files_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_sheaf_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_sheaf_v1_files_proto_goTypes = []any{
 	(Kind)(0),                     // 0: sheaf.v1.Kind
-	(*Node)(nil),                  // 1: sheaf.v1.Node
-	(*StatRequest)(nil),           // 2: sheaf.v1.StatRequest
-	(*ListRequest)(nil),           // 3: sheaf.v1.ListRequest
-	(*ListResponse)(nil),          // 4: sheaf.v1.ListResponse
-	(*ReadRequest)(nil),           // 5: sheaf.v1.ReadRequest
-	(*ReadResponse)(nil),          // 6: sheaf.v1.ReadResponse
-	(*WriteRequest)(nil),          // 7: sheaf.v1.WriteRequest
-	(*WriteStart)(nil),            // 8: sheaf.v1.WriteStart
-	(*WriteEnd)(nil),              // 9: sheaf.v1.WriteEnd
-	(*WriteResponse)(nil),         // 10: sheaf.v1.WriteResponse
-	(*UploadRequest)(nil),         // 11: sheaf.v1.UploadRequest
-	(*UploadResponse)(nil),        // 12: sheaf.v1.UploadResponse
-	(*MkdirRequest)(nil),          // 13: sheaf.v1.MkdirRequest
-	(*MoveRequest)(nil),           // 14: sheaf.v1.MoveRequest
-	(*MoveResponse)(nil),          // 15: sheaf.v1.MoveResponse
-	(*RemoveRequest)(nil),         // 16: sheaf.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 17: sheaf.v1.RemoveResponse
-	(*DiskUsageRequest)(nil),      // 18: sheaf.v1.DiskUsageRequest
-	(*DiskUsageResponse)(nil),     // 19: sheaf.v1.DiskUsageResponse
-	(*HistoryRequest)(nil),        // 20: sheaf.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 21: sheaf.v1.HistoryResponse
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*Snapshot)(nil),              // 23: sheaf.v1.Snapshot
+	(Place)(0),                    // 1: sheaf.v1.Place
+	(*Node)(nil),                  // 2: sheaf.v1.Node
+	(*StatRequest)(nil),           // 3: sheaf.v1.StatRequest
+	(*ListRequest)(nil),           // 4: sheaf.v1.ListRequest
+	(*ListResponse)(nil),          // 5: sheaf.v1.ListResponse
+	(*ReadRequest)(nil),           // 6: sheaf.v1.ReadRequest
+	(*ReadResponse)(nil),          // 7: sheaf.v1.ReadResponse
+	(*WriteRequest)(nil),          // 8: sheaf.v1.WriteRequest
+	(*WriteStart)(nil),            // 9: sheaf.v1.WriteStart
+	(*WriteEnd)(nil),              // 10: sheaf.v1.WriteEnd
+	(*WriteResponse)(nil),         // 11: sheaf.v1.WriteResponse
+	(*UploadRequest)(nil),         // 12: sheaf.v1.UploadRequest
+	(*UploadResponse)(nil),        // 13: sheaf.v1.UploadResponse
+	(*MkdirRequest)(nil),          // 14: sheaf.v1.MkdirRequest
+	(*MoveRequest)(nil),           // 15: sheaf.v1.MoveRequest
+	(*MoveResponse)(nil),          // 16: sheaf.v1.MoveResponse
+	(*RemoveRequest)(nil),         // 17: sheaf.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 18: sheaf.v1.RemoveResponse
+	(*DiskUsageRequest)(nil),      // 19: sheaf.v1.DiskUsageRequest
+	(*DiskUsageResponse)(nil),     // 20: sheaf.v1.DiskUsageResponse
+	(*HistoryRequest)(nil),        // 21: sheaf.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 22: sheaf.v1.HistoryResponse
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*Snapshot)(nil),              // 24: sheaf.v1.Snapshot
 }
 var file_sheaf_v1_files_proto_depIdxs = []int32{
 	0,  // 0: sheaf.v1.Node.type:type_name -> sheaf.v1.Kind
-	22, // 1: sheaf.v1.Node.modified:type_name -> google.protobuf.Timestamp
-	22, // 2: sheaf.v1.Node.changed:type_name -> google.protobuf.Timestamp
-	1,  // 3: sheaf.v1.ListResponse.nodes:type_name -> sheaf.v1.Node
-	8,  // 4: sheaf.v1.WriteRequest.start:type_name -> sheaf.v1.WriteStart
-	9,  // 5: sheaf.v1.WriteRequest.end:type_name -> sheaf.v1.WriteEnd
-	22, // 6: sheaf.v1.WriteEnd.modified:type_name -> google.protobuf.Timestamp
-	1,  // 7: sheaf.v1.WriteResponse.node:type_name -> sheaf.v1.Node
-	1,  // 8: sheaf.v1.MoveResponse.node:type_name -> sheaf.v1.Node
-	23, // 9: sheaf.v1.HistoryResponse.snapshot:type_name -> sheaf.v1.Snapshot
-	1,  // 10: sheaf.v1.HistoryResponse.node:type_name -> sheaf.v1.Node
-	2,  // 11: sheaf.v1.Files.Stat:input_type -> sheaf.v1.StatRequest
-	3,  // 12: sheaf.v1.Files.List:input_type -> sheaf.v1.ListRequest
-	5,  // 13: sheaf.v1.Files.Read:input_type -> sheaf.v1.ReadRequest
-	7,  // 14: sheaf.v1.Files.Write:input_type -> sheaf.v1.WriteRequest
-	11, // 15: sheaf.v1.Files.Upload:input_type -> sheaf.v1.UploadRequest
-	13, // 16: sheaf.v1.Files.Mkdir:input_type -> sheaf.v1.MkdirRequest
-	14, // 17: sheaf.v1.Files.Move:input_type -> sheaf.v1.MoveRequest
-	16, // 18: sheaf.v1.Files.Remove:input_type -> sheaf.v1.RemoveRequest
-	18, // 19: sheaf.v1.Files.DiskUsage:input_type -> sheaf.v1.DiskUsageRequest
-	20, // 20: sheaf.v1.Files.History:input_type -> sheaf.v1.HistoryRequest
-	1,  // 21: sheaf.v1.Files.Stat:output_type -> sheaf.v1.Node
-	4,  // 22: sheaf.v1.Files.List:output_type -> sheaf.v1.ListResponse
-	6,  // 23: sheaf.v1.Files.Read:output_type -> sheaf.v1.ReadResponse
-	10, // 24: sheaf.v1.Files.Write:output_type -> sheaf.v1.WriteResponse
-	12, // 25: sheaf.v1.Files.Upload:output_type -> sheaf.v1.UploadResponse
-	1,  // 26: sheaf.v1.Files.Mkdir:output_type -> sheaf.v1.Node
-	15, // 27: sheaf.v1.Files.Move:output_type -> sheaf.v1.MoveResponse
-	17, // 28: sheaf.v1.Files.Remove:output_type -> sheaf.v1.RemoveResponse
-	19, // 29: sheaf.v1.Files.DiskUsage:output_type -> sheaf.v1.DiskUsageResponse
-	21, // 30: sheaf.v1.Files.History:output_type -> sheaf.v1.HistoryResponse
-	21, // [21:31] is the sub-list for method output_type
-	11, // [11:21] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	23, // 1: sheaf.v1.Node.modified:type_name -> google.protobuf.Timestamp
+	23, // 2: sheaf.v1.Node.changed:type_name -> google.protobuf.Timestamp
+	1,  // 3: sheaf.v1.Node.place:type_name -> sheaf.v1.Place
+	2,  // 4: sheaf.v1.ListResponse.nodes:type_name -> sheaf.v1.Node
+	9,  // 5: sheaf.v1.WriteRequest.start:type_name -> sheaf.v1.WriteStart
+	10, // 6: sheaf.v1.WriteRequest.end:type_name -> sheaf.v1.WriteEnd
+	23, // 7: sheaf.v1.WriteEnd.modified:type_name -> google.protobuf.Timestamp
+	2,  // 8: sheaf.v1.WriteResponse.node:type_name -> sheaf.v1.Node
+	2,  // 9: sheaf.v1.MoveResponse.node:type_name -> sheaf.v1.Node
+	24, // 10: sheaf.v1.HistoryResponse.snapshot:type_name -> sheaf.v1.Snapshot
+	2,  // 11: sheaf.v1.HistoryResponse.node:type_name -> sheaf.v1.Node
+	3,  // 12: sheaf.v1.Files.Stat:input_type -> sheaf.v1.StatRequest
+	4,  // 13: sheaf.v1.Files.List:input_type -> sheaf.v1.ListRequest
+	6,  // 14: sheaf.v1.Files.Read:input_type -> sheaf.v1.ReadRequest
+	8,  // 15: sheaf.v1.Files.Write:input_type -> sheaf.v1.WriteRequest
+	12, // 16: sheaf.v1.Files.Upload:input_type -> sheaf.v1.UploadRequest
+	14, // 17: sheaf.v1.Files.Mkdir:input_type -> sheaf.v1.MkdirRequest
+	15, // 18: sheaf.v1.Files.Move:input_type -> sheaf.v1.MoveRequest
+	17, // 19: sheaf.v1.Files.Remove:input_type -> sheaf.v1.RemoveRequest
+	19, // 20: sheaf.v1.Files.DiskUsage:input_type -> sheaf.v1.DiskUsageRequest
+	21, // 21: sheaf.v1.Files.History:input_type -> sheaf.v1.HistoryRequest
+	2,  // 22: sheaf.v1.Files.Stat:output_type -> sheaf.v1.Node
+	5,  // 23: sheaf.v1.Files.List:output_type -> sheaf.v1.ListResponse
+	7,  // 24: sheaf.v1.Files.Read:output_type -> sheaf.v1.ReadResponse
+	11, // 25: sheaf.v1.Files.Write:output_type -> sheaf.v1.WriteResponse
+	13, // 26: sheaf.v1.Files.Upload:output_type -> sheaf.v1.UploadResponse
+	2,  // 27: sheaf.v1.Files.Mkdir:output_type -> sheaf.v1.Node
+	16, // 28: sheaf.v1.Files.Move:output_type -> sheaf.v1.MoveResponse
+	18, // 29: sheaf.v1.Files.Remove:output_type -> sheaf.v1.RemoveResponse
+	20, // 30: sheaf.v1.Files.DiskUsage:output_type -> sheaf.v1.DiskUsageResponse
+	22, // 31: sheaf.v1.Files.History:output_type -> sheaf.v1.HistoryResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_files_proto_init() }
@@ -1651,7 +1750,7 @@ func file_sheaf_v1_files_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_files_proto_rawDesc), len(file_sheaf_v1_files_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -100,6 +100,10 @@ type StartRequest struct {
 	//	*StartRequest_Restore
 	//	*StartRequest_Verify
 	//	*StartRequest_Gc
+	//	*StartRequest_ReplicaCopy
+	//	*StartRequest_ReplicaVerify
+	//	*StartRequest_ReplicaHeal
+	//	*StartRequest_Pin
 	Work          isStartRequest_Work `protobuf_oneof:"work"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -196,6 +200,42 @@ func (x *StartRequest) GetGc() *GCJob {
 	return nil
 }
 
+func (x *StartRequest) GetReplicaCopy() *ReplicaCopyJob {
+	if x != nil {
+		if x, ok := x.Work.(*StartRequest_ReplicaCopy); ok {
+			return x.ReplicaCopy
+		}
+	}
+	return nil
+}
+
+func (x *StartRequest) GetReplicaVerify() *ReplicaVerifyJob {
+	if x != nil {
+		if x, ok := x.Work.(*StartRequest_ReplicaVerify); ok {
+			return x.ReplicaVerify
+		}
+	}
+	return nil
+}
+
+func (x *StartRequest) GetReplicaHeal() *ReplicaHealJob {
+	if x != nil {
+		if x, ok := x.Work.(*StartRequest_ReplicaHeal); ok {
+			return x.ReplicaHeal
+		}
+	}
+	return nil
+}
+
+func (x *StartRequest) GetPin() *PinJob {
+	if x != nil {
+		if x, ok := x.Work.(*StartRequest_Pin); ok {
+			return x.Pin
+		}
+	}
+	return nil
+}
+
 type isStartRequest_Work interface {
 	isStartRequest_Work()
 }
@@ -230,6 +270,26 @@ type StartRequest_Gc struct {
 	Gc *GCJob `protobuf:"bytes,6,opt,name=gc,proto3,oneof"`
 }
 
+type StartRequest_ReplicaCopy struct {
+	// Copy a drive from one place to another.
+	ReplicaCopy *ReplicaCopyJob `protobuf:"bytes,7,opt,name=replica_copy,json=replicaCopy,proto3,oneof"`
+}
+
+type StartRequest_ReplicaVerify struct {
+	// Read and check packs at a replica.
+	ReplicaVerify *ReplicaVerifyJob `protobuf:"bytes,8,opt,name=replica_verify,json=replicaVerify,proto3,oneof"`
+}
+
+type StartRequest_ReplicaHeal struct {
+	// Replace what is damaged or missing at a replica.
+	ReplicaHeal *ReplicaHealJob `protobuf:"bytes,9,opt,name=replica_heal,json=replicaHeal,proto3,oneof"`
+}
+
+type StartRequest_Pin struct {
+	// Keep content on this device.
+	Pin *PinJob `protobuf:"bytes,10,opt,name=pin,proto3,oneof"`
+}
+
 func (*StartRequest_Import) isStartRequest_Work() {}
 
 func (*StartRequest_Export) isStartRequest_Work() {}
@@ -241,6 +301,14 @@ func (*StartRequest_Restore) isStartRequest_Work() {}
 func (*StartRequest_Verify) isStartRequest_Work() {}
 
 func (*StartRequest_Gc) isStartRequest_Work() {}
+
+func (*StartRequest_ReplicaCopy) isStartRequest_Work() {}
+
+func (*StartRequest_ReplicaVerify) isStartRequest_Work() {}
+
+func (*StartRequest_ReplicaHeal) isStartRequest_Work() {}
+
+func (*StartRequest_Pin) isStartRequest_Work() {}
 
 // CopyOptions are common to all that copy.
 type CopyOptions struct {
@@ -639,7 +707,10 @@ func (*VerifyJob) Descriptor() ([]byte, []int) {
 
 // GCJob frees what nothing reaches, while the drive is in use.
 type GCJob struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many seconds something stays that nothing reaches, if there are other devices; 0 for
+	// seven days, below zero for no time.
+	GraceSeconds  int64 `protobuf:"varint,1,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -674,12 +745,224 @@ func (*GCJob) Descriptor() ([]byte, []int) {
 	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{7}
 }
 
+func (x *GCJob) GetGraceSeconds() int64 {
+	if x != nil {
+		return x.GraceSeconds
+	}
+	return 0
+}
+
+// ReplicaCopyJob brings a drive from one place to another, sealed as it lies, without
+// opening it. It needs no drive on this device.
+type ReplicaCopyJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is: a remote and a path in it, or a folder of this machine.
+	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// Where to.
+	To            string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaCopyJob) Reset() {
+	*x = ReplicaCopyJob{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaCopyJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaCopyJob) ProtoMessage() {}
+
+func (x *ReplicaCopyJob) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaCopyJob.ProtoReflect.Descriptor instead.
+func (*ReplicaCopyJob) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReplicaCopyJob) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ReplicaCopyJob) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+// ReplicaVerifyJob reads packs at a replica and checks that they are what their names say.
+type ReplicaVerifyJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is called.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How many packs, drawn at random; 0: all.
+	Sample        int64 `protobuf:"varint,2,opt,name=sample,proto3" json:"sample,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaVerifyJob) Reset() {
+	*x = ReplicaVerifyJob{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaVerifyJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaVerifyJob) ProtoMessage() {}
+
+func (x *ReplicaVerifyJob) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaVerifyJob.ProtoReflect.Descriptor instead.
+func (*ReplicaVerifyJob) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReplicaVerifyJob) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReplicaVerifyJob) GetSample() int64 {
+	if x != nil {
+		return x.Sample
+	}
+	return 0
+}
+
+// ReplicaHealJob takes each pack that is damaged or missing at a replica from any other place that has it.
+type ReplicaHealJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is called; empty: the store on this device.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaHealJob) Reset() {
+	*x = ReplicaHealJob{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaHealJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaHealJob) ProtoMessage() {}
+
+func (x *ReplicaHealJob) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaHealJob.ProtoReflect.Descriptor instead.
+func (*ReplicaHealJob) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReplicaHealJob) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// PinJob keeps what is at paths, and all below, on this device: it fetches what is not there. Its bytes are what is to be fetched.
+// Cancelled, it leaves the paths pinned and paused: what is here stays, and no more is fetched until it is pinned again. When it ends in
+// another way the open drive goes on with it, and from then on fetches what comes below the paths. Paths are as in Files.
+type PinJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The paths.
+	Paths         []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinJob) Reset() {
+	*x = PinJob{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinJob) ProtoMessage() {}
+
+func (x *PinJob) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinJob.ProtoReflect.Descriptor instead.
+func (*PinJob) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PinJob) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 // Job is a work and how far it is.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its ID, while the process lives.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What it is, in one word: import, export, copy, restore, verify, gc.
+	// What it is, in one word: import, export, copy, restore, verify, gc, replicate, check, heal, pin.
 	Work string `protobuf:"bytes,2,opt,name=work,proto3" json:"work,omitempty"`
 	// How it stands.
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=sheaf.v1.JobState" json:"state,omitempty"`
@@ -720,14 +1003,16 @@ type Job struct {
 	// What gc did, once it has ended.
 	Gc *GCResult `protobuf:"bytes,21,opt,name=gc,proto3" json:"gc,omitempty"`
 	// Items that were kept beside under another name by a restore.
-	Renamed       int64 `protobuf:"varint,22,opt,name=renamed,proto3" json:"renamed,omitempty"`
+	Renamed int64 `protobuf:"varint,22,opt,name=renamed,proto3" json:"renamed,omitempty"`
+	// What was copied, found or mended at a replica, once it has ended.
+	Replica       *ReplicaResult `protobuf:"bytes,23,opt,name=replica,proto3" json:"replica,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +1024,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +1037,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{8}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Job) GetId() string {
@@ -909,6 +1194,13 @@ func (x *Job) GetRenamed() int64 {
 	return 0
 }
 
+func (x *Job) GetReplica() *ReplicaResult {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
 // Failure is an item that could not be done.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -924,7 +1216,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1228,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1241,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{9}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Failure) GetPath() string {
@@ -990,7 +1282,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1294,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1307,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{10}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VerifyResult) GetPacks() int64 {
@@ -1061,7 +1353,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1365,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1378,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{11}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Finding) GetBlob() string {
@@ -1122,14 +1414,19 @@ type GCResult struct {
 	// Chunks that were found dead and wait for the second phase.
 	Condemned int64 `protobuf:"varint,4,opt,name=condemned,proto3" json:"condemned,omitempty"`
 	// Packs that were removed.
-	Packs         int64 `protobuf:"varint,5,opt,name=packs,proto3" json:"packs,omitempty"`
+	Packs int64 `protobuf:"varint,5,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Packs that are removed by a later run, once the other devices have agreed.
+	Announced int64 `protobuf:"varint,6,opt,name=announced,proto3" json:"announced,omitempty"`
+	// Who keeps what was announced before: devices that have not agreed, by name, and replicas
+	// that could not be looked at, as "replica NAME".
+	Waits         []string `protobuf:"bytes,7,rep,name=waits,proto3" json:"waits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GCResult) Reset() {
 	*x = GCResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1438,7 @@ func (x *GCResult) String() string {
 func (*GCResult) ProtoMessage() {}
 
 func (x *GCResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1451,7 @@ func (x *GCResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GCResult.ProtoReflect.Descriptor instead.
 func (*GCResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{12}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GCResult) GetLiveBytes() int64 {
@@ -1192,6 +1489,20 @@ func (x *GCResult) GetPacks() int64 {
 	return 0
 }
 
+func (x *GCResult) GetAnnounced() int64 {
+	if x != nil {
+		return x.Announced
+	}
+	return 0
+}
+
+func (x *GCResult) GetWaits() []string {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
 // JobsListRequest asks for all.
 type JobsListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1201,7 +1512,7 @@ type JobsListRequest struct {
 
 func (x *JobsListRequest) Reset() {
 	*x = JobsListRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1524,7 @@ func (x *JobsListRequest) String() string {
 func (*JobsListRequest) ProtoMessage() {}
 
 func (x *JobsListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1537,7 @@ func (x *JobsListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsListRequest.ProtoReflect.Descriptor instead.
 func (*JobsListRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{17}
 }
 
 // JobsListResponse has all.
@@ -1240,7 +1551,7 @@ type JobsListResponse struct {
 
 func (x *JobsListResponse) Reset() {
 	*x = JobsListResponse{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1563,7 @@ func (x *JobsListResponse) String() string {
 func (*JobsListResponse) ProtoMessage() {}
 
 func (x *JobsListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1576,7 @@ func (x *JobsListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsListResponse.ProtoReflect.Descriptor instead.
 func (*JobsListResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{14}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobsListResponse) GetJobs() []*Job {
@@ -1286,7 +1597,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1609,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1622,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{15}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1332,7 +1643,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1655,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1668,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{16}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchResponse) GetJob() *Job {
@@ -1378,7 +1689,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1701,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1714,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{17}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelRequest) GetId() string {
@@ -1424,7 +1735,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1747,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1760,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{18}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeRequest) GetId() string {
@@ -1459,18 +1770,96 @@ func (x *ResumeRequest) GetId() string {
 	return ""
 }
 
+// ReplicaResult is what a work on a replica did.
+type ReplicaResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Packs that were copied, read or mended.
+	Packs int64 `protobuf:"varint,1,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Other blobs that were copied.
+	Blobs int64 `protobuf:"varint,2,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Bytes of all these.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// What is damaged or missing, and was not mended.
+	Findings      []*Finding `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaResult) Reset() {
+	*x = ReplicaResult{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaResult) ProtoMessage() {}
+
+func (x *ReplicaResult) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaResult.ProtoReflect.Descriptor instead.
+func (*ReplicaResult) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ReplicaResult) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *ReplicaResult) GetBlobs() int64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *ReplicaResult) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ReplicaResult) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
 var File_sheaf_v1_jobs_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\n" +
-	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\xa1\x02\n" +
+	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x8a\x04\n" +
 	"\fStartRequest\x12-\n" +
 	"\x06import\x18\x01 \x01(\v2\x13.sheaf.v1.ImportJobH\x00R\x06import\x12-\n" +
 	"\x06export\x18\x02 \x01(\v2\x13.sheaf.v1.ExportJobH\x00R\x06export\x12'\n" +
 	"\x04copy\x18\x03 \x01(\v2\x11.sheaf.v1.CopyJobH\x00R\x04copy\x120\n" +
 	"\arestore\x18\x04 \x01(\v2\x14.sheaf.v1.RestoreJobH\x00R\arestore\x12-\n" +
 	"\x06verify\x18\x05 \x01(\v2\x13.sheaf.v1.VerifyJobH\x00R\x06verify\x12!\n" +
-	"\x02gc\x18\x06 \x01(\v2\x0f.sheaf.v1.GCJobH\x00R\x02gcB\x06\n" +
+	"\x02gc\x18\x06 \x01(\v2\x0f.sheaf.v1.GCJobH\x00R\x02gc\x12=\n" +
+	"\freplica_copy\x18\a \x01(\v2\x18.sheaf.v1.ReplicaCopyJobH\x00R\vreplicaCopy\x12C\n" +
+	"\x0ereplica_verify\x18\b \x01(\v2\x1a.sheaf.v1.ReplicaVerifyJobH\x00R\rreplicaVerify\x12=\n" +
+	"\freplica_heal\x18\t \x01(\v2\x18.sheaf.v1.ReplicaHealJobH\x00R\vreplicaHeal\x12$\n" +
+	"\x03pin\x18\n" +
+	" \x01(\v2\x10.sheaf.v1.PinJobH\x00R\x03pinB\x06\n" +
 	"\x04work\"`\n" +
 	"\vCopyOptions\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12\x1c\n" +
@@ -1497,8 +1886,19 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\x02to\x18\x03 \x01(\tR\x02to\x12\x1c\n" +
 	"\toverwrite\x18\x04 \x01(\bR\toverwrite\x12/\n" +
 	"\aoptions\x18\x05 \x01(\v2\x15.sheaf.v1.CopyOptionsR\aoptions\"\v\n" +
-	"\tVerifyJob\"\a\n" +
-	"\x05GCJob\"\xb1\x05\n" +
+	"\tVerifyJob\",\n" +
+	"\x05GCJob\x12#\n" +
+	"\rgrace_seconds\x18\x01 \x01(\x03R\fgraceSeconds\"4\n" +
+	"\x0eReplicaCopyJob\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\">\n" +
+	"\x10ReplicaVerifyJob\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06sample\x18\x02 \x01(\x03R\x06sample\"$\n" +
+	"\x0eReplicaHealJob\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x1e\n" +
+	"\x06PinJob\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\"\xe4\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\tR\x04work\x12(\n" +
@@ -1524,7 +1924,8 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\aactions\x18\x13 \x03(\tR\aactions\x12.\n" +
 	"\x06verify\x18\x14 \x01(\v2\x16.sheaf.v1.VerifyResultR\x06verify\x12\"\n" +
 	"\x02gc\x18\x15 \x01(\v2\x12.sheaf.v1.GCResultR\x02gc\x12\x18\n" +
-	"\arenamed\x18\x16 \x01(\x03R\arenamed\"W\n" +
+	"\arenamed\x18\x16 \x01(\x03R\arenamed\x121\n" +
+	"\areplica\x18\x17 \x01(\v2\x17.sheaf.v1.ReplicaResultR\areplica\"W\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\"\n" +
@@ -1537,7 +1938,7 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\aFinding\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\tR\x04blob\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x9d\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xd1\x01\n" +
 	"\bGCResult\x12\x1d\n" +
 	"\n" +
 	"live_bytes\x18\x01 \x01(\x03R\tliveBytes\x12\x1f\n" +
@@ -1546,7 +1947,9 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\n" +
 	"kept_bytes\x18\x03 \x01(\x03R\tkeptBytes\x12\x1c\n" +
 	"\tcondemned\x18\x04 \x01(\x03R\tcondemned\x12\x14\n" +
-	"\x05packs\x18\x05 \x01(\x03R\x05packs\"\x11\n" +
+	"\x05packs\x18\x05 \x01(\x03R\x05packs\x12\x1c\n" +
+	"\tannounced\x18\x06 \x01(\x03R\tannounced\x12\x14\n" +
+	"\x05waits\x18\a \x03(\tR\x05waits\"\x11\n" +
 	"\x0fJobsListRequest\"5\n" +
 	"\x10JobsListResponse\x12!\n" +
 	"\x04jobs\x18\x01 \x03(\v2\r.sheaf.v1.JobR\x04jobs\"\x1e\n" +
@@ -1557,7 +1960,12 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\rCancelRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x1f\n" +
 	"\rResumeRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id*\x95\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x80\x01\n" +
+	"\rReplicaResult\x12\x14\n" +
+	"\x05packs\x18\x01 \x01(\x03R\x05packs\x12\x14\n" +
+	"\x05blobs\x18\x02 \x01(\x03R\x05blobs\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12-\n" +
+	"\bfindings\x18\x04 \x03(\v2\x11.sheaf.v1.FindingR\bfindings*\x95\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x01\x12\x12\n" +
@@ -1585,7 +1993,7 @@ func file_sheaf_v1_jobs_proto_rawDescGZIP() []byte {
 }
 
 var file_sheaf_v1_jobs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sheaf_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_sheaf_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sheaf_v1_jobs_proto_goTypes = []any{
 	(JobState)(0),                 // 0: sheaf.v1.JobState
 	(*StartRequest)(nil),          // 1: sheaf.v1.StartRequest
@@ -1596,19 +2004,24 @@ var file_sheaf_v1_jobs_proto_goTypes = []any{
 	(*RestoreJob)(nil),            // 6: sheaf.v1.RestoreJob
 	(*VerifyJob)(nil),             // 7: sheaf.v1.VerifyJob
 	(*GCJob)(nil),                 // 8: sheaf.v1.GCJob
-	(*Job)(nil),                   // 9: sheaf.v1.Job
-	(*Failure)(nil),               // 10: sheaf.v1.Failure
-	(*VerifyResult)(nil),          // 11: sheaf.v1.VerifyResult
-	(*Finding)(nil),               // 12: sheaf.v1.Finding
-	(*GCResult)(nil),              // 13: sheaf.v1.GCResult
-	(*JobsListRequest)(nil),       // 14: sheaf.v1.JobsListRequest
-	(*JobsListResponse)(nil),      // 15: sheaf.v1.JobsListResponse
-	(*WatchRequest)(nil),          // 16: sheaf.v1.WatchRequest
-	(*WatchResponse)(nil),         // 17: sheaf.v1.WatchResponse
-	(*CancelRequest)(nil),         // 18: sheaf.v1.CancelRequest
-	(*ResumeRequest)(nil),         // 19: sheaf.v1.ResumeRequest
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(Code)(0),                     // 21: sheaf.v1.Code
+	(*ReplicaCopyJob)(nil),        // 9: sheaf.v1.ReplicaCopyJob
+	(*ReplicaVerifyJob)(nil),      // 10: sheaf.v1.ReplicaVerifyJob
+	(*ReplicaHealJob)(nil),        // 11: sheaf.v1.ReplicaHealJob
+	(*PinJob)(nil),                // 12: sheaf.v1.PinJob
+	(*Job)(nil),                   // 13: sheaf.v1.Job
+	(*Failure)(nil),               // 14: sheaf.v1.Failure
+	(*VerifyResult)(nil),          // 15: sheaf.v1.VerifyResult
+	(*Finding)(nil),               // 16: sheaf.v1.Finding
+	(*GCResult)(nil),              // 17: sheaf.v1.GCResult
+	(*JobsListRequest)(nil),       // 18: sheaf.v1.JobsListRequest
+	(*JobsListResponse)(nil),      // 19: sheaf.v1.JobsListResponse
+	(*WatchRequest)(nil),          // 20: sheaf.v1.WatchRequest
+	(*WatchResponse)(nil),         // 21: sheaf.v1.WatchResponse
+	(*CancelRequest)(nil),         // 22: sheaf.v1.CancelRequest
+	(*ResumeRequest)(nil),         // 23: sheaf.v1.ResumeRequest
+	(*ReplicaResult)(nil),         // 24: sheaf.v1.ReplicaResult
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(Code)(0),                     // 26: sheaf.v1.Code
 }
 var file_sheaf_v1_jobs_proto_depIdxs = []int32{
 	3,  // 0: sheaf.v1.StartRequest.import:type_name -> sheaf.v1.ImportJob
@@ -1617,36 +2030,42 @@ var file_sheaf_v1_jobs_proto_depIdxs = []int32{
 	6,  // 3: sheaf.v1.StartRequest.restore:type_name -> sheaf.v1.RestoreJob
 	7,  // 4: sheaf.v1.StartRequest.verify:type_name -> sheaf.v1.VerifyJob
 	8,  // 5: sheaf.v1.StartRequest.gc:type_name -> sheaf.v1.GCJob
-	2,  // 6: sheaf.v1.ImportJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 7: sheaf.v1.ExportJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 8: sheaf.v1.CopyJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 9: sheaf.v1.RestoreJob.options:type_name -> sheaf.v1.CopyOptions
-	0,  // 10: sheaf.v1.Job.state:type_name -> sheaf.v1.JobState
-	20, // 11: sheaf.v1.Job.started:type_name -> google.protobuf.Timestamp
-	20, // 12: sheaf.v1.Job.ended:type_name -> google.protobuf.Timestamp
-	10, // 13: sheaf.v1.Job.failures:type_name -> sheaf.v1.Failure
-	21, // 14: sheaf.v1.Job.code:type_name -> sheaf.v1.Code
-	11, // 15: sheaf.v1.Job.verify:type_name -> sheaf.v1.VerifyResult
-	13, // 16: sheaf.v1.Job.gc:type_name -> sheaf.v1.GCResult
-	21, // 17: sheaf.v1.Failure.code:type_name -> sheaf.v1.Code
-	12, // 18: sheaf.v1.VerifyResult.findings:type_name -> sheaf.v1.Finding
-	9,  // 19: sheaf.v1.JobsListResponse.jobs:type_name -> sheaf.v1.Job
-	9,  // 20: sheaf.v1.WatchResponse.job:type_name -> sheaf.v1.Job
-	1,  // 21: sheaf.v1.Jobs.Start:input_type -> sheaf.v1.StartRequest
-	14, // 22: sheaf.v1.Jobs.List:input_type -> sheaf.v1.JobsListRequest
-	16, // 23: sheaf.v1.Jobs.Watch:input_type -> sheaf.v1.WatchRequest
-	18, // 24: sheaf.v1.Jobs.Cancel:input_type -> sheaf.v1.CancelRequest
-	19, // 25: sheaf.v1.Jobs.Resume:input_type -> sheaf.v1.ResumeRequest
-	9,  // 26: sheaf.v1.Jobs.Start:output_type -> sheaf.v1.Job
-	15, // 27: sheaf.v1.Jobs.List:output_type -> sheaf.v1.JobsListResponse
-	17, // 28: sheaf.v1.Jobs.Watch:output_type -> sheaf.v1.WatchResponse
-	9,  // 29: sheaf.v1.Jobs.Cancel:output_type -> sheaf.v1.Job
-	9,  // 30: sheaf.v1.Jobs.Resume:output_type -> sheaf.v1.Job
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	9,  // 6: sheaf.v1.StartRequest.replica_copy:type_name -> sheaf.v1.ReplicaCopyJob
+	10, // 7: sheaf.v1.StartRequest.replica_verify:type_name -> sheaf.v1.ReplicaVerifyJob
+	11, // 8: sheaf.v1.StartRequest.replica_heal:type_name -> sheaf.v1.ReplicaHealJob
+	12, // 9: sheaf.v1.StartRequest.pin:type_name -> sheaf.v1.PinJob
+	2,  // 10: sheaf.v1.ImportJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 11: sheaf.v1.ExportJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 12: sheaf.v1.CopyJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 13: sheaf.v1.RestoreJob.options:type_name -> sheaf.v1.CopyOptions
+	0,  // 14: sheaf.v1.Job.state:type_name -> sheaf.v1.JobState
+	25, // 15: sheaf.v1.Job.started:type_name -> google.protobuf.Timestamp
+	25, // 16: sheaf.v1.Job.ended:type_name -> google.protobuf.Timestamp
+	14, // 17: sheaf.v1.Job.failures:type_name -> sheaf.v1.Failure
+	26, // 18: sheaf.v1.Job.code:type_name -> sheaf.v1.Code
+	15, // 19: sheaf.v1.Job.verify:type_name -> sheaf.v1.VerifyResult
+	17, // 20: sheaf.v1.Job.gc:type_name -> sheaf.v1.GCResult
+	24, // 21: sheaf.v1.Job.replica:type_name -> sheaf.v1.ReplicaResult
+	26, // 22: sheaf.v1.Failure.code:type_name -> sheaf.v1.Code
+	16, // 23: sheaf.v1.VerifyResult.findings:type_name -> sheaf.v1.Finding
+	13, // 24: sheaf.v1.JobsListResponse.jobs:type_name -> sheaf.v1.Job
+	13, // 25: sheaf.v1.WatchResponse.job:type_name -> sheaf.v1.Job
+	16, // 26: sheaf.v1.ReplicaResult.findings:type_name -> sheaf.v1.Finding
+	1,  // 27: sheaf.v1.Jobs.Start:input_type -> sheaf.v1.StartRequest
+	18, // 28: sheaf.v1.Jobs.List:input_type -> sheaf.v1.JobsListRequest
+	20, // 29: sheaf.v1.Jobs.Watch:input_type -> sheaf.v1.WatchRequest
+	22, // 30: sheaf.v1.Jobs.Cancel:input_type -> sheaf.v1.CancelRequest
+	23, // 31: sheaf.v1.Jobs.Resume:input_type -> sheaf.v1.ResumeRequest
+	13, // 32: sheaf.v1.Jobs.Start:output_type -> sheaf.v1.Job
+	19, // 33: sheaf.v1.Jobs.List:output_type -> sheaf.v1.JobsListResponse
+	21, // 34: sheaf.v1.Jobs.Watch:output_type -> sheaf.v1.WatchResponse
+	13, // 35: sheaf.v1.Jobs.Cancel:output_type -> sheaf.v1.Job
+	13, // 36: sheaf.v1.Jobs.Resume:output_type -> sheaf.v1.Job
+	32, // [32:37] is the sub-list for method output_type
+	27, // [27:32] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_jobs_proto_init() }
@@ -1662,6 +2081,10 @@ func file_sheaf_v1_jobs_proto_init() {
 		(*StartRequest_Restore)(nil),
 		(*StartRequest_Verify)(nil),
 		(*StartRequest_Gc)(nil),
+		(*StartRequest_ReplicaCopy)(nil),
+		(*StartRequest_ReplicaVerify)(nil),
+		(*StartRequest_ReplicaHeal)(nil),
+		(*StartRequest_Pin)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1669,7 +2092,7 @@ func file_sheaf_v1_jobs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_jobs_proto_rawDesc), len(file_sheaf_v1_jobs_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

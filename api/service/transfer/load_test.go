@@ -226,7 +226,7 @@ func TestCopy_ALoadThatIsCutOffGoesOn(t *testing.T) {
 				t.Fatalf("copy %d left half of %s (%T)", i, e.Path, f)
 			}
 		}
-		_, err = d.GC(t.Context(), nil)
+		_, err = d.GC(t.Context(), sheaf.GCOptions{}, nil)
 		check(t, err)
 	}
 	p, err := load(t.Context(), t, d, dir, c)
@@ -234,7 +234,7 @@ func TestCopy_ALoadThatIsCutOffGoesOn(t *testing.T) {
 	if f := p.Failures(); f != nil {
 		t.Fatalf("failures: %v", f)
 	}
-	_, err = d.GC(t.Context(), nil)
+	_, err = d.GC(t.Context(), sheaf.GCOptions{}, nil)
 	check(t, err)
 	compare(t, d, dir)
 }

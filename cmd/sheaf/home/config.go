@@ -14,11 +14,19 @@ import (
 // A Config is what config.toml says.
 type Config struct {
 	Store string // the folder of the packs; "" if there is no drive yet
+	// Replicas are the places that the drive is copied to besides, in the order in which they are asked.
+	Replicas []Replica
+}
+
+// A Replica is a place that the drive is copied to.
+type Replica struct {
+	Name string
+	At   string // a remote and a path in it, or a folder
 }
 
 // ReadConfig reads the configuration; a missing file is an empty one. The file is TOML
-// of which sheaf writes and reads only `key = "text"` lines at the top; a key that
-// it does not know is an error, so that a misspelt one is not silently without effect.
+// of which sheaf writes and reads only `key = "text"` lines, at the top and in the table
+// [replicas]; a key that it does not know is an error, so that a misspelt one is not silently without effect.
 func (h Home) ReadConfig() (Config, error) {
 	var c Config
 	b, err := os.ReadFile(h.Config)
@@ -29,14 +37,23 @@ func (h Home) ReadConfig() (Config, error) {
 		return c, fmt.Errorf("read configuration: %w", err)
 	}
 	sc := bufio.NewScanner(bytes.NewReader(b))
+	table := ""
 	for n := 1; sc.Scan(); n++ {
+		if line := strings.TrimSpace(sc.Text()); strings.HasPrefix(line, "[") {
+			if table = line; table != replicasTable {
+				return c, fmt.Errorf("%s, line %d: unknown table %s", h.Config, n, line)
+			}
+			continue
+		}
 		key, value, err := parseLine(sc.Text())
 		if err != nil {
 			return c, fmt.Errorf("%s, line %d: %w", h.Config, n, err)
 		}
-		switch key {
-		case "":
-		case "store":
+		switch {
+		case key == "":
+		case table == replicasTable:
+			c.Replicas = append(c.Replicas, Replica{Name: key, At: value})
+		case key == "store":
 			c.Store = value
 		default:
 			return c, fmt.Errorf("%s, line %d: unknown key %q", h.Config, n, key)
@@ -48,11 +65,26 @@ func (h Home) ReadConfig() (Config, error) {
 	return c, nil
 }
 
+// replicasTable is the header of the table of replicas.
+const replicasTable = "[replicas]"
+
 // parseLine reads one line; a comment or an empty line has no key.
 func parseLine(line string) (key, value string, err error) {
 	line = strings.TrimSpace(line)
 	if line == "" || line[0] == '#' {
 		return "", "", nil
+	}
+	if line[0] == '"' {
+		quoted, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return "", "", fmt.Errorf("the key: %w", err)
+		}
+		name, err := strconv.Unquote(quoted)
+		if err != nil {
+			return "", "", fmt.Errorf("the key: %w", err)
+		}
+		_, value, err := parseLine("key" + line[len(quoted):])
+		return name, value, err
 	}
 	key, rest, ok := strings.Cut(line, "=")
 	if !ok {
@@ -73,6 +105,12 @@ func parseLine(line string) (key, value string, err error) {
 // WriteConfig writes the configuration.
 func (h Home) WriteConfig(c Config) error {
 	text := "# The configuration of sheaf on this device. The folder of the packs:\nstore = " + tomlText(c.Store) + "\n"
+	if len(c.Replicas) > 0 {
+		text += "\n# Where the drive is copied to, sealed (sheaf replica add, sheaf replica rm):\n" + replicasTable + "\n"
+	}
+	for _, r := range c.Replicas {
+		text += tomlText(r.Name) + " = " + tomlText(r.At) + "\n"
+	}
 	if err := replace(h.Config, []byte(text)); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}

@@ -65,5 +65,18 @@ func (h Home) Lock(ctx context.Context, wait time.Duration) (*Lock, error) {
 	}
 }
 
+// Holder returns the process that took the lock last, or 0 if it is not known. It may have given it back.
+func (h Home) Holder() int {
+	b, err := os.ReadFile(filepath.Join(h.Data, "process.lock"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 0 {
+		return 0
+	}
+	return pid
+}
+
 // Unlock gives the lock back.
 func (l *Lock) Unlock() error { return l.f.Close() }

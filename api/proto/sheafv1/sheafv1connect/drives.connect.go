@@ -60,7 +60,7 @@ type DrivesClient interface {
 	// with CODE_NO_DRIVE, CODE_NEED_SECRET or CODE_WRONG_SECRET.
 	Unlock(context.Context, *sheafv1.UnlockRequest) (*sheafv1.UnlockResponse, error)
 	// Wait returns when all that was written before the call lies in packs, in at
-	// least so many copies. Fails with CODE_TEMPORARY if that is not so in time.
+	// least so many copies; or, with a path, what is there. Fails with CODE_TEMPORARY if that is not so in time.
 	Wait(context.Context, *sheafv1.WaitRequest) (*sheafv1.WaitResponse, error)
 	// Stop unmounts all, commits, closes the drive and ends the daemon. It answers
 	// when the drive is closed. Fails with CODE_TEMPORARY, and stops nothing, if a mount is
@@ -216,7 +216,7 @@ type DrivesHandler interface {
 	// with CODE_NO_DRIVE, CODE_NEED_SECRET or CODE_WRONG_SECRET.
 	Unlock(context.Context, *sheafv1.UnlockRequest) (*sheafv1.UnlockResponse, error)
 	// Wait returns when all that was written before the call lies in packs, in at
-	// least so many copies. Fails with CODE_TEMPORARY if that is not so in time.
+	// least so many copies; or, with a path, what is there. Fails with CODE_TEMPORARY if that is not so in time.
 	Wait(context.Context, *sheafv1.WaitRequest) (*sheafv1.WaitResponse, error)
 	// Stop unmounts all, commits, closes the drive and ends the daemon. It answers
 	// when the drive is closed. Fails with CODE_TEMPORARY, and stops nothing, if a mount is
