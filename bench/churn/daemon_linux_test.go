@@ -1,6 +1,7 @@
 package churn
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -78,11 +80,8 @@ func serve(home, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Unmount(ctx)) }()
-	if os.Getenv(leakEnv) != "" {
-		go leak()
-	}
 	s := rpc.NewServer()
-	if err := s.RegisterName("Drive", &service{d}); err != nil {
+	if err := s.RegisterName("Drive", &service{d, os.Getenv(leakEnv) != ""}); err != nil {
 		return err
 	}
 	s.ServeConn(pipes{os.Stdin, os.Stdout})
@@ -91,20 +90,20 @@ func serve(home, dir string) (err error) {
 
 var leaked [][]byte
 
-// leak is what a bad drive does: 50 times a second a handle, a goroutine and 4 MiB are forgotten.
-func leak() {
-	for {
+// leak is what a bad drive does: at each look some handles, goroutines and memory are forgotten. Besides, it forgets no snapshot.
+func leak() error {
+	leaked = append(leaked, bytes.Repeat([]byte{1}, 40<<20))
+	for range 8 {
 		f, err := os.Open(os.DevNull)
 		if err != nil {
-			return
+			return err
 		}
-		leaked = append(leaked, make([]byte, 4<<20))
 		go func() {
 			time.Sleep(time.Hour)
 			_ = f.Close()
 		}()
-		time.Sleep(20 * time.Millisecond)
 	}
+	return nil
 }
 
 // pipes are the two ends of a process.
@@ -116,7 +115,10 @@ type pipes struct {
 func (p pipes) Close() error { return errors.Join(p.ReadCloser.Close(), p.WriteCloser.Close()) }
 
 // service is what the test asks of the process that serves the drive.
-type service struct{ d *sheaf.Drive }
+type service struct {
+	d     *sheaf.Drive
+	leaks bool
+}
 
 // Inside is what only the process itself knows.
 type Inside struct {
@@ -125,9 +127,15 @@ type Inside struct {
 	Kept       int // snapshots
 }
 
-// Look collects garbage, so that what is in use is what is needed, and answers with that.
+// Look collects garbage and gives back to the system what is not needed, so that what is in use, and what is resident, is what is
+// needed, and answers with that.
 func (s *service) Look(_ int, in *Inside) error {
-	runtime.GC()
+	if s.leaks {
+		if err := leak(); err != nil {
+			return err
+		}
+	}
+	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	all, err := s.d.Snapshots(context.Background())
@@ -145,6 +153,9 @@ func (s *service) Profile(dir string, _ *int) error {
 	return errors.Join(pprof.WriteHeapProfile(f), f.Close())
 }
 
+// Commit commits.
+func (s *service) Commit(_ int, _ *int) error { return s.d.Commit(context.Background()) }
+
 // Keep makes a snapshot.
 func (s *service) Keep(label string, _ *int) error {
 	_, err := s.d.Snapshot(context.Background(), label)
@@ -155,11 +166,11 @@ func (s *service) Keep(label string, _ *int) error {
 func (s *service) Thin(n int, _ *int) error {
 	ctx := context.Background()
 	all, err := s.d.Snapshots(ctx)
-	if err != nil || len(all) <= n {
+	if err != nil || len(all) <= n || s.leaks {
 		return err
 	}
 	var ids []sheaf.SnapshotID
-	for _, k := range all[:len(all)-n] {
+	for _, k := range all[n:] { // the newest come first
 		ids = append(ids, sheaf.SnapshotID(k.Dot.String()))
 	}
 	return s.d.DropSnapshot(ctx, ids...)
@@ -167,7 +178,7 @@ func (s *service) Thin(n int, _ *int) error {
 
 // GC collects garbage in the store.
 func (s *service) GC(_ int, r *sheaf.GCReport) (err error) {
-	*r, err = s.d.GC(context.Background(), nil)
+	*r, err = s.d.GC(context.Background(), sheaf.GCOptions{}, nil)
 	return err
 }
 
