@@ -3,6 +3,7 @@
 package testkit
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -62,7 +63,10 @@ func RandomReader(seed, n int64) io.Reader {
 }
 
 func chaSeed(seed int64) (s [32]byte) {
-	copy(s[:], fmt.Sprintf("sheaf testkit %d", seed))
+	text := fmt.Sprintf("sheaf testkit %d", seed)
+	if copy(s[:], text) < len(text) { // the last digits count, too
+		return sha256.Sum256([]byte(text))
+	}
 	return s
 }
 

@@ -160,3 +160,18 @@ func TestGoroutines_FindsOneThatStays(t *testing.T) {
 	<-done
 	before.Check(t)
 }
+
+// Seeds as Seed makes them, of 19 digits, differ in their last digit only, and give other bytes all the same.
+func TestRandomReader_EveryDigitOfASeedCounts(t *testing.T) {
+	seen := map[string]int64{}
+	for _, seed := range []int64{1, 2, 8506432772647937830, 8506432772647937831, 8506432772647937838} {
+		b, err := io.ReadAll(testkit.RandomReader(seed, 64))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[string(b)]; ok {
+			t.Errorf("the seeds %d and %d give the same bytes", other, seed)
+		}
+		seen[string(b)] = seed
+	}
+}
