@@ -196,6 +196,12 @@ func isAway(err error) bool {
 	return errors.Is(err, chunkstore.ErrMissing) || errors.Is(err, blob.ErrTemporary)
 }
 
+// mayCome reports whether err says that something of other devices is missing which a place may show later: the drive has to be open for
+// that.
+func (d *Drive) mayCome(err error) bool {
+	return d.replicas != nil && errors.Is(err, refs.ErrIncomplete)
+}
+
 // groundOf returns what the journal lies on, when own is what the head names.
 func (d *Drive) groundOf(ctx context.Context, own chunk.Ref) (chunk.Ref, error) {
 	ground, err := d.ground(ctx)
@@ -227,7 +233,7 @@ func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 		return err
 	}
 	news, err := d.news(ctx, base)
-	if err != nil && (own.IsZero() || !isAway(err)) {
+	if err != nil && (own.IsZero() || !isAway(err) && !d.mayCome(err)) {
 		return err
 	}
 	if err != nil {

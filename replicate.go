@@ -16,6 +16,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 	"github.com/sheaf-drive/sheaf/chunkstore/refs"
 	"github.com/sheaf-drive/sheaf/sync/engine"
@@ -37,6 +38,8 @@ type Replication struct {
 	Places []engine.Place
 	// Poll is as engine.Options have it; below zero: replicas have turns only by Engine.Sync and Engine.Wait.
 	Poll time.Duration
+	// Parallel is as engine.Options have it.
+	Parallel int
 }
 
 // replicating is the work of an open drive on its replicas.
@@ -66,7 +69,7 @@ func (d *Drive) reach() error {
 		return nil
 	}
 	e := engine.New(engine.Options{
-		Tier: r.Tier, Own: r.Own, Mirror: r.Mirror, Poll: max(r.Poll, 0), Memory: d.db, Log: d.o.Log, Top: d.top,
+		Tier: r.Tier, Own: r.Own, Mirror: r.Mirror, Poll: max(r.Poll, 0), Parallel: r.Parallel, Memory: d.db, Log: d.o.Log, Top: d.top,
 		Check: (&vetter{account: d.account, bucket: d.o.Bucket}).check, Lacking: d.lacking,
 		Adopt: func(ctx context.Context) error { _, err := d.Adopt(ctx); return err },
 	})
@@ -127,6 +130,56 @@ func (r *Replication) Fetch(ctx context.Context, log *slog.Logger) error {
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// unlockAt is unlock for a device that joins: by what is at its places, if there is a Replication. What it fetches without keys nobody has checked,
+// and a blob that is in the mirror is not fetched again. So if the drive does not open by what all places have given, now and when this was tried
+// before, it is tried by what each of them has by itself.
+func unlockAt(ctx context.Context, o Options) (*keys.Account, error) {
+	r := o.Replication
+	if r == nil {
+		return unlock(ctx, o, nil)
+	}
+	if err := r.Fetch(ctx, o.Log); err != nil {
+		return nil, fmt.Errorf("join drive: %w", err)
+	}
+	account, err := unlock(ctx, o, nil)
+	for i := 0; i < len(r.Places) && err != nil && ctx.Err() == nil; i++ {
+		o.Log.Warn("the drive does not open by what its places have given: they are asked again, one at a time", "place", r.Places[i].At, "err", err)
+		one := *r
+		one.Places = r.Places[i : i+1]
+		if eerr := empty(ctx, r.Mirror); eerr != nil {
+			return nil, fmt.Errorf("join drive: %w", eerr)
+		}
+		if one.Fetch(ctx, o.Log) != nil {
+			continue // it cannot be reached, and err says more
+		}
+		if account, err = unlock(ctx, o, nil); err == nil {
+			err = r.Fetch(ctx, o.Log) // what the others have
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.purge(ctx, account, o.Log); err != nil {
+		return nil, fmt.Errorf("join drive: %w", err)
+	}
+	return account, nil
+}
+
+// empty removes all blobs.
+func empty(ctx context.Context, b blob.Bucket) error {
+	var all []blob.Name
+	for info, err := range b.List(ctx, "") {
+		if err != nil {
+			return fmt.Errorf("empty the mirror: %w", err)
+		}
+		all = append(all, info.Name)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return b.Remove(ctx, all...)
 }
 
 func (r *Replication) fetch(ctx context.Context, p engine.Place) (err error) {

@@ -155,9 +155,23 @@ func CutOff(ctx context.Context, dir string, bucket blob.Bucket) (bool, error) {
 	return keys.CutOff(ctx, bucket, dir)
 }
 
-// Open opens a drive that Create or Join made on this device.
-func Open(ctx context.Context, o Options) (d *Drive, err error) {
+// Open opens a drive that Create or Join made on this device. It looks at places only if something is missing without which the drive
+// cannot be opened here.
+func Open(ctx context.Context, o Options) (*Drive, error) {
 	setDefaults(&o)
+	d, err := openHere(ctx, o)
+	if !errors.Is(err, refs.ErrIncomplete) || o.Replication == nil {
+		return d, err
+	}
+	o.Log.Warn("something is missing here, and is looked for at the places", "err", err)
+	if ferr := o.Replication.Fetch(ctx, o.Log); ferr != nil {
+		return nil, errors.Join(err, ferr)
+	}
+	return openHere(ctx, o)
+}
+
+// openHere is Open with what is on this device.
+func openHere(ctx context.Context, o Options) (d *Drive, err error) {
 	file, err := keys.ReadDevice(o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open drive in %s: %w", o.Dir, ErrNoDrive)
@@ -211,19 +225,9 @@ func Join(ctx context.Context, o Options, keepKey bool) (d *Drive, err error) {
 	if _, err := keys.ReadDevice(o.Dir); err == nil {
 		return nil, fmt.Errorf("join drive in %s: %w", o.Dir, ErrExists)
 	}
-	if o.Replication != nil {
-		if err := o.Replication.Fetch(ctx, o.Log); err != nil {
-			return nil, fmt.Errorf("join drive: %w", err)
-		}
-	}
-	account, err := unlock(ctx, o, nil)
+	account, err := unlockAt(ctx, o)
 	if err != nil {
 		return nil, err
-	}
-	if o.Replication != nil {
-		if err := o.Replication.purge(ctx, account, o.Log); err != nil {
-			return nil, fmt.Errorf("join drive: %w", err)
-		}
 	}
 	device, err := enroll(ctx, account, o, keepKey)
 	if err != nil {

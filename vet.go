@@ -13,6 +13,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/chunkstore/refs"
+	"github.com/sheaf-drive/sheaf/sync/replica"
 )
 
 // A vetter checks small blobs of others before they get into the mirror. A place that lies could else put a blob
@@ -30,6 +31,19 @@ type vetter struct {
 // device, or an epoch, that came just now: then the log is read again, and if that does not help either, the next turn of the
 // place brings it.
 func (v *vetter) check(ctx context.Context, name blob.Name, b []byte) error {
+	if err := v.known(ctx, name, b); err != nil {
+		return err
+	}
+	// An entry of the members log without those before it would keep the drive from being opened, if the place never shows them.
+	err := v.account.Early(ctx, name, b)
+	if errors.Is(err, keys.ErrIncomplete) {
+		return fmt.Errorf("%w: %w", replica.ErrEarly, err)
+	}
+	return err
+}
+
+// known is check without regard to what comes before.
+func (v *vetter) known(ctx context.Context, name blob.Name, b []byte) error {
 	err := v.one(name, b)
 	if err == nil || !errors.Is(err, keys.ErrTampered) {
 		return err

@@ -37,6 +37,29 @@ func (a *Account) Vet(name blob.Name, b []byte) error {
 	return nil
 }
 
+// Early returns an error that wraps ErrIncomplete if the blob is an entry of the members log that comes after one which neither the
+// Account knows nor the Bucket has: a log with such an entry cannot be opened. The blob must have passed Vet.
+func (a *Account) Early(ctx context.Context, name blob.Name, b []byte) error {
+	if !strings.HasPrefix(string(name), string(memberPrefix)) {
+		return nil
+	}
+	m := a.Members()
+	e, _, err := openEntry(m.ring, firstName(name), b)
+	if err != nil {
+		return err
+	}
+	for _, parent := range e.Parents {
+		if m.nodes[parent] != nil {
+			continue
+		}
+		err := getEither(ctx, a.bucket, entryName(parent), func([]byte) error { return nil })
+		if err != nil {
+			return fmt.Errorf("members entry %s: look for the one before: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // Refresh reads the members log again. It must have all that the Account knows. It is safe beside what changes the log.
 func (a *Account) Refresh(ctx context.Context) error {
 	_, err := a.refreshMembers(ctx)

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -309,7 +310,7 @@ func (r *run) confirm(ctx context.Context, done []blob.Info) (map[blob.Name]bool
 			folders[info.Name[:len(catalog.Packs)]] = true // packs/ and index/ are equally long
 		}
 	}
-	for folder := range folders {
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		for info, err := range r.to.List(ctx, folder) {
 			if err != nil {
 				return nil, err
@@ -319,7 +320,7 @@ func (r *run) confirm(ctx context.Context, done []blob.Info) (map[blob.Name]bool
 			}
 		}
 	}
-	for _, name := range slices.Collect(maps.Keys(lacks)) {
+	for _, name := range slices.Sorted(maps.Keys(lacks)) {
 		ok, err := endsAt(ctx, r.to, name, sizes[name])
 		if err != nil {
 			return nil, err
@@ -353,8 +354,8 @@ func (r *run) index(ctx context.Context, n news) error {
 			gens[gen] = append(gens[gen], info)
 		}
 	}
-	for gen, root := range roots {
-		missing := gens[gen]
+	for _, gen := range slices.SortedFunc(maps.Keys(roots), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }) {
+		root, missing := roots[gen], gens[gen]
 		infos, size := append(slices.Clone(missing), root...), int64(0)
 		for _, info := range infos {
 			size += info.Size
@@ -462,33 +463,54 @@ func (r *run) putSmalls(ctx context.Context, n news, deep bool) error {
 			size += n.small[name]
 		}
 		r.progress.expect(len(missing), size)
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(r.o.Parallel)
-		for _, info := range missing {
-			g.Go(func() error {
-				put, err := r.putSmall(gctx, info, maxSmall)
-				var fault *Fault
-				switch {
-				case errors.Is(err, errVanished): // it was removed meanwhile
-				case errors.As(err, &fault):
-					return r.fault(fault.Name, fault.Err)
-				case err != nil:
-					return err
-				default:
-					r.count(func(rep *Report) {
-						n.smallTo[info.Name] = info.Size
-						if put {
-							rep.Small++
-							rep.Bytes += info.Size
-						}
-					})
+		for len(missing) > 0 {
+			early, err := r.putSome(ctx, n, missing)
+			if err != nil {
+				return fmt.Errorf("%s: %w", dir, err)
+			}
+			if len(early) < len(missing) {
+				missing = early
+				continue
+			}
+			for _, info := range early {
+				if err := r.fault(info.Name, ErrEarly); err != nil {
+					return fmt.Errorf("%s: %w", dir, err)
 				}
-				return nil
-			})
-		}
-		if err := g.Wait(); err != nil {
-			return fmt.Errorf("%s: %w", dir, err)
+			}
+			break
 		}
 	}
 	return nil
+}
+
+// putSome puts small blobs, and notes them as being at the far side. It returns those for which it is too early.
+func (r *run) putSome(ctx context.Context, n news, missing []blob.Info) (early []blob.Info, err error) {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.o.Parallel)
+	for _, info := range missing {
+		g.Go(func() error {
+			put, err := r.putSmall(gctx, info, maxSmall)
+			var fault *Fault
+			switch {
+			case errors.Is(err, errVanished): // it was removed meanwhile
+			case errors.Is(err, ErrEarly):
+				r.count(func(*Report) { early = append(early, info) })
+			case errors.As(err, &fault):
+				return r.fault(fault.Name, fault.Err)
+			case err != nil:
+				return err
+			default:
+				r.count(func(rep *Report) {
+					n.smallTo[info.Name] = info.Size
+					if put {
+						rep.Small++
+						rep.Bytes += info.Size
+					}
+				})
+			}
+			return nil
+		})
+	}
+	err = g.Wait() // before early is looked at
+	return early, err
 }

@@ -339,3 +339,41 @@ func TestHeal_TakesFromWhoeverHasItGood(t *testing.T) {
 		t.Errorf("got %+v, %v", rep, err)
 	}
 }
+
+// What Check says is early is tried again when the others are there, whatever the order of the names; and where what it comes after does not come, it is
+// left out, and all else is brought.
+func TestFetch_BringsFirstWhatComesFirst(t *testing.T) {
+	names := []blob.Name{"members/0c", "members/0b", "members/0a"} // each comes after the next
+	for _, lacks := range []blob.Name{"", "members/0b"} {
+		from, mirror := mem.New(), mem.New()
+		for _, name := range append(names, "members/00") {
+			if name == lacks {
+				continue
+			}
+			if err := from.Put(t.Context(), name, strings.NewReader(string(name)), int64(len(name))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check := func(name blob.Name, _ []byte) error {
+			i := slices.Index(names, name)
+			if i < 0 || i+1 == len(names) {
+				return nil
+			}
+			if _, err := blob.ReadAll(t.Context(), mirror, names[i+1], 100); err != nil {
+				return fmt.Errorf("%w: %w", replica.ErrEarly, err)
+			}
+			return nil
+		}
+		_, err := replica.Fetch(t.Context(), from, mirror, replica.FetchOptions{Options: replica.Options{Check: check}})
+		want := []blob.Name{"members/00", "members/0a", "members/0b", "members/0c"}
+		if lacks != "" {
+			want = want[:2]
+		}
+		if got := slices.Sorted(keysOf(contents(t, mirror))); !slices.Equal(got, want) {
+			t.Errorf("without %q: got %q, want %q", lacks, got, want)
+		}
+		if (lacks != "") != errors.Is(err, replica.ErrEarly) || lacks == "" && err != nil {
+			t.Errorf("without %q: error %v", lacks, err)
+		}
+	}
+}

@@ -69,6 +69,8 @@ var (
 	ErrGap = errors.New("heads are missing in between")
 	// ErrUnsettled says that a place changes faster than it can be listed; it is blob.ErrTemporary, too.
 	ErrUnsettled = fmt.Errorf("the place changes while it is listed: %w", blob.ErrTemporary)
+	// ErrEarly is for Check: the blob comes after one that is not at the far side yet. It is tried again when others are.
+	ErrEarly = errors.New("what the blob comes after is not here yet")
 	// ErrTooMany says that a place lists more than a drive may have.
 	ErrTooMany = errors.New("the place lists more blobs than a drive has")
 )
