@@ -332,7 +332,7 @@ func (d *Drive) agreement(ctx context.Context, c refs.Collection, newest map[key
 func (d *Drive) announce(ctx context.Context, packs []pack.Name) error {
 	defer d.store.Hold()()
 	packs = slices.Clone(packs)
-	slices.SortFunc(packs, func(a, b pack.Name) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(packs, pack.Name.Compare)
 	packs = packs[:min(len(packs), announceMost)]
 	list := make([]byte, 0, len(packs)*len(pack.Name{}))
 	for _, name := range packs {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
@@ -262,7 +264,8 @@ func (w *sweep) proven(name pack.Name) bool {
 func (w *sweep) prove(ctx context.Context) error {
 	s, some := w.s, false
 	var buf []byte
-	for name, ripe := range w.ripe {
+	for _, name := range slices.SortedFunc(maps.Keys(w.ripe), pack.Name.Compare) {
+		ripe := w.ripe[name]
 		p, ok := s.x.Pack(name)
 		if !ok || p.Live == 0 {
 			continue

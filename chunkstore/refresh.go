@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -142,7 +144,8 @@ func (s *Store) learn(ctx context.Context, unknown map[pack.Name]int64) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(learners)
-	for name, size := range unknown {
+	for _, name := range slices.SortedFunc(maps.Keys(unknown), pack.Name.Compare) {
+		size := unknown[name]
 		if _, ok := s.x.Pack(name); ok {
 			continue
 		}

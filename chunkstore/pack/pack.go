@@ -15,6 +15,7 @@
 package pack
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -46,6 +47,9 @@ var (
 // A Name is the BLAKE3-256 hash of a whole pack. Whoever holds a pack can check
 // it against its Name without any key.
 type Name [32]byte
+
+// Compare orders names by their bytes.
+func (n Name) Compare(other Name) int { return bytes.Compare(n[:], other[:]) }
 
 // String returns the name in hexadecimal.
 func (n Name) String() string { return hex.EncodeToString(n[:]) }

@@ -106,8 +106,8 @@ func (f *fetching) fetch(ctx context.Context) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.run.o.Parallel)
-	for folder, hs := range n.heads {
-		g.Go(func() error { return f.device(gctx, folder, hs, n.headsTo[folder], mirrored[folder]) })
+	for _, folder := range slices.Sorted(maps.Keys(n.heads)) {
+		g.Go(func() error { return f.device(gctx, folder, n.heads[folder], n.headsTo[folder], mirrored[folder]) })
 	}
 	if err := g.Wait(); err != nil {
 		return err

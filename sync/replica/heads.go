@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -87,10 +88,10 @@ func (r *run) heads(ctx context.Context, n news, removed []blob.Name) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.o.Parallel)
-	for folder, from := range n.heads {
+	for _, folder := range slices.Sorted(maps.Keys(n.heads)) {
 		g.Go(func() error {
 			to := n.headsTo[folder]
-			from, err := r.begin(gctx, folder, from, to)
+			from, err := r.begin(gctx, folder, n.heads[folder], to)
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -61,7 +62,7 @@ func (r *run) left(ctx context.Context, names []blob.Name) (left []blob.Name, er
 	for _, name := range names {
 		folders[folderOf(name)], gone[name] = true, true
 	}
-	for folder := range folders {
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		for info, err := range r.to.List(ctx, folder) {
 			if err != nil {
 				return nil, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -75,6 +76,7 @@ func (d *MemDir) List() ([]string, error) {
 	for n := range d.files {
 		names = append(names, n)
 	}
+	slices.Sort(names)
 	return names, nil
 }
 
@@ -138,17 +140,20 @@ func (d *MemDir) PowerCut(rng *rand.Rand) *MemDir {
 	defer d.mu.Unlock()
 	c := NewMemDir()
 	all := map[string]*memFile{}
-	for n, f := range d.names {
+	for _, n := range slices.Sorted(maps.Keys(d.names)) { // so that it follows from rng alone
+		f := d.names[n]
 		if d.files[n] == f || rng.IntN(2) == 0 {
 			all[n] = f
 		}
 	}
-	for n, f := range d.files {
+	for _, n := range slices.Sorted(maps.Keys(d.files)) {
+		f := d.files[n]
 		if d.names[n] != f && rng.IntN(2) == 0 {
 			all[n] = f
 		}
 	}
-	for n, f := range all {
+	for _, n := range slices.Sorted(maps.Keys(all)) {
+		f := all[n]
 		g := &memFile{d: c, data: slices.Clone(f.durable)}
 		for _, w := range f.writes {
 			g.tear(w, rng)
