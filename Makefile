@@ -81,6 +81,19 @@ race:
 mount:
 	$(GO) test -timeout 20m ./mount/... ./bench/proof/... ./bench/posix
 
+#: make sim        SHEAF_SCHEDULES schedules (100000) of many devices in virtual time, from the seed SHEAF_SEED on, each eighth twice
+.PHONY: sim mutants
+sim: export SHEAF_TWICE ?= 8
+sim mutants: export CGO_ENABLED := 0
+sim mutants: export GOFLAGS := -tags=pebblegozstd,noproviders
+sim:
+	scripts/sim
+
+#: make mutants    rules of the drive are left out, one at a time, and each has to be found within SHEAF_MUTANTS schedules (2000)
+mutants: export SHEAF_MUTANTS ?= 2000
+mutants:
+	$(GO) test -count=1 -timeout 12h -v -run Mutants ./bench/sim
+
 #: make floors     docs/ARCHITECTURE.md against the code
 .PHONY: floors
 floors:
