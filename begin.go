@@ -325,11 +325,12 @@ func (d *Drive) joined(ctx context.Context, base manifest.Snapshot, news []manif
 
 // publish moves this device's head.
 func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snapshot) error {
-	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time)
+	near := d.near(ctx, new.ID, s.Root.ID)
+	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time, near...)
 	if errors.Is(err, refs.ErrMoved) {
 		// An earlier move failed after its head had been put. What it named is in s too.
 		if h, herr := d.refs.Head(ctx); herr == nil && d.wasTried(h.Root) {
-			_, err = d.refs.Move(ctx, h.Root, new, s.Context, s.Time)
+			_, err = d.refs.Move(ctx, h.Root, new, s.Context, s.Time, near...)
 		}
 	}
 	if err != nil {
@@ -345,6 +346,32 @@ func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snap
 		d.tried = nil
 	}
 	return err
+}
+
+// near returns where chunks are now, as far as that is known.
+func (d *Drive) near(ctx context.Context, ids ...chunk.ID) (near []refs.Near) {
+	at, err := d.store.Nearby(ctx, ids...)
+	if err != nil {
+		d.o.Log.Warn("where the root of the tree lies is not known", "err", err)
+	}
+	for id, p := range at {
+		near = append(near, refs.Near{ID: id, Pack: p.Pack, Off: uint32(p.Off), Len: uint32(p.Len)})
+	}
+	return near
+}
+
+// beNear tells the store where the heads have what is read first.
+func (d *Drive) beNear(ctx context.Context) {
+	near := map[chunk.ID]chunkstore.Place{}
+	for h, err := range d.refs.Heads(ctx) {
+		if err != nil {
+			break // it comes last, and who needs that head finds out
+		}
+		for _, n := range h.Near {
+			near[n.ID] = chunkstore.Place{Pack: n.Pack, Off: int64(n.Off), Len: int64(n.Len)}
+		}
+	}
+	d.store.Near(near)
 }
 
 func (d *Drive) wasTried(ref chunk.Ref) bool {

@@ -351,7 +351,7 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 		Keys: all[0], Past: all[1:],
 	}
 	if r := d.o.Replication; r != nil {
-		o.Mine, o.Renew, o.Forget = r.mine, d.replicas.engine.Look, r.Tier.Forget
+		o.Mine, o.Renew, o.Forget, o.Lazy = r.mine, d.replicas.engine.Look, r.Tier.Forget, true
 	}
 	d.store.Store, err = chunkstore.Open(ctx, o)
 	if err != nil {
@@ -360,6 +360,7 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	if err := d.openRefs(ctx); err != nil {
 		return err
 	}
+	d.beNear(ctx)
 	params, err := cdc.ParseParams(d.account.Record.Chunker)
 	if err != nil {
 		return fmt.Errorf("read chunker of the drive: %w", err)

@@ -112,6 +112,10 @@ type Options struct {
 	// Forget is called when the bytes of a blob turn out to be damaged, before they are read again: a Bucket that
 	// has them from one of several places takes them from another one then. Nil: the Bucket has them from one place only.
 	Forget func(ctx context.Context, name blob.Name) error
+	// Lazy says that a Store whose KV is empty need not know at once what the Bucket holds: Open reads the root of the index blobs only, a chunk
+	// is looked for where Near has it or in the one index blob that tells of it, and all else is learned once nothing was looked for in
+	// this way for a while, or when something needs it.
+	Lazy bool
 	// Log takes what the Store mends by itself; nil discards it.
 	Log *slog.Logger
 }
@@ -173,6 +177,8 @@ type Store struct {
 	revived  map[chunk.ID]struct{}  // condemned chunks that were put again; pardoned by the next Flush
 	removed  map[pack.Name]struct{} // packs that this Store has removed: no listing brings them back
 
+	partial atomic.Pointer[partial] // nil: all packs that there are have been looked at
+
 	// These need the maintenance lock.
 	unsound  map[pack.Name]time.Time // packs that were not what their names say, and when
 	trusting time.Time               // until then no read doubts the index
@@ -216,12 +222,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.readers.New = func() any { return &reader{opener: seal.NewOpener()} }
 	s.life, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.maint <- struct{}{}
-	if err := s.Refresh(ctx); err != nil {
+	if o.Lazy && x.Len() == 0 {
+		err = s.beginPartial(ctx)
+	}
+	if p := s.partial.Load(); p != nil {
+		s.wg.Go(func() { s.learnLater(p) })
+	} else if err == nil {
+		err = s.Refresh(ctx)
+	}
+	if err != nil {
 		s.cancel()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s.wg.Add(1)
-	go s.maintain()
+	s.wg.Go(s.maintain)
 	return s, nil
 }
 
@@ -279,8 +292,11 @@ func (s *Store) broadcastLocked() {
 	s.changed = make(chan struct{})
 }
 
-// lockMaintenance takes the maintenance lock.
+// lockMaintenance takes the maintenance lock. With it the index is never partial: who has the lock can go by what the index says is not there.
 func (s *Store) lockMaintenance(ctx context.Context) error {
+	if err := s.whole(ctx); err != nil {
+		return err
+	}
 	select {
 	case <-s.maint:
 		return nil

@@ -95,12 +95,21 @@ func (s *Store) openEntry(o *seal.Opener, dst []byte, e pack.Entry, sealed []byt
 }
 
 // loadIndex learns packs from index blobs of whichever epoch.
-func (s *Store) loadIndex(ctx context.Context, unknown map[pack.Name]int64) (err error) {
+func (s *Store) loadIndex(ctx context.Context, unknown map[pack.Name]int64) error {
+	l, err := s.beginIndex(ctx, unknown)
+	if l == nil || err != nil {
+		return err
+	}
+	return l.Finish(ctx)
+}
+
+// beginIndex reads the root of the index blobs: see index.Begin.
+func (s *Store) beginIndex(ctx context.Context, unknown map[pack.Name]int64) (l *index.Loading, err error) {
 	s.eachKeys(func(k *Keys) bool {
-		err = s.x.Load(ctx, s.bucket, &k.Index, unknown)
+		l, err = s.x.Begin(ctx, s.bucket, &k.Index, unknown)
 		return err != nil && ctx.Err() == nil
 	})
-	return err
+	return l, err
 }
 
 // checkIndexBlobs is index.CheckBlobs with the keys of the epoch that opens the root, or else of the newest.

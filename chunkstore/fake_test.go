@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,7 +238,19 @@ func testKeys() Keys {
 // open opens a Store that ends with the test.
 func openStore(t testing.TB, b blob.Bucket, db kv.DB) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), Options{Bucket: b, KV: db, Keys: testKeys(), Level: seal.Default})
+	return openWith(t, Options{Bucket: b, KV: db})
+}
+
+// openLazy is openStore, of one that learns what there is when it needs it.
+func openLazy(t testing.TB, b blob.Bucket, db kv.DB) *Store {
+	t.Helper()
+	return openWith(t, Options{Bucket: b, KV: db, Lazy: true})
+}
+
+func openWith(t testing.TB, o Options) *Store {
+	t.Helper()
+	o.Keys, o.Level = testKeys(), seal.Default
+	s, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
@@ -355,4 +368,17 @@ func packNames(t testing.TB, b blob.Bucket) []blob.Info {
 		all = append(all, info)
 	}
 	return all
+}
+
+// failing lists nothing while fails is true.
+type failing struct {
+	blob.Bucket
+	fails *atomic.Bool
+}
+
+func (b failing) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Info, error] {
+	if b.fails.Load() {
+		return func(yield func(blob.Info, error) bool) { yield(blob.Info{}, errInjected) }
+	}
+	return b.Bucket.List(ctx, prefix)
 }

@@ -110,7 +110,7 @@ func (s *Store) locate(ctx context.Context, id chunk.ID) (src source, done func(
 	if p != nil {
 		return source{id: id, n: int64(len(view)), view: view, s: s}, func() { s.unpin(p) }, true, nil
 	}
-	loc, ok, err := s.x.Lookup(ctx, id)
+	loc, ok, err := s.lookup(ctx, id)
 	return s.sourceOf(id, loc), func() {}, ok, err
 }
 
@@ -164,6 +164,9 @@ func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) er
 			done()
 			if src.view == nil {
 				err = s.again(ctx, src.pack, err, func() error { return fn(src) })
+			}
+			if (errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist)) && s.notNear(id) {
+				continue // a head told where it was
 			}
 			if errors.Is(err, ErrCorrupt) && src.view == nil && !doubted {
 				doubted = true

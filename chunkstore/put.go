@@ -232,7 +232,7 @@ func (s *Store) Keep(ctx context.Context, id chunk.ID) error {
 		}
 		removals := s.removals
 		s.mu.Unlock()
-		loc, ok, err := s.x.Lookup(ctx, id)
+		loc, ok, err := s.lookup(ctx, id)
 		if err != nil {
 			return fmt.Errorf("keep chunk: %w", err)
 		}

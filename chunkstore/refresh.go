@@ -250,7 +250,6 @@ func (r *blobReader) ReadAt(p []byte, off int64) (int, error) {
 // maintain looks after each Flush whether small packs should be merged or index
 // blobs written, and gives memory back that nobody uses.
 func (s *Store) maintain() {
-	defer s.wg.Done()
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
 	for {
@@ -263,6 +262,9 @@ func (s *Store) maintain() {
 		case <-s.wake:
 		}
 		timer.Reset(idle)
+		if s.partial.Load() != nil {
+			continue // what there is to do can wait until all packs are known, and is no reason to learn them now
+		}
 		if err := s.Compact(s.life); err != nil && s.life.Err() == nil {
 			s.log.Warn("small packs were not merged", "err", err)
 		}

@@ -16,7 +16,7 @@ func (s *Store) SealedSize(ctx context.Context, id chunk.ID) (int64, error) {
 	if ok {
 		return int64(at.entry.Len), nil
 	}
-	loc, ok, err := s.x.Lookup(ctx, id)
+	loc, ok, err := s.lookup(ctx, id)
 	if err != nil {
 		return 0, err
 	}

@@ -113,6 +113,7 @@ type town struct {
 	half *crashKV             // of the device, from when it knew half
 	db   *crashKV             // of the device
 	days int
+	lazy bool // Stores that know nothing learn when they need it
 }
 
 // newTown has a device fill a bucket: packs of one size, some chunks of them dead, some in two packs, and some
@@ -194,7 +195,7 @@ func (w *town) close(s *Store) {
 
 func (w *town) open(db kv.DB) *Store {
 	w.t.Helper()
-	s := openStore(w.t, w.liar, db)
+	s := openWith(w.t, Options{Bucket: w.liar, KV: db, Lazy: w.lazy})
 	s.pause = 0
 	return s
 }
@@ -306,7 +307,7 @@ var (
 		"two change places", "one for another", "all for others", "one for all", "removed ones for others", "removed ones are there",
 		"removed ones change places and others are gone", "cut", "a bit", "gone", "not listed", "false sizes",
 	}
-	learnings = []string{"fresh", "refresh", "index blobs", "its own"}
+	learnings = []string{"fresh", "lazy", "refresh", "index blobs", "index blobs, lazy", "its own"}
 	firstActs = []string{"get", "put", "compact", "gc", "verify", "reopen", "index"}
 )
 
@@ -314,8 +315,9 @@ var (
 func (w *town) learn(how, lie string) (*Store, *crashKV) {
 	t := w.t
 	db := newCrashKV()
-	switch how {
-	case "fresh":
+	how, w.lazy = strings.CutSuffix(how, "lazy")
+	switch strings.TrimSuffix(how, ", ") {
+	case "fresh", "":
 		w.lieTo(lie)
 	case "refresh": // of a Store that knows half
 		db = w.half

@@ -24,7 +24,7 @@ func (s *Store) Where(ctx context.Context, id chunk.ID) (Place, error) {
 	if ok {
 		return Place{Len: int64(at.entry.Len), Open: true}, nil
 	}
-	loc, ok, err := s.x.Lookup(ctx, id)
+	loc, ok, err := s.lookup(ctx, id)
 	if err != nil {
 		return Place{}, err
 	}

@@ -115,11 +115,13 @@ def item(b, at):
     need(all(type(k) is int and 0 <= k <= 1 << 62 for k in keys) and keys == sorted(set(keys)), "a map's keys are not in order")
     return dict(zip(keys, items[1::2])), at
 def record(b, keys, required=None):
-    """The one map in b, with all of keys, or with those that are required."""
+    """The one map in b, with all of keys, which may be by format, or with those that are required."""
     v, end = item(b, 0)
     need(end == len(b) and isinstance(v, dict), "a record is not what it should be")
-    need(required is not None or v.get(1, 1) == 1, "this drive has a newer format")
-    need(set(keys if required is None else required) <= v.keys() <= set(keys), "a record has other keys than it should")
+    if required is None:
+        keys = required = (keys if isinstance(keys, dict) else {1: keys}).get(v.get(1, 1), ())
+        need(keys, "this drive has a newer format")
+    need(set(required) <= v.keys() <= set(keys), "a record has other keys than it should")
     return v
 def signed(r, public):
     """Whether a record was signed with a key."""
@@ -194,7 +196,7 @@ class Store:
                 n = number(p[:4])
                 (body, signature), end = item(p[4:4 + n], 0)
                 need(end == n and not any(p[4 + n:]), "it is no signed record, or its padding is wrong")
-                r = record(body, range(1, last + 1))
+                r = record(body, {f: range(1, n + 1) for f, n in enumerate(last, 1)})
                 r["signed"] = signature, b"sheaf/v1/signature\0" + purpose.encode() + b"\0" + body
                 need(signer is None or signed(r, signer), "its signature is wrong")
                 return epoch, r, blake3(p[4:4 + n])
@@ -207,7 +209,7 @@ class Store:
         key, owner, before = derive("root-record", self.root + self.drive), derive("root-owner", self.root), None
         self.owner = Ed25519PrivateKey.from_private_bytes(owner).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         for name in self.names("drive", HEX + "{8}"):
-            epoch, r, digest = self.blob("drive/" + name, lambda e: [key], "root-record", "drive-record", 9, self.owner)
+            epoch, r, digest = self.blob("drive/" + name, lambda e: [key], "root-record", "drive-record", [9], self.owner)
             need((epoch, r[2], r[3], r[8]) == (0, self.drive, int(name, 16), self.owner), f"drive/{name} is of another place")
             need(r[4] == (before or r[4]) and (r[3] > 1 or not any(r[4])), f"drive/{name}: the chain is broken"); before = digest
         need(before, "the drive record is missing")
@@ -222,7 +224,7 @@ class Store:
         while todo:  # an entry may begin the epoch that another is sealed under
             rest = []
             for name in todo:
-                try: epoch, r, digest = self.blob("members/" + name, lambda e: self.keys("members", e), "members", "member", 17)
+                try: epoch, r, digest = self.blob("members/" + name, lambda e: self.keys("members", e), "members", "member", [17])
                 except Damage as e: rest, problem = [*rest, name], e; continue
                 need((digest[:16].hex(), r[2], r[3]) == (name, self.drive, epoch), f"members/{name} is of another place")
                 log[digest] = r
@@ -259,7 +261,7 @@ class Store:
             for name in self.names(folder, HEX + "{16}"):
                 if d["last"] and int(name, 16) > d["last"][0]: break
                 path = f"{folder}/{name}"
-                epoch, r, digest = self.blob(path, lambda e: self.keys("head", e), "head", "head", 11, d["public"], SEGMENT)
+                epoch, r, digest = self.blob(path, lambda e: self.keys("head", e), "head", "head", [11, 13, 14], d["public"], SEGMENT)
                 need([r[2], r[3], r[4], r[5]] == [self.drive, epoch, device, int(name, 16)], path + ": it is of another place")
                 need(r[6] == (before or r[6]) and (r[5] == 1) != any(r[6]), path + ": the chain is broken")
                 need(all(h in self.before for h in r[9]), path + ": an entry of the members log is missing that it names")

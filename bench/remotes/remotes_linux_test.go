@@ -25,6 +25,18 @@ import (
 type traffic struct {
 	requests, up, down atomic.Int64
 	delay              time.Duration // of each request, as if the server were that far away
+
+	mu    sync.Mutex
+	asked []string // when, and what for
+}
+
+// take returns what was asked for since the last call.
+func (c *traffic) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	asked := c.asked
+	c.asked = nil
+	return asked
 }
 
 type counted struct {
@@ -41,6 +53,9 @@ func (c counted) Read(p []byte) (int, error) {
 func (c *traffic) watch(p *remotetest.Proxy) {
 	p.Before(func(_ http.ResponseWriter, r *http.Request) bool {
 		c.requests.Add(1)
+		c.mu.Lock()
+		c.asked = append(c.asked, fmt.Sprint(time.Now().Format("05.000 "), r.Method, " ", r.URL.RequestURI(), " ", r.Header.Get("Range")))
+		c.mu.Unlock()
 		time.Sleep(c.delay) // it is the distance, and orders nothing
 		r.Body = counted{r.Body, &c.up}
 		return false

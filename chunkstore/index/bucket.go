@@ -187,20 +187,38 @@ func listBlobs(ctx context.Context, b blob.Bucket) (names []blob.Name, newest ui
 // hearsay: the blobs may be old, and their writer may have been shown one pack for another. All shards must be sound, or no pack
 // becomes known and the error wraps ErrBlob. Where no generation was written yet there is nothing to learn.
 func (x *Index) Load(ctx context.Context, b blob.Bucket, key *[32]byte, present map[pack.Name]int64) error {
+	l, err := x.Begin(ctx, b, key, present)
+	if l == nil || err != nil {
+		return err
+	}
+	return l.Finish(ctx)
+}
+
+// Begin is the begin of a Load: it reads the root alone. Until the Loading that it returns has finished or was ended, Lookup reads the shard
+// that a chunk is in if the index does not know where that is; no pack is known before all are. No Loading and no error says that no
+// generation was written yet. One Loading at a time may be under way.
+func (x *Index) Begin(ctx context.Context, b blob.Bucket, key *[32]byte, present map[pack.Name]int64) (*Loading, error) {
 	r, some, err := newestRoot(ctx, b, key)
 	if err != nil {
-		return fmt.Errorf("load index blobs: %w", err)
+		return nil, fmt.Errorf("load index blobs: %w", err)
 	}
 	if !some {
-		return nil
+		return nil, nil
 	}
-	l := loader{x: x, bucket: b, key: key, root: r, learned: make([]*Pack, len(r.packs))}
+	l := &Loading{x: x, bucket: b, key: *key, root: r, learned: make([]*Pack, len(r.packs))}
 	if err := l.reserve(ctx, present); err != nil {
-		return fmt.Errorf("load index blobs: %w", err)
+		return nil, fmt.Errorf("load index blobs: %w", err)
 	}
+	x.loading.Store(l)
+	return l, nil
+}
+
+// Finish reads all shards. The Loading has ended when it returns, also with an error.
+func (l *Loading) Finish(ctx context.Context) error {
+	defer l.End()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(loaders)
-	for no := range r.shards {
+	for no := range l.root.shards {
 		g.Go(func() error { return l.shard(gctx, no) })
 	}
 	if err := g.Wait(); err != nil {
@@ -211,6 +229,9 @@ func (x *Index) Load(ctx context.Context, b blob.Bucket, key *[32]byte, present 
 	}
 	return nil
 }
+
+// End ends the Loading.
+func (l *Loading) End() { l.x.loading.CompareAndSwap(l, nil) }
 
 // newestRoot returns the root of the highest number that opens, and whether there is any.
 func newestRoot(ctx context.Context, b blob.Bucket, key *[32]byte) (r root, some bool, err error) {
@@ -282,19 +303,20 @@ func readShard(ctx context.Context, b blob.Bucket, key *[32]byte, r root, no int
 	return entries, err
 }
 
-// loader brings one generation into the index. The packs it learns have numbers
+// A Loading brings one generation into the index. The packs it learns have numbers
 // from the start, but get their records, and so become known, only at the end:
 // what it leaves behind when it fails are orphans.
-type loader struct {
+type Loading struct {
 	x       *Index
 	bucket  blob.Bucket
-	key     *[32]byte
+	key     [32]byte
 	root    root
 	first   uint32
-	learned []*Pack // by number in the root; nil: known before, or not present. Guarded by x.write
+	learned []*Pack // by number in the root; nil: known before, or not present. What they hold is guarded by x.write
+	kept    keptShards
 }
 
-func (l *loader) reserve(ctx context.Context, present map[pack.Name]int64) error {
+func (l *Loading) reserve(ctx context.Context, present map[pack.Name]int64) error {
 	x := l.x
 	x.write.Lock()
 	defer x.write.Unlock()
@@ -323,8 +345,8 @@ func (l *loader) reserve(ctx context.Context, present map[pack.Name]int64) error
 	return nil
 }
 
-func (l *loader) shard(ctx context.Context, no int) error {
-	entries, err := readShard(ctx, l.bucket, l.key, l.root, no)
+func (l *Loading) shard(ctx context.Context, no int) error {
+	entries, err := readShard(ctx, l.bucket, &l.key, l.root, no)
 	if err != nil {
 		return err
 	}
@@ -337,7 +359,7 @@ func (l *loader) shard(ctx context.Context, no int) error {
 	return nil
 }
 
-func (l *loader) store(ctx context.Context, entries []shardEntry) error {
+func (l *Loading) store(ctx context.Context, entries []shardEntry) error {
 	x := l.x
 	x.write.Lock()
 	defer x.write.Unlock()
@@ -385,7 +407,7 @@ func (l *loader) store(ctx context.Context, entries []shardEntry) error {
 }
 
 // finish makes the packs known, and says what is covered.
-func (l *loader) finish(ctx context.Context) error {
+func (l *Loading) finish(ctx context.Context) error {
 	x := l.x
 	return x.change(ctx, func(b *batch) (err error) {
 		for i, p := range l.learned {

@@ -51,6 +51,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
@@ -137,6 +138,8 @@ type Index struct {
 
 	next   uint32 // the next pack number to give; guarded by write
 	filter filter
+
+	loading atomic.Pointer[Loading] // nil: none is under way
 }
 
 // Open returns the Index that db holds, which may be empty. A nil log discards.
@@ -172,8 +175,29 @@ func Open(ctx context.Context, db kv.DB, log *slog.Logger) (*Index, error) {
 	return x, nil
 }
 
-// Lookup returns where the chunk lies; false if the index does not know.
+// Lookup returns where the chunk lies; false if the index does not know. While a Loading is under way it may have to read a shard, and
+// the pack that it returns may be one that is not known yet. A shard that cannot be read tells nothing.
 func (x *Index) Lookup(ctx context.Context, id chunk.ID) (Location, bool, error) {
+	loc, ok, err := x.lookup(ctx, id)
+	l := x.loading.Load()
+	if ok || err != nil || l == nil {
+		return loc, ok, err
+	}
+	if loc, ok, err = l.find(ctx, id); err != nil {
+		if ctx.Err() != nil {
+			return Location{}, false, fmt.Errorf("look up chunk %s: %w", id, err)
+		}
+		x.log.Warn("a shard of the index blobs could not be read", "err", err)
+		return Location{}, false, nil
+	}
+	if !ok {
+		return x.lookup(ctx, id) // it may have become known just now
+	}
+	return loc, true, nil
+}
+
+// lookup is Lookup, of what is known.
+func (x *Index) lookup(ctx context.Context, id chunk.ID) (Location, bool, error) {
 	var last []byte
 	for {
 		v, err := x.db.Get(ctx, locationKey(id))
@@ -217,7 +241,7 @@ func (x *Index) ByCID(ctx context.Context, cid seal.CID) (chunk.ID, Location, bo
 		return chunk.ID{}, Location{}, false, fmt.Errorf("look up plain bytes: %w", errRecord)
 	}
 	id := chunk.ID(v)
-	loc, ok, err := x.Lookup(ctx, id)
+	loc, ok, err := x.lookup(ctx, id)
 	if err != nil || !ok || loc.CID != cid {
 		return chunk.ID{}, Location{}, false, err
 	}

@@ -16,11 +16,13 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 )
 
-// A head that says nothing about garbage collection has format 1.
+// A head that says where chunks are has format 3, else one that says nothing about garbage collection has format 1.
 const (
-	headFormat = 2
+	headFormat = 3
+	nearPairs  = 14
 	headPairs  = 13
 	plainPairs = 11
+	maxNear    = 16        // chunks of which a head says where they are
 	headFloor  = 4 << 10   // no head's blob is shorter
 	maxHead    = 128 << 10 // nor longer, with MaxDevices in all its lists
 	prefix     = blob.Name("heads/")
@@ -42,6 +44,7 @@ type Head struct {
 
 	Collection Collection // what the device is about to remove
 	Agreed     []Agreed   // what of others it needs no more, by device
+	Near       []Near     // where what is read first of Root was when the device wrote it, by ID
 
 	hash [32]byte
 }
@@ -57,6 +60,14 @@ type Collection struct {
 type Agreed struct {
 	Device keys.DeviceID
 	Number uint64
+}
+
+// Near says where a chunk was. Nobody may rely on it: the chunk may have been moved since. It spares a device that knows nothing yet to look for
+// what it needs first.
+type Near struct {
+	ID       chunk.ID
+	Pack     [32]byte
+	Off, Len uint32 // bytes
 }
 
 // Agrees reports whether h has the device's word on that collection.
@@ -84,9 +95,13 @@ type Seen struct {
 func (h Head) Mark() keys.Mark { return keys.Mark{Seq: h.Seq, Hash: h.hash} }
 
 func (h Head) encode(drive keys.DriveID) []byte {
-	format, pairs := uint64(headFormat), headPairs
-	if h.Collection == (Collection{}) && len(h.Agreed) == 0 {
+	format, pairs := uint64(headFormat), nearPairs
+	switch {
+	case len(h.Near) > 0:
+	case h.Collection == (Collection{}) && len(h.Agreed) == 0:
 		format, pairs = 1, plainPairs
+	default:
+		format, pairs = 2, headPairs
 	}
 	b := cbor.AppendMap(nil, pairs)
 	b = cbor.AppendUint(cbor.AppendUint(b, 1), format)
@@ -128,6 +143,16 @@ func (h Head) encode(drive keys.DriveID) []byte {
 		b = cbor.AppendBytes(cbor.AppendArray(b, 2), a.Device[:])
 		b = cbor.AppendUint(b, a.Number)
 	}
+	if format == 2 {
+		return b
+	}
+	b = cbor.AppendArray(cbor.AppendUint(b, 14), len(h.Near))
+	for _, n := range h.Near {
+		b = cbor.AppendBytes(cbor.AppendArray(b, 4), n.ID[:])
+		b = cbor.AppendBytes(b, n.Pack[:])
+		b = cbor.AppendUint(b, uint64(n.Off))
+		b = cbor.AppendUint(b, uint64(n.Len))
+	}
 	return b
 }
 
@@ -147,7 +172,7 @@ func parseHead(body []byte) (h Head, drive keys.DriveID, err error) {
 	if r.Err() == nil && format > headFormat {
 		return Head{}, drive, fmt.Errorf("%w: head of format %d", ErrFormat, format)
 	}
-	if want := map[uint64]int{1: plainPairs, 2: headPairs}[format]; pairs != want {
+	if want := map[uint64]int{1: plainPairs, 2: headPairs, 3: nearPairs}[format]; pairs != want {
 		r.Fail("format %d, %d pairs", format, pairs)
 	}
 	key(2)
@@ -177,14 +202,18 @@ func parseHead(body []byte) (h Head, drive keys.DriveID, err error) {
 	if at := r.Int(); at != 0 {
 		h.Time = time.Unix(0, at)
 	}
-	if format == 2 {
+	if format >= 2 {
 		key(12)
 		h.Collection = readCollection(r)
 		key(13)
 		h.Agreed = readAgreed(r)
-		if r.Err() == nil && h.Collection == (Collection{}) && len(h.Agreed) == 0 {
+		if r.Err() == nil && format == 2 && h.Collection == (Collection{}) && len(h.Agreed) == 0 {
 			r.Fail("format 2 for a head of format 1")
 		}
+	}
+	if format == 3 {
+		key(14)
+		h.Near = readNear(r)
 	}
 	if r.Err() == nil && (h.Seq == 0 || h.Root.Kind != chunk.Snapshot || len(h.Members) == 0 || (h.Seq == 1) != (h.Prev == [32]byte{})) {
 		r.Fail("sequence number, root or link out of range")
@@ -268,6 +297,27 @@ func readAgreed(r *cbor.Reader) []Agreed {
 		agreed = append(agreed, a)
 	}
 	return agreed
+}
+
+func readNear(r *cbor.Reader) []Near {
+	n := r.Array()
+	if n == 0 || n > maxNear {
+		r.Fail("%d chunks are near", n)
+	}
+	var near []Near
+	for i := 0; i < n && r.Err() == nil; i++ {
+		var a Near
+		r.ArrayOf(4)
+		r.Fixed(a.ID[:])
+		r.Fixed(a.Pack[:])
+		a.Off = uint32(r.UintMax(1<<32 - 1))
+		a.Len = uint32(r.UintMax(1<<32 - 1))
+		if i > 0 && string(near[i-1].ID[:]) >= string(a.ID[:]) {
+			r.Fail("what is near is out of order")
+		}
+		near = append(near, a)
+	}
+	return near
 }
 
 // folder returns where the heads of a device lie. It is a pseudonym: a keyed hash of the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -315,5 +316,38 @@ func TestMove_ByManyGoroutinesIsOneChain(t *testing.T) {
 	wait.Wait()
 	if got := newest(t, n.mustOpen(t)); got != 40 {
 		t.Errorf("head is at %d, want 40", got)
+	}
+}
+
+// What is near goes with the head that it was said of, and with those that name the same snapshot; others read it.
+func TestMove_SaysWhatIsNear(t *testing.T) {
+	_, n := newNode(t)
+	other := n.enroll(t, keys.Writer)
+	r := n.mustOpen(t)
+	var near []Near
+	for i := range byte(20) {
+		near = append(near, Near{ID: chunk.ID{20 - i}, Pack: [32]byte{i}, Off: uint32(i), Len: 7})
+	}
+	h, err := r.Move(t.Context(), chunk.Ref{}, root(1), causal.Context{{Device: 1, Counter: 1}}, noon, append(near, near[0])...)
+	wantError(t, "move", err, nil)
+	slices.Reverse(near)
+	if near = near[:16]; !slices.Equal(h.Near, near) {
+		t.Errorf("it says %v", h.Near)
+	}
+	_, err = r.Agree(t.Context(), []Agreed{{keys.DeviceID{9}, 7}}, noon)
+	wantError(t, "agree", err, nil)
+	read := func(r *Refs) (got Head) {
+		for h, err := range r.Heads(t.Context()) {
+			wantError(t, "read heads", err, nil)
+			got = h
+		}
+		return got
+	}
+	if h := read(other.mustOpen(t)); h.Seq != 2 || !slices.Equal(h.Near, near) || len(h.Agreed) != 1 {
+		t.Errorf("another device reads %+v", h)
+	}
+	move(t, r, 2)
+	if h := read(other.mustOpen(t)); h.Seq != 3 || h.Near != nil {
+		t.Errorf("of another snapshot it says %v", h.Near)
 	}
 }

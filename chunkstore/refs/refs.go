@@ -242,7 +242,7 @@ func (r *Refs) own() known {
 // has seen causes. old is the zero Ref for the first head. All chunks that new names must
 // be durable. When Move returns nil the head is durable in the Bucket, and so is
 // the memory of it on this device. If the newest head is not old, the error wraps ErrMoved. now is
-// kept as information.
+// kept as information, and so are up to 16 of near.
 //
 // After any other error the head may have been put or not: the next Move or Head finds
 // out. A Move whose head turns out to be there already succeeds.
@@ -253,19 +253,23 @@ func (r *Refs) own() known {
 // (it may not have been durable) and then remembered. A head in the Bucket that KV does not
 // have as newest or next was not written by this state of this device. The memory is never
 // ahead of what the Bucket has durably, and Move returns nil only when both agree.
-func (r *Refs) Move(ctx context.Context, old, new chunk.Ref, causes causal.Context, now time.Time) (Head, error) {
+func (r *Refs) Move(ctx context.Context, old, new chunk.Ref, causes causal.Context, now time.Time, near ...Near) (Head, error) {
 	if err := r.take(ctx); err != nil {
 		return Head{}, err
 	}
 	defer r.give()
-	h, err := r.move(ctx, old, new, causes, now, nil)
+	near = slices.Clone(near)
+	slices.SortFunc(near, func(a, b Near) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	near = slices.CompactFunc(near, func(a, b Near) bool { return a.ID == b.ID })
+	near = near[:min(len(near), maxNear):min(len(near), maxNear)]
+	h, err := r.move(ctx, old, new, causes, now, func(h *Head) { h.Near = near })
 	if err != nil {
 		return Head{}, fmt.Errorf("move head: %w", err)
 	}
 	return h, nil
 }
 
-// move is Move, with the turn. say, if not nil, changes what the head says about collections; else that is what the one before says.
+// move is Move, with the turn. say changes what the head says about collections and what is near; else that is what the one before says.
 func (r *Refs) move(ctx context.Context, old, new chunk.Ref, causes causal.Context, now time.Time, say func(*Head)) (Head, error) {
 	if new.Kind != chunk.Snapshot || !causes.Valid() || len(causes) > keys.MaxDevices {
 		return Head{}, fmt.Errorf("%s is no snapshot, or its context is not valid", new)
@@ -296,11 +300,9 @@ func (r *Refs) move(ctx context.Context, old, new chunk.Ref, causes causal.Conte
 	next := Head{
 		Device: r.id, Seq: own.Seq + 1, Prev: own.hash,
 		Root: new, Context: slices.Clone(causes), Members: members.Tips(), Seen: seen, Time: now,
-		Collection: own.Collection, Agreed: own.Agreed,
+		Collection: own.Collection, Agreed: own.Agreed, Near: own.Near,
 	}
-	if say != nil {
-		say(&next)
-	}
+	say(&next)
 	h, b, err := seal(members.Ring(), r.o.Device, r.o.Entropy, next)
 	if err != nil {
 		return Head{}, err

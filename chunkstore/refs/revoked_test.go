@@ -10,6 +10,7 @@ import (
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/causal"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 )
 
@@ -216,6 +217,12 @@ func FuzzHead(f *testing.F) {
 		Context: causal.Context{{Device: 1, Counter: 2}, {Device: 3, Counter: 4}}, Members: keys.Tips{{6}, {7}},
 		Seen: []Seen{{keys.DeviceID{7}, keys.Mark{Seq: 8}}, {keys.DeviceID{9}, keys.Mark{Seq: 1}}}, Time: noon,
 	}
+	f.Add(h.encode(keys.DriveID{1}))
+	h.Near = []Near{{ID: chunk.ID{1}, Pack: [32]byte{2}, Off: 3, Len: 4}, {ID: chunk.ID{2}}}
+	f.Add(h.encode(keys.DriveID{1}))
+	h.Collection, h.Agreed = Collection{1, listRef(2)}, []Agreed{{keys.DeviceID{3}, 4}}
+	f.Add(h.encode(keys.DriveID{1}))
+	h.Near = nil
 	f.Add(h.encode(keys.DriveID{1}))
 	f.Add(Head{Seq: 1, Root: root(1), Members: keys.Tips{{1}}}.encode(keys.DriveID{}))
 	f.Fuzz(func(t *testing.T, b []byte) {
