@@ -325,7 +325,7 @@ func (d *Drive) joined(ctx context.Context, base manifest.Snapshot, news []manif
 
 // publish moves this device's head.
 func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snapshot) error {
-	near := d.near(ctx, new.ID, s.Root.ID)
+	near := d.near(ctx, new, s)
 	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time, near...)
 	if errors.Is(err, refs.ErrMoved) {
 		// An earlier move failed after its head had been put. What it named is in s too.
@@ -348,11 +348,19 @@ func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snap
 	return err
 }
 
-// near returns where chunks are now, as far as that is known.
-func (d *Drive) near(ctx context.Context, ids ...chunk.ID) (near []refs.Near) {
-	at, err := d.store.Nearby(ctx, ids...)
+// near returns where the chunks are that are read first of a snapshot, as far as that is known.
+func (d *Drive) near(ctx context.Context, ref chunk.Ref, s manifest.Snapshot) (near []refs.Near) {
+	ids := []chunk.ID{ref.ID}
+	first, err := manifest.First(ctx, d.store, s)
+	for _, r := range first {
+		ids = append(ids, r.ID)
+	}
+	var at map[chunk.ID]chunkstore.Place
+	if err == nil {
+		at, err = d.store.Nearby(ctx, ids[:min(len(ids), refs.MaxNear)]...)
+	}
 	if err != nil {
-		d.o.Log.Warn("where the root of the tree lies is not known", "err", err)
+		d.o.Log.Warn("where the root of the tree lies is not known", "err", err) // a hint is missing, nothing else
 	}
 	for id, p := range at {
 		near = append(near, refs.Near{ID: id, Pack: p.Pack, Off: uint32(p.Off), Len: uint32(p.Len)})

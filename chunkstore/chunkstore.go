@@ -112,7 +112,7 @@ type Options struct {
 	// Forget is called when the bytes of a blob turn out to be damaged, before they are read again: a Bucket that
 	// has them from one of several places takes them from another one then. Nil: the Bucket has them from one place only.
 	Forget func(ctx context.Context, name blob.Name) error
-	// Lazy says that a Store whose KV is empty need not know at once what the Bucket holds: Open reads the root of the index blobs only, a chunk
+	// Lazy says that a Store which has never known all that the Bucket holds need not know it at once: Open reads the root of the index blobs only, a chunk
 	// is looked for where Near has it or in the one index blob that tells of it, and all else is learned once nothing was looked for in
 	// this way for a while, or when something needs it.
 	Lazy bool
@@ -222,13 +222,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.readers.New = func() any { return &reader{opener: seal.NewOpener()} }
 	s.life, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.maint <- struct{}{}
-	if o.Lazy && x.Len() == 0 {
+	if o.Lazy {
 		err = s.beginPartial(ctx)
 	}
 	if p := s.partial.Load(); p != nil {
 		s.wg.Go(func() { s.learnLater(p) })
 	} else if err == nil {
-		err = s.Refresh(ctx)
+		err = s.learnAll(ctx, &partial{})
 	}
 	if err != nil {
 		s.cancel()

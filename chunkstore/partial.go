@@ -26,8 +26,11 @@ type partial struct {
 	err   error                       // of the last attempt
 }
 
-// beginPartial reads the root of the index blobs, if there are any. Where the Bucket has no packs, nothing is partial.
+// beginPartial reads the root of the index blobs, if there are any. Where all was known once, or the Bucket has no packs, nothing is partial.
 func (s *Store) beginPartial(ctx context.Context) error {
+	if whole, err := s.x.Whole(ctx); whole || err != nil {
+		return err
+	}
 	present, err := s.listPacks(ctx, func(blob.Name) error { return nil })
 	if err != nil || len(present) == 0 {
 		return err
@@ -88,7 +91,7 @@ func (s *Store) learnLater(p *partial) {
 				continue
 			}
 		}
-		err := s.learnAll(p)
+		err := s.learnAll(s.life, p)
 		if err != nil && s.life.Err() == nil {
 			s.log.Warn("not all packs are known yet", "err", err)
 		}
@@ -107,14 +110,20 @@ func (s *Store) learnLater(p *partial) {
 }
 
 // learnAll learns all that there is to know of the Bucket.
-func (s *Store) learnAll(p *partial) error {
+func (s *Store) learnAll(ctx context.Context, p *partial) error {
 	if l := p.loading; l != nil {
 		p.loading = nil // the next attempt begins anew
-		if err := l.Finish(s.life); err != nil {
+		if err := l.Finish(ctx); err != nil {
 			s.log.Warn("index blobs are of no use, packs are read instead", "err", err)
 		}
 	}
-	return s.refresh(s.life)
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	if err := s.x.SetWhole(ctx); err != nil {
+		s.log.Warn("all packs will be looked at once more", "err", err) // a full disk keeps nobody from reading
+	}
+	return nil
 }
 
 // Near tells where chunks were when a head was written. It is of use only while the Store does not know its Bucket: see Options.Lazy.

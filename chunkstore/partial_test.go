@@ -78,6 +78,40 @@ func TestLazy_ReadsNoMoreThanItNeeds(t *testing.T) {
 	}
 }
 
+// It stays partial when it has written itself and is opened again, until all was known once.
+func TestLazy_UntilAllWasKnownOnce(t *testing.T) {
+	b, covered, rest := indexed(t)
+	maps.Copy(covered, rest)
+	db, rnd := newCrashKV(), testRand(t)
+	for range 3 {
+		s := openLazy(t, b, db)
+		if s.partial.Load() == nil {
+			t.Fatal("all is known, it says")
+		}
+		plain := randomBytes(rnd, 3000)
+		covered[put(t, s, plain)] = plain
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := openLazy(t, b, db)
+	if err := s.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := countGets(b)
+	s = openLazy(t, g, db)
+	if n := g.index.Load() + g.packs.Load(); s.partial.Load() != nil || n != 0 {
+		t.Errorf("%d blobs are read to learn what was known", n)
+	}
+	for ref, plain := range covered {
+		wantChunk(t, s, ref, plain)
+	}
+	wantSound(t, s)
+}
+
 // What a head said is near is read without the index; if that is not true, it is found nevertheless.
 func TestLazy_FindsWhatIsNear(t *testing.T) {
 	b, covered, rest := indexed(t)

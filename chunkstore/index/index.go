@@ -287,6 +287,29 @@ func (x *Index) Chunks() int64 {
 	return n
 }
 
+// Whole reports whether SetWhole was called once: whether there was a time at which the index had all that it could.
+func (x *Index) Whole(ctx context.Context) (bool, error) {
+	n, err := x.meta(ctx, metaWhole)
+	if err != nil {
+		return false, fmt.Errorf("read whether the index is whole: %w", err)
+	}
+	return n != 0, nil
+}
+
+// SetWhole has Whole report true from then on.
+func (x *Index) SetWhole(ctx context.Context) error {
+	x.write.Lock()
+	defer x.write.Unlock()
+	n, err := x.meta(ctx, metaWhole)
+	if err == nil && n == 0 {
+		err = x.setMeta(ctx, metaWhole, 1)
+	}
+	if err != nil {
+		return fmt.Errorf("note that the index is whole: %w", err)
+	}
+	return nil
+}
+
 // Sync returns when all changes that were made before are durable.
 func (x *Index) Sync(ctx context.Context) error {
 	if err := x.db.Sync(ctx); err != nil {

@@ -28,6 +28,7 @@ const (
 	metaNext    = "xmnext"    // the next pack number, where it is higher than the table tells
 	metaCycle   = "xmcycle"   // the number of the last garbage collection
 	metaCovered = "xmcovered" // packs with lower numbers are covered by index blobs
+	metaWhole   = "xmwhole"   // see Whole
 
 	cidPrefix    = 16 // bytes of a CID in a key
 	locationSize = 4*4 + 1 + 32 + 32

@@ -22,11 +22,13 @@ const (
 	nearPairs  = 14
 	headPairs  = 13
 	plainPairs = 11
-	maxNear    = 16        // chunks of which a head says where they are
 	headFloor  = 4 << 10   // no head's blob is shorter
 	maxHead    = 128 << 10 // nor longer, with MaxDevices in all its lists
 	prefix     = blob.Name("heads/")
 )
+
+// MaxNear is of how many chunks a head says where they are, at most.
+const MaxNear = 32
 
 // A Head says where one device's state of the drive is. Heads of one device are a
 // chain, numbered from 1, each signed and naming the one before. A Head is a
@@ -301,7 +303,7 @@ func readAgreed(r *cbor.Reader) []Agreed {
 
 func readNear(r *cbor.Reader) []Near {
 	n := r.Array()
-	if n == 0 || n > maxNear {
+	if n == 0 || n > MaxNear {
 		r.Fail("%d chunks are near", n)
 	}
 	var near []Near

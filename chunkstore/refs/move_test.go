@@ -325,13 +325,13 @@ func TestMove_SaysWhatIsNear(t *testing.T) {
 	other := n.enroll(t, keys.Writer)
 	r := n.mustOpen(t)
 	var near []Near
-	for i := range byte(20) {
-		near = append(near, Near{ID: chunk.ID{20 - i}, Pack: [32]byte{i}, Off: uint32(i), Len: 7})
+	for i := range byte(MaxNear + 4) {
+		near = append(near, Near{ID: chunk.ID{MaxNear + 4 - i}, Pack: [32]byte{i}, Off: uint32(i), Len: 7})
 	}
 	h, err := r.Move(t.Context(), chunk.Ref{}, root(1), causal.Context{{Device: 1, Counter: 1}}, noon, append(near, near[0])...)
 	wantError(t, "move", err, nil)
 	slices.Reverse(near)
-	if near = near[:16]; !slices.Equal(h.Near, near) {
+	if near = near[:MaxNear]; !slices.Equal(h.Near, near) {
 		t.Errorf("it says %v", h.Near)
 	}
 	_, err = r.Agree(t.Context(), []Agreed{{keys.DeviceID{9}, 7}}, noon)

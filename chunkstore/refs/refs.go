@@ -242,7 +242,7 @@ func (r *Refs) own() known {
 // has seen causes. old is the zero Ref for the first head. All chunks that new names must
 // be durable. When Move returns nil the head is durable in the Bucket, and so is
 // the memory of it on this device. If the newest head is not old, the error wraps ErrMoved. now is
-// kept as information, and so are up to 16 of near.
+// kept as information, and so are up to MaxNear of near.
 //
 // After any other error the head may have been put or not: the next Move or Head finds
 // out. A Move whose head turns out to be there already succeeds.
@@ -261,7 +261,7 @@ func (r *Refs) Move(ctx context.Context, old, new chunk.Ref, causes causal.Conte
 	near = slices.Clone(near)
 	slices.SortFunc(near, func(a, b Near) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	near = slices.CompactFunc(near, func(a, b Near) bool { return a.ID == b.ID })
-	near = near[:min(len(near), maxNear):min(len(near), maxNear)]
+	near = near[:min(len(near), MaxNear):min(len(near), MaxNear)]
 	h, err := r.move(ctx, old, new, causes, now, func(h *Head) { h.Near = near })
 	if err != nil {
 		return Head{}, fmt.Errorf("move head: %w", err)

@@ -87,6 +87,26 @@ func (w *walker) open(ctx context.Context, src Source, ref chunk.Ref) error {
 	return nil
 }
 
+// First returns the chunks that are read before anything of a snapshot is shown: the nodes of its history and those of its root, down to the second
+// level, the upper ones of each first.
+func First(ctx context.Context, src Source, s Snapshot) ([]chunk.Ref, error) {
+	var first []chunk.Ref
+	for _, ref := range []chunk.Ref{s.History, s.Root} {
+		if ref.IsZero() {
+			continue
+		}
+		first = append(first, ref)
+		n, err := readNode(ctx, src, ref.Kind, ref, 0, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range n.children {
+			first = append(first, c.ref)
+		}
+	}
+	return first, nil
+}
+
 // A Placed is an Entry and its path from the root, elements separated by '/'.
 type Placed struct {
 	Path string
