@@ -22,14 +22,15 @@ type Client struct {
 	Custody   sheafv1connect.CustodyClient
 }
 
-// NewClient returns a client that reaches the handler at url by h.
+// NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
 func NewClient(h connect.HTTPClient, url string) *Client {
+	plain := connect.WithAcceptCompression("gzip", nil, nil)
 	return &Client{
-		Drives: sheafv1connect.NewDrivesClient(h, url), Files: sheafv1connect.NewFilesClient(h, url),
-		Snapshots: sheafv1connect.NewSnapshotsClient(h, url), Mounts: sheafv1connect.NewMountsClient(h, url),
-		Store: sheafv1connect.NewStoreClient(h, url), Keys: sheafv1connect.NewKeysClient(h, url),
-		Jobs: sheafv1connect.NewJobsClient(h, url), Replicas: sheafv1connect.NewReplicasClient(h, url),
-		Conflicts: sheafv1connect.NewConflictsClient(h, url), Remotes: sheafv1connect.NewRemotesClient(h, url),
-		Devices: sheafv1connect.NewDevicesClient(h, url), Custody: sheafv1connect.NewCustodyClient(h, url),
+		Drives: sheafv1connect.NewDrivesClient(h, url, plain), Files: sheafv1connect.NewFilesClient(h, url, plain),
+		Snapshots: sheafv1connect.NewSnapshotsClient(h, url, plain), Mounts: sheafv1connect.NewMountsClient(h, url, plain),
+		Store: sheafv1connect.NewStoreClient(h, url, plain), Keys: sheafv1connect.NewKeysClient(h, url, plain),
+		Jobs: sheafv1connect.NewJobsClient(h, url, plain), Replicas: sheafv1connect.NewReplicasClient(h, url, plain),
+		Conflicts: sheafv1connect.NewConflictsClient(h, url, plain), Remotes: sheafv1connect.NewRemotesClient(h, url, plain),
+		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
 	}
 }

@@ -25,13 +25,11 @@ func (f *FS) load(ctx context.Context, n *node) error {
 		}
 		l := emptyListing
 		if !ref.IsZero() {
-			l = &listing{ref: ref}
-			for e, err := range manifest.Entries(ctx, f.o.Store, ref, "") {
-				if err != nil {
-					return fmt.Errorf("load directory: %w", translate(err))
-				}
-				l.entries = append(l.entries, e)
+			entries, err := manifest.List(ctx, f.o.Store, ref)
+			if err != nil {
+				return fmt.Errorf("load directory: %w", translate(err))
 			}
+			l = &listing{ref: ref, entries: entries}
 		}
 		f.mu.Lock()
 		if n.dir.ref == ref && n.dir.list == nil {

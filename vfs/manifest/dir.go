@@ -190,6 +190,41 @@ func Lookup(ctx context.Context, src Source, dir chunk.Ref, name string) (Entry,
 	return n.entries[i], true, nil
 }
 
+// List returns all entries of a directory, in the order of Entries, in a slice of its own.
+func List(ctx context.Context, src Source, dir chunk.Ref) ([]Entry, error) {
+	if dir.IsZero() {
+		return nil, nil
+	}
+	n, err := readNode(ctx, src, chunk.Dir, dir, 0, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list directory: %w", err)
+	}
+	if n.level == 0 {
+		return n.entries, nil
+	}
+	const most = 1 << 20 // what an inner node says is not known to be true yet
+	all := make([]Entry, 0, min(n.sum.count, most))
+	var visit func(n *node) error
+	visit = func(n *node) error {
+		all = append(all, n.entries...)
+		for i := range n.children {
+			c := &n.children[i]
+			sub, err := readNode(ctx, src, chunk.Dir, c.ref, n.level, c)
+			if err != nil {
+				return fmt.Errorf("list directory: %w", err)
+			}
+			if err := visit(sub); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := visit(n); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
 // Entries yields the entries of a directory whose name is greater than after, in
 // ascending order of their names. They own their memory. It ends at the first error.
 func Entries(ctx context.Context, src Source, dir chunk.Ref, after string) iter.Seq2[Entry, error] {

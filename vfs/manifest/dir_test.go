@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,9 @@ func TestEditDir_GivesWhatBuildDirGives(t *testing.T) {
 			if w := have[e.Name]; !bytes.Equal(appendEntry(nil, &w), appendEntry(nil, &e)) {
 				t.Fatalf("%s was listed otherwise than written", e.Name)
 			}
+		}
+		if all, err := List(t.Context(), st, ref); err != nil || !reflect.DeepEqual(all, listed) {
+			t.Fatalf("List gives %d entries, Entries %d: %v", len(all), len(listed), err)
 		}
 	}
 }
@@ -185,6 +189,9 @@ func TestDir_ErrorsOfTheStoreComeThrough(t *testing.T) {
 	}
 	if !failed {
 		t.Error("Entries did not report a missing node")
+	}
+	if all, err := List(t.Context(), st, ref); err == nil || all != nil {
+		t.Errorf("List did not report a missing node: %d entries", len(all))
 	}
 	e := fileEntry("g", 1)
 	_, _, err := BuildDir(t.Context(), st, func(yield func(Entry, error) bool) { _ = yield(e, nil) && yield(Entry{}, errBroken) })
