@@ -14,7 +14,7 @@ import (
 )
 
 // A Conflict is one file and its versions, which devices wrote without having seen each other's: several values of
-// one file, or several files of one name.
+// one file, or several files or folders of one name.
 type Conflict struct {
 	Versions []ConflictVersion // the one that has the name first, then by path
 }
@@ -27,6 +27,7 @@ type ConflictVersion struct {
 	Mine       bool // this device wrote it
 	MTime      time.Time
 	Size       int64
+	Dir        bool // a folder: Device is who made or moved it last
 
 	named bool
 }
@@ -43,6 +44,7 @@ func (d *Drive) Conflicts(ctx context.Context, below string) ([]Conflict, error)
 	}
 	base := d.tree.Base()
 	w := conflictWalk{d: d, found: map[string][]ConflictVersion{}}
+	var self []Conflict
 	at := manifest.Entry{ID: manifest.RootID, Kind: vfs.KindDir, Node: base.Root, Below: base.Below}
 	if len(names) > 0 {
 		e, err := entryAt(ctx, d.store, base.Root, names)
@@ -52,18 +54,18 @@ func (d *Drive) Conflicts(ctx context.Context, below string) ([]Conflict, error)
 		if e == nil {
 			return nil, &fs.PathError{Op: "look for conflicts", Path: below, Err: fs.ErrNotExist}
 		}
-		if e.Kind != vfs.KindDir {
-			return d.conflictOf(ctx, names)
+		if self, err = d.conflictOf(ctx, names); err != nil || e.Kind != vfs.KindDir {
+			return self, err
 		}
 		at = *e
 	}
 	if err := w.down(ctx, path.Join(names...), &at); err != nil {
 		return nil, err
 	}
-	return w.all(), nil
+	return append(self, w.all()...), nil
 }
 
-// conflictOf returns the conflict that a file is a version of, if it is: its folder has them all.
+// conflictOf returns the conflict that a file or folder is a version of, if it is: its folder has them all.
 func (d *Drive) conflictOf(ctx context.Context, names []string) ([]Conflict, error) {
 	base := d.tree.Base()
 	folder := manifest.Entry{ID: manifest.RootID, Node: base.Root}
@@ -97,18 +99,17 @@ func (w *conflictWalk) down(ctx context.Context, at string, dir *manifest.Entry)
 // one looks at one directory, and gives those in it to sub.
 func (w *conflictWalk) one(ctx context.Context, at string, dir *manifest.Entry, sub func(*manifest.Entry) error) error {
 	var apart []manifest.Entry         // versions that are shown under another name than their own
-	own := map[string]manifest.Entry{} // files by name: any of them may have the name that another one wants
+	own := map[string]manifest.Entry{} // by name: any of them may have the name that another one wants
 	for e, err := range manifest.Entries(ctx, w.d.store, dir.Node, "") {
 		if err != nil {
 			return fmt.Errorf("look for conflicts: %w", err)
 		}
-		switch {
-		case e.Kind == vfs.KindDir:
-			if sub != nil {
-				if err := sub(&e); err != nil {
-					return err
-				}
+		if e.Kind == vfs.KindDir && sub != nil {
+			if err := sub(&e); err != nil {
+				return err
 			}
+		}
+		switch {
 		case e.Stored != nil && (e.Stored.Parent == dir.ID || e.Conflict):
 			apart = append(apart, e)
 		default:
@@ -126,13 +127,17 @@ func (w *conflictWalk) one(ctx context.Context, at string, dir *manifest.Entry, 
 }
 
 func (w *conflictWalk) version(at string, e *manifest.Entry, named bool) ConflictVersion {
-	v := ConflictVersion{Path: path.Join(at, e.Name), MTime: e.MTime, Size: e.Size, named: named}
+	v := ConflictVersion{Path: path.Join(at, e.Name), MTime: e.MTime, Size: e.Size, Dir: e.Kind == vfs.KindDir, named: named}
+	by := e.Edit.Device
+	if v.Dir {
+		by = e.Place.Device
+	}
 	for id, m := range w.d.refs.Members().All() {
-		if id.Short() == e.Edit.Device {
+		if id.Short() == by {
 			v.Device, v.DeviceName = m.Public.Fingerprint().String(), m.Name
 		}
 	}
-	v.Mine = e.Edit.Device == w.d.device.ID().Short()
+	v.Mine = by == w.d.device.ID().Short()
 	return v
 }
 

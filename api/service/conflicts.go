@@ -34,7 +34,7 @@ func (s *Service) Conflicts(ctx context.Context, r *sheafv1.ConflictsListRequest
 		m := &sheafv1.Conflict{}
 		for _, v := range c.Versions {
 			m.Versions = append(m.Versions, &sheafv1.ConflictVersion{
-				Path: wirepath.Encode(v.Path), Device: v.Device, DeviceName: v.DeviceName, Mine: v.Mine, Mtime: stamp(v.MTime), Size: v.Size,
+				Path: wirepath.Encode(v.Path), Device: v.Device, DeviceName: v.DeviceName, Mine: v.Mine, Mtime: stamp(v.MTime), Size: v.Size, Dir: v.Dir,
 			})
 		}
 		resp.Conflicts = append(resp.Conflicts, m)
@@ -65,9 +65,14 @@ func (s *Service) KeepConflict(ctx context.Context, r *sheafv1.ConflictsKeepRequ
 	}
 	vs := all[i].Versions
 	k := &keeper{fsys: d.FS()}
-	if r.GetKeep() == sheafv1.ConflictsKeepRequest_KEEP_BOTH {
+	switch keep := r.GetKeep(); {
+	case keep == sheafv1.ConflictsKeepRequest_KEEP_BOTH:
 		err = k.both(ctx, vs)
-	} else {
+	case keep == sheafv1.ConflictsKeepRequest_KEEP_MERGED:
+		err = k.merged(ctx, vs)
+	case slices.ContainsFunc(vs, func(v sheaf.ConflictVersion) bool { return v.Dir }):
+		err = errorf(sheafv1.Code_CODE_WRONG_KIND, "sheaf conflict keep PATH --merge, or --both", "a version of %q is a folder: none is removed for another", at)
+	default:
 		var n int
 		if n, err = chosen(vs, at, r.GetKeep()); err == nil {
 			err = k.one(ctx, vs, n)
@@ -136,24 +141,29 @@ func (k *keeper) one(ctx context.Context, vs []sheaf.ConflictVersion, n int) err
 func (k *keeper) both(ctx context.Context, vs []sheaf.ConflictVersion) error {
 	k.resp.Kept = append(k.resp.Kept, wirepath.Encode(vs[0].Path))
 	for _, v := range vs[1:] {
-		who := v.DeviceName
-		if who == "" {
-			who = "another device"
+		to, err := k.aside(ctx, v.Path, vs[0].Path, v)
+		if err != nil {
+			return err
 		}
-		for n := 0; ; n++ {
-			to := path.Join(path.Dir(vs[0].Path), versionName(path.Base(vs[0].Path), who, v.MTime.Local().Format("2006-01-02 15.04.05"), n))
-			err := k.rename(ctx, v.Path, to, vfs.RenameNoReplace)
-			if errors.Is(err, fs.ErrExist) && n < 1000 {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			k.resp.Kept = append(k.resp.Kept, wirepath.Encode(to))
-			break
-		}
+		k.resp.Kept = append(k.resp.Kept, wirepath.Encode(to))
 	}
 	return nil
+}
+
+// aside gives what is at from the name of to, with the device and time of v, and returns where it is then.
+func (k *keeper) aside(ctx context.Context, from, to string, v sheaf.ConflictVersion) (string, error) {
+	who := v.DeviceName
+	if who == "" {
+		who = "another device"
+	}
+	for n := 0; ; n++ {
+		name := path.Join(path.Dir(to), versionName(path.Base(to), who, v.MTime.Local().Format("2006-01-02 15.04.05"), n))
+		err := k.rename(ctx, from, name, vfs.RenameNoReplace)
+		if errors.Is(err, fs.ErrExist) && n < 1000 {
+			continue
+		}
+		return name, err
+	}
 }
 
 func (k *keeper) rename(ctx context.Context, from, to string, flag vfs.RenameFlag) error {

@@ -10,7 +10,7 @@ import (
 
 func (a *app) conflictCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "conflict", Short: "Files that devices wrote at the same time: see both versions, and choose", Args: cobra.NoArgs, RunE: needsVerb,
+		Use: "conflict", Short: "Files that devices wrote, and names that they gave, at the same time: see both versions, and choose", Args: cobra.NoArgs, RunE: needsVerb,
 	}
 	c.AddCommand(a.conflictListCmd("list [PATH]", "List all conflicts", cobra.MaximumNArgs(1)),
 		a.conflictListCmd("show PATH", "Show the versions of one file", cobra.ExactArgs(1)), a.conflictKeepCmd())
@@ -41,6 +41,7 @@ func (a *app) conflictListCmd(use, short string, args cobra.PositionalArgs) *cob
 					a.say("no conflicts")
 					return nil
 				}
+				hint := "sheaf conflict keep PATH --mine"
 				rows := [][]string{{"path", "by", "changed", "size"}}
 				for _, c := range resp.GetConflicts() {
 					for _, v := range c.GetVersions() {
@@ -51,13 +52,17 @@ func (a *app) conflictListCmd(use, short string, args cobra.PositionalArgs) *cob
 						case by == "":
 							by = "a device that is no member any more"
 						}
-						rows = append(rows, []string{a.name(v.GetPath()), by, clock(v.GetMtime()), strconv.FormatInt(v.GetSize(), 10)})
+						name, size := a.name(v.GetPath()), strconv.FormatInt(v.GetSize(), 10)
+						if v.GetDir() {
+							name, size, hint = name+"/", "-", "sheaf conflict keep FOLDER --merge"
+						}
+						rows = append(rows, []string{name, by, clock(v.GetMtime()), size})
 					}
 				}
 				if err := a.table(rows); err != nil {
 					return err
 				}
-				a.next(true, "sheaf conflict keep PATH --mine")
+				a.next(true, hint)
 				return nil
 			})
 		},
@@ -65,7 +70,7 @@ func (a *app) conflictListCmd(use, short string, args cobra.PositionalArgs) *cob
 }
 
 func (a *app) conflictKeepCmd() *cobra.Command {
-	var mine, theirs, both, this bool
+	var mine, theirs, both, this, merge bool
 	c := &cobra.Command{
 		Use:   "keep PATH",
 		Short: "End a conflict: keep one version, or all as files of their own",
@@ -76,13 +81,14 @@ func (a *app) conflictKeepCmd() *cobra.Command {
 			for k, set := range map[sheafv1.ConflictsKeepRequest_Keep]bool{
 				sheafv1.ConflictsKeepRequest_KEEP_MINE: mine, sheafv1.ConflictsKeepRequest_KEEP_THEIRS: theirs,
 				sheafv1.ConflictsKeepRequest_KEEP_BOTH: both, sheafv1.ConflictsKeepRequest_KEEP_THIS: this,
+				sheafv1.ConflictsKeepRequest_KEEP_MERGED: merge,
 			} {
 				if set {
 					keep, n = k, n+1
 				}
 			}
 			if n != 1 {
-				return usagef("sheaf conflict keep PATH --both", "say what to keep: one of --mine, --theirs, --both, --this")
+				return usagef("sheaf conflict keep PATH --both", "say what to keep: one of --mine, --theirs, --both, --this, --merge")
 			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
 				resp, err := s.Conflicts.Keep(ctx, &sheafv1.ConflictsKeepRequest{Path: ps[0].wire(), Keep: keep})
@@ -106,6 +112,7 @@ func (a *app) conflictKeepCmd() *cobra.Command {
 	f.BoolVar(&mine, "mine", false, "the version of this device")
 	f.BoolVar(&theirs, "theirs", false, "the newest version of another device")
 	f.BoolVar(&both, "both", false, "all, each as a file of its own")
+	f.BoolVar(&merge, "merge", false, "of folders: one, with all that is in any of them")
 	f.BoolVar(&this, "this", false, "the version whose path is given")
 	return c
 }

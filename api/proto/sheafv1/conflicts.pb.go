@@ -36,6 +36,9 @@ const (
 	ConflictsKeepRequest_KEEP_BOTH ConflictsKeepRequest_Keep = 3
 	// The one whose path is given.
 	ConflictsKeepRequest_KEEP_THIS ConflictsKeepRequest_Keep = 4
+	// Of folders: one, with all that is in any of them. Of things of one name in several of them all
+	// are kept, each under a name of its own, but for files of the same bytes.
+	ConflictsKeepRequest_KEEP_MERGED ConflictsKeepRequest_Keep = 5
 )
 
 // Enum value maps for ConflictsKeepRequest_Keep.
@@ -46,6 +49,7 @@ var (
 		2: "KEEP_THEIRS",
 		3: "KEEP_BOTH",
 		4: "KEEP_THIS",
+		5: "KEEP_MERGED",
 	}
 	ConflictsKeepRequest_Keep_value = map[string]int32{
 		"KEEP_UNSPECIFIED": 0,
@@ -53,6 +57,7 @@ var (
 		"KEEP_THEIRS":      2,
 		"KEEP_BOTH":        3,
 		"KEEP_THIS":        4,
+		"KEEP_MERGED":      5,
 	}
 )
 
@@ -235,7 +240,9 @@ type ConflictVersion struct {
 	// When the file was changed, by the clock of that device.
 	Mtime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=mtime,proto3" json:"mtime,omitempty"`
 	// Its length.
-	Size          int64 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	Size int64 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	// Whether it is a folder, which the device made, or moved to that name.
+	Dir           bool `protobuf:"varint,7,opt,name=dir,proto3" json:"dir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,6 +317,13 @@ func (x *ConflictVersion) GetSize() int64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *ConflictVersion) GetDir() bool {
+	if x != nil {
+		return x.Dir
+	}
+	return false
 }
 
 // ConflictsKeepRequest says what to keep.
@@ -432,7 +446,7 @@ const file_sheaf_v1_conflicts_proto_rawDesc = "" +
 	"\x15ConflictsListResponse\x120\n" +
 	"\tconflicts\x18\x01 \x03(\v2\x12.sheaf.v1.ConflictR\tconflicts\"A\n" +
 	"\bConflict\x125\n" +
-	"\bversions\x18\x01 \x03(\v2\x19.sheaf.v1.ConflictVersionR\bversions\"\xb8\x01\n" +
+	"\bversions\x18\x01 \x03(\v2\x19.sheaf.v1.ConflictVersionR\bversions\"\xca\x01\n" +
 	"\x0fConflictVersion\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x1f\n" +
@@ -440,16 +454,18 @@ const file_sheaf_v1_conflicts_proto_rawDesc = "" +
 	"deviceName\x12\x12\n" +
 	"\x04mine\x18\x04 \x01(\bR\x04mine\x120\n" +
 	"\x05mtime\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05mtime\x12\x12\n" +
-	"\x04size\x18\x06 \x01(\x03R\x04size\"\xbf\x01\n" +
+	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x10\n" +
+	"\x03dir\x18\a \x01(\bR\x03dir\"\xd0\x01\n" +
 	"\x14ConflictsKeepRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x127\n" +
-	"\x04keep\x18\x02 \x01(\x0e2#.sheaf.v1.ConflictsKeepRequest.KeepR\x04keep\"Z\n" +
+	"\x04keep\x18\x02 \x01(\x0e2#.sheaf.v1.ConflictsKeepRequest.KeepR\x04keep\"k\n" +
 	"\x04Keep\x12\x14\n" +
 	"\x10KEEP_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKEEP_MINE\x10\x01\x12\x0f\n" +
 	"\vKEEP_THEIRS\x10\x02\x12\r\n" +
 	"\tKEEP_BOTH\x10\x03\x12\r\n" +
-	"\tKEEP_THIS\x10\x04\"E\n" +
+	"\tKEEP_THIS\x10\x04\x12\x0f\n" +
+	"\vKEEP_MERGED\x10\x05\"E\n" +
 	"\x15ConflictsKeepResponse\x12\x12\n" +
 	"\x04kept\x18\x01 \x03(\tR\x04kept\x12\x18\n" +
 	"\aremoved\x18\x02 \x03(\tR\aremoved2\xa2\x01\n" +
