@@ -8,9 +8,11 @@ import (
 	"strings"
 
 	"github.com/sheaf-drive/sheaf/chunkstore"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/chunkstore/refs"
+	"github.com/sheaf-drive/sheaf/sync/replica"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
@@ -81,6 +83,26 @@ func (d *Drive) Verify(ctx context.Context, p Progress) (VerifyReport, error) {
 	}
 	r.Packs, r.Chunks, r.Bytes = stats.Packs, stats.Chunks, stats.PackBytes
 	return r, d.reachable(ctx, &r)
+}
+
+// Expected returns the packs that a place should have because the drive needs them. It commits first. A place that has not been brought the
+// newest state of every device, as far as this one knows them, is still to be brought what it lacks: then there are none.
+func (d *Drive) Expected(ctx context.Context, place blob.Bucket) ([]blob.Name, error) {
+	if err := d.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	need := d.store.Packs() // those that are put from here on may go there while it is looked at
+	if err := d.Commit(ctx); err != nil {
+		return nil, err
+	}
+	if behind, err := replica.Behind(ctx, d.o.Bucket, place); err != nil || behind {
+		return nil, err
+	}
+	names := make([]blob.Name, 0, len(need))
+	for _, p := range need {
+		names = append(names, blob.Name(p.BlobName()))
+	}
+	return names, nil
 }
 
 // catchUp makes what other devices have put known, so that it is not taken for what nobody knows of. What is wrong with

@@ -15,6 +15,18 @@ type Place struct {
 	Open     bool      // in a pack that is not in the Bucket yet
 }
 
+// Packs returns the packs that the Store needs, in no order: those in which a chunk of its index lies, and that no device is about to
+// remove. Packs that are not in the Bucket yet are not among them.
+func (s *Store) Packs() []pack.Name {
+	var names []pack.Name
+	for _, p := range s.x.Packs() {
+		if p.Live > 0 && !p.Doomed && !p.Ghost {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
 // Where returns where a chunk lies, or an error that wraps ErrMissing. It reads no pack. A compaction may move the chunk
 // at any time.
 func (s *Store) Where(ctx context.Context, id chunk.ID) (Place, error) {

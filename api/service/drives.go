@@ -159,14 +159,14 @@ func (s *Service) Stop(ctx context.Context, r *sheafv1.StopRequest) (*sheafv1.St
 	if err != nil && !r.GetForce() {
 		return nil, err
 	}
-	err = s.close(context.WithoutCancel(ctx))
+	last, err := s.close(context.WithoutCancel(ctx))
 	if s.o.Stopped != nil {
 		s.o.Stopped()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &sheafv1.StopResponse{Unmounted: int32(n)}, nil
+	return &sheafv1.StopResponse{Unmounted: int32(n), Replicas: last}, nil
 }
 
 // Doctor does all checks.

@@ -218,8 +218,13 @@ func (s *Service) Unmount(ctx context.Context, r *sheafv1.UnmountRequest) (*shea
 		if err := d.Commit(ctx); err != nil {
 			return nil, err
 		}
+		if e := d.Replicas(); e != nil {
+			if err := e.Wait(ctx, len(e.List())); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return &sheafv1.UnmountResponse{PendingBytes: d.Pending()}, nil
+	return &sheafv1.UnmountResponse{PendingBytes: d.Pending(), Replicas: replicasOf(d)}, nil
 }
 
 // unmount ends one mount and waits until it is out of the list. s.mounting is held.

@@ -20,6 +20,8 @@ type Many interface {
 	// Bucket is all that this device has and knows of the replicas; Own what it has put itself.
 	Bucket() blob.Bucket
 	Own() blob.Bucket
+	// Expected is what package sheaf says.
+	Expected(ctx context.Context, place blob.Bucket) ([]blob.Name, error)
 	// Keeping says where their content is.
 	Keeping
 	// Conflicts and Keep are what package sheaf says.
@@ -189,7 +191,7 @@ func replicaOf(st *engine.Status) *sheafv1.Replica {
 	r := &sheafv1.Replica{
 		Name: st.Name, At: st.At, Online: st.Online, Busy: st.Busy, Known: st.Known, LagBlobs: int64(st.LagBlobs), LagBytes: st.LagBytes,
 		Pushed: stamp(st.Pushed), Fetched: stamp(st.Fetched), Verified: stamp(st.Verified), Packs: int64(st.Packs), Bytes: st.Bytes,
-		TurnBytes: st.TurnBytes, TurnTotal: st.TurnTotal,
+		TurnBytes: st.TurnBytes, TurnTotal: st.TurnTotal, Turn: int64(st.Turn),
 	}
 	if st.Err != nil {
 		e := Explain(st.Err)

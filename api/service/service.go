@@ -198,7 +198,8 @@ func (s *Service) admit(ctx context.Context) (_ context.Context, release func())
 // done it commits nothing: what is in the journal stays there. Further calls do nothing.
 func (s *Service) Close(ctx context.Context) error {
 	_, err := s.leave(context.WithoutCancel(ctx), true)
-	return errors.Join(err, s.close(ctx))
+	_, cerr := s.close(ctx)
+	return errors.Join(err, cerr)
 }
 
 // leave unmounts all and lets nothing be begun any more, or fails and changes nothing but
@@ -216,8 +217,8 @@ func (s *Service) leave(ctx context.Context, force bool) (unmounted int, err err
 	return n, err
 }
 
-// close is Close after leave.
-func (s *Service) close(ctx context.Context) error {
+// close is Close after leave. It returns how the replicas stood last, with all that was committed.
+func (s *Service) close(ctx context.Context) ([]*sheafv1.Replica, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	s.end()
@@ -230,7 +231,11 @@ func (s *Service) close(ctx context.Context) error {
 	s.drive = nil
 	s.mu.Unlock()
 	if d == nil {
-		return nil
+		return nil, nil
 	}
-	return d.Close(ctx)
+	var last []*sheafv1.Replica
+	if ctx.Err() == nil && d.Commit(ctx) == nil { // what fails here fails when it is closed, and is told then
+		last = replicasOf(d)
+	}
+	return last, d.Close(ctx)
 }

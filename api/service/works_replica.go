@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
@@ -70,7 +71,7 @@ func (w *replicaWork) do(ctx context.Context, d Drive) error {
 		}
 	}
 	if !w.heal {
-		err := w.verify(ctx, at)
+		err := w.verify(ctx, d, at)
 		if err == nil && w.name != "" {
 			e.Verified(ctx, w.name)
 		}
@@ -135,21 +136,34 @@ func (w *replicaWork) show(j *sheafv1.Job) {
 	j.Replica = w.result
 }
 
-func (w *replicaWork) verify(ctx context.Context, at blob.Bucket) error {
+func (w *replicaWork) verify(ctx context.Context, d Drive, at blob.Bucket) error {
 	res := &sheafv1.ReplicaResult{}
-	o := replica.VerifyOptions{Options: w.options(), Sample: w.sample, Seed: rand.Uint64(), Done: func(blob.Name) { res.Packs++ }} //nolint:gosec // a sample
+	var expect []blob.Name
+	if w.name != "" { // the store of this device has what it has put, and the rest on demand
+		var err error
+		if expect, err = d.Expected(ctx, at); err != nil {
+			return err
+		}
+	}
+	o := replica.VerifyOptions{Options: w.options(), Sample: w.sample, Seed: rand.Uint64(), Expect: expect, Done: func(blob.Name) { res.Packs++ }} //nolint:gosec // a sample
 	for f, err := range replica.Verify(ctx, at, o) {
 		if err != nil {
 			return err
 		}
 		res.Findings = append(res.Findings, &sheafv1.Finding{Blob: string(f.Name), Reason: f.Err.Error()})
+		if errors.Is(f.Err, replica.ErrDamaged) {
+			res.Damaged++
+		} else {
+			res.Missing++
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	res.Bytes = w.progress.Bytes
 	w.result = res
-	if n := len(res.GetFindings()); n > 0 {
-		return errorf(sheafv1.Code_CODE_INTEGRITY, "sheaf replica heal "+w.name, "%d packs at %s are damaged", n, w.where())
+	if len(res.GetFindings()) > 0 {
+		return errorf(sheafv1.Code_CODE_INTEGRITY, strings.TrimSpace("sheaf replica heal "+w.name),
+			"at %s %d packs are damaged and %d are missing", w.where(), res.GetDamaged(), res.GetMissing())
 	}
 	return nil
 }
@@ -191,7 +205,7 @@ func (w *replicaWork) mend(ctx context.Context, d Drive, at blob.Bucket) error {
 	r, err := replica.Heal(ctx, at, from, o)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.result = &sheafv1.ReplicaResult{Packs: int64(r.Healed), Bytes: r.Bytes}
+	w.result = &sheafv1.ReplicaResult{Packs: int64(r.Healed), Bytes: r.Bytes, Damaged: int64(r.Damaged), Missing: int64(r.Missing)}
 	for _, n := range r.Lost {
 		w.result.Findings = append(w.result.Findings, &sheafv1.Finding{Blob: string(n), Reason: "no place has it undamaged"})
 	}

@@ -266,7 +266,15 @@ func (a *app) replicaJob(cmd *cobra.Command, s *session, did string, r *sheafv1.
 		_, _ = fmt.Fprintf(a.err, "%s: %s\n", x.GetBlob(), printable(x.GetReason()))
 	}
 	if res != nil {
-		a.say("%s %d packs and %d other blobs, %s", did, res.GetPacks(), res.GetBlobs(), a.size(res.GetBytes()))
+		what := ""
+		switch n, m := res.GetDamaged(), res.GetMissing(); {
+		case n+m == 0:
+		case did == "healed":
+			what = fmt.Sprintf("; %d were damaged and %d missing", n, m)
+		default:
+			what = fmt.Sprintf("; %d more are damaged and %d are missing", n, m)
+		}
+		a.say("%s %d packs and %d other blobs, %s%s", did, res.GetPacks(), res.GetBlobs(), a.size(res.GetBytes()), what)
 	}
 	return err
 }

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +44,10 @@ func (a *app) umountCmd() *cobra.Command {
 				return nil
 			}
 			defer func() { _ = s.Close(ctx) }()
+			if wait {
+				told := a.tellPending(ctx, s, dir)
+				defer told()
+			}
 			resp, err := s.Mounts.Unmount(ctx, &sheafv1.UnmountRequest{Dir: dir, Wait: wait, Force: force})
 			if err != nil {
 				return err
@@ -47,18 +56,96 @@ func (a *app) umountCmd() *cobra.Command {
 				return a.object("", resp)
 			}
 			a.say("unmounted %s", dir)
-			if n := resp.GetPendingBytes(); n > 0 {
-				a.say("%s are safe in the journal and not in packs yet", a.size(n))
-				a.next(false, "sheaf wait")
+			left := a.pending(resp.GetPendingBytes(), resp.GetReplicas())
+			for _, line := range left {
+				a.say("%s", line)
+			}
+			if len(left) > 0 {
+				a.say("all of it is safe on this device, and goes on its way while the daemon runs")
+				a.next(false, "sheaf wait --copies %d", len(resp.GetReplicas())+1)
 			} else {
 				a.next(false, "sheaf stop")
 			}
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&wait, "wait", false, "wait until nobody uses it, and until all is in packs")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until nobody uses it, and until all is in packs and at every replica")
 	c.Flags().BoolVar(&force, "force", false, "also if it is in use: files open there get errors")
 	return c
+}
+
+// pending says, a line for each place, what is not there yet.
+func (a *app) pending(journal int64, replicas []*sheafv1.Replica) (lines []string) {
+	if journal > 0 {
+		lines = append(lines, a.size(journal)+" are in the journal, and not in packs yet")
+	}
+	for _, r := range replicas {
+		why := ""
+		if r.GetError() != "" {
+			why = " (" + printable(r.GetError()) + ")"
+		}
+		switch {
+		case !r.GetKnown():
+			lines = append(lines, fmt.Sprintf("what %s lacks is not known yet%s", r.GetName(), why))
+		case r.GetLagBlobs() > 0:
+			lines = append(lines, fmt.Sprintf("%s are not at %s yet%s", a.size(r.GetLagBytes()), r.GetName(), why))
+		}
+	}
+	return lines
+}
+
+// The times of what is said while an umount waits.
+const (
+	pendingEvery = time.Second
+	pendingAgain = 10 * time.Second // where it is not one line at a terminal
+)
+
+// tellPending says what an umount that waits is waiting for, until the function it returns is called.
+func (a *app) tellPending(ctx context.Context, s *session, dir string) (end func()) {
+	if a.quiet || a.json {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	live := terminal(a.err)
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(pendingEvery)
+		defer tick.Stop()
+		var last string
+		var at time.Time
+		for {
+			select {
+			case <-ctx.Done():
+				if live {
+					_, _ = fmt.Fprint(a.err, "\r\x1b[K")
+				}
+				return
+			case <-tick.C:
+			}
+			st, err := s.Drives.Status(ctx, &sheafv1.StatusRequest{})
+			if err != nil {
+				continue // the umount says what is wrong
+			}
+			text := strings.Join(a.pending(st.GetPendingBytes(), st.GetReplicas()), "; ")
+			for _, m := range st.GetMounts() {
+				if m.GetDir() == dir {
+					text = dir + " is in use"
+				}
+			}
+			switch {
+			case text == "":
+			case live:
+				_, _ = fmt.Fprintf(a.err, "\r%s\x1b[K", "waiting: "+text)
+			case text != last && time.Since(at) >= pendingAgain:
+				a.tell("waiting: %s", text)
+				last, at = text, time.Now()
+			}
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
+	}
 }
 
 func (a *app) stopCmd() *cobra.Command {
@@ -90,6 +177,12 @@ func (a *app) stopCmd() *cobra.Command {
 				return a.object("", resp)
 			}
 			a.say("stopped; %d unmounted", resp.GetUnmounted())
+			if left := a.pending(0, resp.GetReplicas()); len(left) > 0 {
+				for _, line := range left {
+					a.say("%s", line)
+				}
+				a.say("all of it is safe on this device, and goes there when sheaf runs again")
+			}
 			a.next(false, "sheaf mount %s", a.home.Mount)
 			return nil
 		},

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -77,13 +78,14 @@ type Status struct {
 	Online    bool      // the last turn reached it
 	Busy      bool      // a turn is under way
 	Known     bool      // it had a good turn once, so that Lag says something
-	LagBlobs  int       // of this device that it lacks
-	LagBytes  int64     //
+	LagBlobs  int       // of this device that it lacks; 0 only if it has the newest state of this device, too
+	LagBytes  int64     // of these, without heads
 	Pushed    time.Time // when it last had all that this device had; zero: never
 	Fetched   time.Time // when others' work was last looked for there; zero: never
 	Verified  time.Time // when its packs were last read and found in order; zero: never
 	Packs     int       // that it has
 	Bytes     int64     // of these
+	Turn      uint64    // counts the turns that began
 	TurnBytes int64     // that the turn under way has copied
 	TurnTotal int64     // that it has to, as far as is known
 	Err       error     // of the last turn
@@ -237,16 +239,21 @@ func (e *Engine) List() []Status {
 	e.mu.Lock()
 	all := slices.Clone(e.places)
 	e.mu.Unlock()
+	top := e.topNow(context.Background())
 	list := make([]Status, 0, len(all))
 	for _, p := range all {
-		blobs, bytes, err := e.o.Tier.Missing(context.Background(), p.Place.Name)
+		blobs, size, err := e.o.Tier.Missing(context.Background(), p.Place.Name)
 		if err != nil {
 			e.o.Log.Warn("what a replica lacks is not known", "replica", p.Place.Name, "err", err)
 		}
 		e.mu.Lock()
 		s := p.Status
+		s.Turn = p.begun
+		if blobs == 0 && top != nil && !bytes.Equal(p.top, top) {
+			blobs = 1 // all that it names is there, and the head itself is not
+		}
 		e.mu.Unlock()
-		s.LagBlobs, s.LagBytes = blobs, bytes
+		s.LagBlobs, s.LagBytes = blobs, size
 		list = append(list, s)
 	}
 	return list

@@ -147,6 +147,33 @@ func TestRun_BringsWhatIsPutToTheReplicaAndToOthers(t *testing.T) {
 	})
 }
 
+// A replica that has all packs and not the head that names them lacks something.
+func TestList_ACopyHasTheHeadToo(t *testing.T) {
+	a := newSide(t)
+	top := []byte("before")
+	a.e.o.Top = func(context.Context) ([]byte, error) { return top, nil }
+	if err := a.e.Add(placeOf("far", mem.New())); err != nil {
+		t.Fatal(err)
+	}
+	putPack(t, a.tier, 1, 1, "from a")
+	if err := a.e.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if st := a.e.List()[0]; st.LagBlobs != 0 || st.Turn != 1 {
+		t.Errorf("after a good turn it lacks %d blobs, after %d turns", st.LagBlobs, st.Turn)
+	}
+	top = []byte("after")
+	if st := a.e.List()[0]; st.LagBlobs != 1 || st.LagBytes != 0 {
+		t.Errorf("with a new head here it lacks %d blobs of %d bytes, want the head", st.LagBlobs, st.LagBytes)
+	}
+	if err := a.e.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if st := a.e.List()[0]; st.LagBlobs != 0 || st.Turn != 2 {
+		t.Errorf("after another turn it lacks %d blobs, after %d turns", st.LagBlobs, st.Turn)
+	}
+}
+
 // A replica that fails is left alone for longer and longer, and has all soon after it answers again.
 func TestRun_AFailingReplicaIsTriedSeldomAndRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -55,10 +55,12 @@ func (e *Engine) takeTurn(ctx context.Context, p *place) error {
 // doTurn does what the package comment says.
 func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err error) {
 	name := p.Place.Name
+	var before, last replica.Progress // of the Push, while there is the Fetch: a turn has one count
 	o := replica.Options{Parallel: e.o.Parallel, Log: e.o.Log, Progress: func(r replica.Progress) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		p.TurnBytes, p.TurnTotal = r.Bytes, r.OfBytes
+		last = r
+		p.TurnBytes, p.TurnTotal = before.Bytes+r.Bytes, before.OfBytes+r.OfBytes
 	}}
 	from, bridged, err := e.source(ctx, p)
 	if err != nil {
@@ -82,6 +84,7 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 	}
 	e.mu.Lock()
 	p.bridged = bridged
+	before = last
 	e.mu.Unlock()
 	o.Check = e.check(ctx)
 	got, err := replica.Fetch(ctx, p.at, e.o.Mirror, replica.FetchOptions{

@@ -377,3 +377,54 @@ func TestFetch_BringsFirstWhatComesFirst(t *testing.T) {
 		}
 	}
 }
+
+// What a place should have and does not list is missing; and a place that lacks a head of another one is behind.
+func TestVerify_FindsWhatIsMissing(t *testing.T) {
+	for _, sample := range []int{0, 1} {
+		s := drive(t)
+		b, names := s.at(t, -1), packsOf(s)
+		if err := b.Remove(t.Context(), names[1]); err != nil {
+			t.Fatal(err)
+		}
+		var found []blob.Name
+		for f, err := range replica.Verify(t.Context(), b, replica.VerifyOptions{Expect: names, Sample: sample}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !errors.Is(f, replica.ErrMissing) {
+				t.Errorf("of %s it says: %v", f.Name, f)
+			}
+			found = append(found, f.Name)
+		}
+		if !slices.Equal(found, names[1:2]) {
+			t.Errorf("it found %v, want %v", found, names[1:2])
+		}
+	}
+}
+
+func TestBehind_IsWhoLacksTheNewestHeadOfADevice(t *testing.T) {
+	const one, two = "heads/00000000000000000000000000000001/", "heads/00000000000000000000000000000002/"
+	for what, c := range map[string]struct {
+		other, place []blob.Name
+		want         bool
+	}{
+		"nothing anywhere":    {nil, nil, false},
+		"the same":            {[]blob.Name{one + "0000000000000001", two + "0000000000000003"}, []blob.Name{one + "0000000000000001", two + "0000000000000003"}, false},
+		"old heads are gone":  {[]blob.Name{one + "0000000000000001", one + "0000000000000002"}, []blob.Name{one + "0000000000000002"}, false},
+		"ahead":               {[]blob.Name{one + "0000000000000001"}, []blob.Name{one + "0000000000000002"}, false},
+		"a newer head":        {[]blob.Name{one + "000000000000000a"}, []blob.Name{one + "0000000000000009"}, true},
+		"a device is missing": {[]blob.Name{one + "0000000000000001", two + "0000000000000001"}, []blob.Name{one + "0000000000000001"}, true},
+	} {
+		other, place := mem.New(), mem.New()
+		for b, names := range map[blob.Bucket][]blob.Name{other: c.other, place: c.place} {
+			for _, n := range names {
+				if err := b.Put(t.Context(), n, strings.NewReader("head"), 4); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got, err := replica.Behind(t.Context(), other, place); err != nil || got != c.want {
+			t.Errorf("%s: behind is %v (%v), want %v", what, got, err, c.want)
+		}
+	}
+}

@@ -65,6 +65,8 @@ var (
 	ErrNotRemoved = errors.New("the place did not remove what it said it had")
 	// ErrWithheld says that a place lists a blob and does not hand it out.
 	ErrWithheld = errors.New("the place lists a blob that it does not hand out")
+	// ErrMissing says that a place does not list a blob that should be there.
+	ErrMissing = errors.New("it is not there")
 	// ErrGap says that heads of a device are missing in between. Those above the gap are not put.
 	ErrGap = errors.New("heads are missing in between")
 	// ErrUnsettled says that a place changes faster than it can be listed; it is blob.ErrTemporary, too.

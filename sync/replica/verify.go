@@ -29,22 +29,31 @@ type VerifyOptions struct {
 	// Verified says when a pack was last found good; one found so at Since or later is left out. Nil: none is.
 	Verified func(blob.Name) time.Time
 	Since    time.Time
+	// Expect are the packs that should be there; those that are not listed are found to be missing, whatever Sample says. Nil: nothing
+	// is known of what should be there, and nothing is missing.
+	Expect []blob.Name
 	// Done, if not nil, is told of each pack that is good, by one goroutine at a time: what Verified is to remember.
 	Done func(blob.Name)
 }
 
-// A Finding is one pack that is not as it should be: damaged (ErrDamaged), or listed and not handed out (ErrWithheld).
+// A Finding is one pack that is not as it should be: damaged (ErrDamaged), listed and not handed out (ErrWithheld), or not listed
+// though it is expected (ErrMissing).
 type Finding = Fault
 
 // Verify reads packs and holds the BLAKE3 hash of each against its name. It yields what it finds wrong; an error means that the place itself fails, and
-// is the last. That packs are missing it cannot see. It holds one listing and Parallel read buffers in memory.
+// is the last. Packs that are missing it sees only if it is told which there should be. It holds one listing and Parallel read buffers in memory.
 func Verify(ctx context.Context, b blob.Bucket, o VerifyOptions) iter.Seq2[*Finding, error] {
 	return func(yield func(*Finding, error) bool) {
 		o.Options = o.filled()
-		infos, err := o.choose(ctx, b)
+		infos, missing, err := o.choose(ctx, b)
 		p := progress{tell: o.Progress}
 		for _, info := range infos {
 			p.expect(1, info.Size)
+		}
+		for _, name := range missing {
+			if !yield(&Finding{name, ErrMissing}, nil) {
+				return
+			}
 		}
 		for err == nil && len(infos) > 0 {
 			n := min(len(infos), o.Parallel)
@@ -65,13 +74,39 @@ func Verify(ctx context.Context, b blob.Bucket, o VerifyOptions) iter.Seq2[*Find
 	}
 }
 
-// choose returns the packs to read.
-func (o *VerifyOptions) choose(ctx context.Context, b blob.Bucket) ([]blob.Info, error) {
+// Behind reports whether a place lacks the newest head that another one has of some device: then it has not been brought all that the other
+// has, and what it lacks is not missing. A place that is not behind has all that these heads need, or has lost it.
+func Behind(ctx context.Context, other, place blob.Bucket) (bool, error) {
+	var o Options
+	o = o.filled()
+	want, err := o.listHeads(ctx, other, heads)
+	if err != nil {
+		return false, err
+	}
+	have, err := o.listHeads(ctx, place, heads)
+	if err != nil {
+		return false, err
+	}
+	for folder, hs := range want {
+		newest := slices.MaxFunc(hs, compareHeads)
+		if len(have[folder]) == 0 || slices.MaxFunc(have[folder], compareHeads).seq < newest.seq {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// choose returns the packs to read, and those that are missing.
+func (o *VerifyOptions) choose(ctx context.Context, b blob.Bucket) (infos []blob.Info, missing []blob.Name, err error) {
 	table, err := listTable(ctx, b, catalog.Packs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var infos []blob.Info
+	for _, name := range o.Expect {
+		if _, ok := table.Size(name); !ok {
+			missing = append(missing, name)
+		}
+	}
 	r := rand.New(rand.NewPCG(o.Seed, 0x5a3d))
 	seen := 0
 	for info := range table.All(catalog.Packs) {
@@ -85,7 +120,7 @@ func (o *VerifyOptions) choose(ctx context.Context, b blob.Bucket) ([]blob.Info,
 			infos[i] = info
 		}
 	}
-	return infos, nil
+	return infos, missing, nil
 }
 
 // read reads some packs at once.
@@ -126,10 +161,12 @@ type HealOptions struct {
 
 // A HealReport says what Heal did.
 type HealReport struct {
-	Good   int   // packs that were in order
-	Healed int   // that were put, and are in order now
-	Bytes  int64 // of these
-	Lost   []blob.Name
+	Good    int   // packs that were in order
+	Damaged int   // that had other bytes than their names say
+	Missing int   // that were not there, or were not handed out
+	Healed  int   // of Damaged and Missing, that were put, and are in order now
+	Bytes   int64 // of these
+	Lost    []blob.Name
 	// Unknown are packs that no place has which could be asked, while another place failed.
 	Unknown []blob.Name
 }
@@ -220,6 +257,13 @@ func (h *healing) one(ctx context.Context, name blob.Name) error {
 	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	h.mu.Lock()
+	if errors.Is(err, ErrDamaged) {
+		h.report.Damaged++
+	} else {
+		h.report.Missing++
+	}
+	h.mu.Unlock()
 	unknown := false
 	for i, b := range h.from {
 		body, err := readPack(ctx, b, name)

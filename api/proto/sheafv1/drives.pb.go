@@ -762,7 +762,9 @@ func (x *StopRequest) GetForce() bool {
 type StopResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many mounts were there.
-	Unmounted     int32 `protobuf:"varint,1,opt,name=unmounted,proto3" json:"unmounted,omitempty"`
+	Unmounted int32 `protobuf:"varint,1,opt,name=unmounted,proto3" json:"unmounted,omitempty"`
+	// The replicas, as they stood last: what they lack goes there when the drive is open again.
+	Replicas      []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -802,6 +804,13 @@ func (x *StopResponse) GetUnmounted() int32 {
 		return x.Unmounted
 	}
 	return 0
+}
+
+func (x *StopResponse) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
 }
 
 // DoctorRequest asks for all checks.
@@ -1125,9 +1134,10 @@ const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\fWaitResponse\x12\x16\n" +
 	"\x06copies\x18\x01 \x01(\x05R\x06copies\"#\n" +
 	"\vStopRequest\x12\x14\n" +
-	"\x05force\x18\x01 \x01(\bR\x05force\",\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"[\n" +
 	"\fStopResponse\x12\x1c\n" +
-	"\tunmounted\x18\x01 \x01(\x05R\tunmounted\"\x0f\n" +
+	"\tunmounted\x18\x01 \x01(\x05R\tunmounted\x12-\n" +
+	"\breplicas\x18\x02 \x03(\v2\x11.sheaf.v1.ReplicaR\breplicas\"\x0f\n" +
 	"\rDoctorRequest\"9\n" +
 	"\x0eDoctorResponse\x12'\n" +
 	"\x06checks\x18\x01 \x03(\v2\x0f.sheaf.v1.CheckR\x06checks\"\xbe\x01\n" +
@@ -1206,27 +1216,28 @@ var file_sheaf_v1_drives_proto_depIdxs = []int32{
 	18, // 2: sheaf.v1.StatusResponse.mounts:type_name -> sheaf.v1.Mount
 	17, // 3: sheaf.v1.StatusResponse.since:type_name -> google.protobuf.Timestamp
 	19, // 4: sheaf.v1.StatusResponse.replicas:type_name -> sheaf.v1.Replica
-	14, // 5: sheaf.v1.DoctorResponse.checks:type_name -> sheaf.v1.Check
-	1,  // 6: sheaf.v1.Check.state:type_name -> sheaf.v1.Check.State
-	2,  // 7: sheaf.v1.Drives.Status:input_type -> sheaf.v1.StatusRequest
-	4,  // 8: sheaf.v1.Drives.Init:input_type -> sheaf.v1.InitRequest
-	6,  // 9: sheaf.v1.Drives.Unlock:input_type -> sheaf.v1.UnlockRequest
-	8,  // 10: sheaf.v1.Drives.Wait:input_type -> sheaf.v1.WaitRequest
-	10, // 11: sheaf.v1.Drives.Stop:input_type -> sheaf.v1.StopRequest
-	12, // 12: sheaf.v1.Drives.Doctor:input_type -> sheaf.v1.DoctorRequest
-	15, // 13: sheaf.v1.Drives.Version:input_type -> sheaf.v1.VersionRequest
-	3,  // 14: sheaf.v1.Drives.Status:output_type -> sheaf.v1.StatusResponse
-	5,  // 15: sheaf.v1.Drives.Init:output_type -> sheaf.v1.InitResponse
-	7,  // 16: sheaf.v1.Drives.Unlock:output_type -> sheaf.v1.UnlockResponse
-	9,  // 17: sheaf.v1.Drives.Wait:output_type -> sheaf.v1.WaitResponse
-	11, // 18: sheaf.v1.Drives.Stop:output_type -> sheaf.v1.StopResponse
-	13, // 19: sheaf.v1.Drives.Doctor:output_type -> sheaf.v1.DoctorResponse
-	16, // 20: sheaf.v1.Drives.Version:output_type -> sheaf.v1.VersionResponse
-	14, // [14:21] is the sub-list for method output_type
-	7,  // [7:14] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	19, // 5: sheaf.v1.StopResponse.replicas:type_name -> sheaf.v1.Replica
+	14, // 6: sheaf.v1.DoctorResponse.checks:type_name -> sheaf.v1.Check
+	1,  // 7: sheaf.v1.Check.state:type_name -> sheaf.v1.Check.State
+	2,  // 8: sheaf.v1.Drives.Status:input_type -> sheaf.v1.StatusRequest
+	4,  // 9: sheaf.v1.Drives.Init:input_type -> sheaf.v1.InitRequest
+	6,  // 10: sheaf.v1.Drives.Unlock:input_type -> sheaf.v1.UnlockRequest
+	8,  // 11: sheaf.v1.Drives.Wait:input_type -> sheaf.v1.WaitRequest
+	10, // 12: sheaf.v1.Drives.Stop:input_type -> sheaf.v1.StopRequest
+	12, // 13: sheaf.v1.Drives.Doctor:input_type -> sheaf.v1.DoctorRequest
+	15, // 14: sheaf.v1.Drives.Version:input_type -> sheaf.v1.VersionRequest
+	3,  // 15: sheaf.v1.Drives.Status:output_type -> sheaf.v1.StatusResponse
+	5,  // 16: sheaf.v1.Drives.Init:output_type -> sheaf.v1.InitResponse
+	7,  // 17: sheaf.v1.Drives.Unlock:output_type -> sheaf.v1.UnlockResponse
+	9,  // 18: sheaf.v1.Drives.Wait:output_type -> sheaf.v1.WaitResponse
+	11, // 19: sheaf.v1.Drives.Stop:output_type -> sheaf.v1.StopResponse
+	13, // 20: sheaf.v1.Drives.Doctor:output_type -> sheaf.v1.DoctorResponse
+	16, // 21: sheaf.v1.Drives.Version:output_type -> sheaf.v1.VersionResponse
+	15, // [15:22] is the sub-list for method output_type
+	8,  // [8:15] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_drives_proto_init() }

@@ -808,7 +808,8 @@ func (x *ReplicaCopyJob) GetTo() string {
 	return ""
 }
 
-// ReplicaVerifyJob reads packs at a replica and checks that they are what their names say.
+// ReplicaVerifyJob reads packs at a replica and checks that they are what their names say. At one that has the newest state of every
+// device it also looks for packs that the drive needs and that are not there.
 type ReplicaVerifyJob struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is called.
@@ -1780,7 +1781,11 @@ type ReplicaResult struct {
 	// Bytes of all these.
 	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// What is damaged or missing, and was not mended.
-	Findings      []*Finding `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	Findings []*Finding `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	// Packs that were found damaged, mended since or not.
+	Damaged int64 `protobuf:"varint,5,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	// Packs that were found missing, mended since or not.
+	Missing       int64 `protobuf:"varint,6,opt,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1841,6 +1846,20 @@ func (x *ReplicaResult) GetFindings() []*Finding {
 		return x.Findings
 	}
 	return nil
+}
+
+func (x *ReplicaResult) GetDamaged() int64 {
+	if x != nil {
+		return x.Damaged
+	}
+	return 0
+}
+
+func (x *ReplicaResult) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
 }
 
 var File_sheaf_v1_jobs_proto protoreflect.FileDescriptor
@@ -1960,12 +1979,14 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\rCancelRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x1f\n" +
 	"\rResumeRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x80\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xb4\x01\n" +
 	"\rReplicaResult\x12\x14\n" +
 	"\x05packs\x18\x01 \x01(\x03R\x05packs\x12\x14\n" +
 	"\x05blobs\x18\x02 \x01(\x03R\x05blobs\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12-\n" +
-	"\bfindings\x18\x04 \x03(\v2\x11.sheaf.v1.FindingR\bfindings*\x95\x01\n" +
+	"\bfindings\x18\x04 \x03(\v2\x11.sheaf.v1.FindingR\bfindings\x12\x18\n" +
+	"\adamaged\x18\x05 \x01(\x03R\adamaged\x12\x18\n" +
+	"\amissing\x18\x06 \x01(\x03R\amissing*\x95\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x01\x12\x12\n" +

@@ -219,7 +219,7 @@ type UnmountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The folder, absolute.
 	Dir string `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
-	// Wait until it is not in use, and then until all that was written lies in packs.
+	// Wait until it is not in use, and then, without end, until all that was written lies in packs and every replica has it.
 	Wait bool `protobuf:"varint,2,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Unmount also if it is in use.
 	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
@@ -282,7 +282,9 @@ func (x *UnmountRequest) GetForce() bool {
 type UnmountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bytes that are durable in the journal but not yet in packs.
-	PendingBytes  int64 `protobuf:"varint,1,opt,name=pending_bytes,json=pendingBytes,proto3" json:"pending_bytes,omitempty"`
+	PendingBytes int64 `protobuf:"varint,1,opt,name=pending_bytes,json=pendingBytes,proto3" json:"pending_bytes,omitempty"`
+	// The replicas, as Replicas.List has them: what each of them lacks.
+	Replicas      []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -322,6 +324,13 @@ func (x *UnmountResponse) GetPendingBytes() int64 {
 		return x.PendingBytes
 	}
 	return 0
+}
+
+func (x *UnmountResponse) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
 }
 
 // MountsListRequest asks for all.
@@ -411,7 +420,7 @@ var File_sheaf_v1_mounts_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_mounts_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/mounts.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x01\n" +
+	"\x15sheaf/v1/mounts.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sheaf/v1/replicas.proto\"\x84\x01\n" +
 	"\x05Mount\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x1b\n" +
 	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x1a\n" +
@@ -427,9 +436,10 @@ const file_sheaf_v1_mounts_proto_rawDesc = "" +
 	"\x0eUnmountRequest\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04wait\x18\x02 \x01(\bR\x04wait\x12\x14\n" +
-	"\x05force\x18\x03 \x01(\bR\x05force\"6\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"e\n" +
 	"\x0fUnmountResponse\x12#\n" +
-	"\rpending_bytes\x18\x01 \x01(\x03R\fpendingBytes\"\x13\n" +
+	"\rpending_bytes\x18\x01 \x01(\x03R\fpendingBytes\x12-\n" +
+	"\breplicas\x18\x02 \x03(\v2\x11.sheaf.v1.ReplicaR\breplicas\"\x13\n" +
 	"\x11MountsListRequest\"=\n" +
 	"\x12MountsListResponse\x12'\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x0f.sheaf.v1.MountR\x06mounts2\xca\x01\n" +
@@ -460,22 +470,24 @@ var file_sheaf_v1_mounts_proto_goTypes = []any{
 	(*MountsListRequest)(nil),     // 5: sheaf.v1.MountsListRequest
 	(*MountsListResponse)(nil),    // 6: sheaf.v1.MountsListResponse
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*Replica)(nil),               // 8: sheaf.v1.Replica
 }
 var file_sheaf_v1_mounts_proto_depIdxs = []int32{
 	7, // 0: sheaf.v1.Mount.since:type_name -> google.protobuf.Timestamp
 	0, // 1: sheaf.v1.MountResponse.mount:type_name -> sheaf.v1.Mount
-	0, // 2: sheaf.v1.MountsListResponse.mounts:type_name -> sheaf.v1.Mount
-	1, // 3: sheaf.v1.Mounts.Mount:input_type -> sheaf.v1.MountRequest
-	3, // 4: sheaf.v1.Mounts.Unmount:input_type -> sheaf.v1.UnmountRequest
-	5, // 5: sheaf.v1.Mounts.List:input_type -> sheaf.v1.MountsListRequest
-	2, // 6: sheaf.v1.Mounts.Mount:output_type -> sheaf.v1.MountResponse
-	4, // 7: sheaf.v1.Mounts.Unmount:output_type -> sheaf.v1.UnmountResponse
-	6, // 8: sheaf.v1.Mounts.List:output_type -> sheaf.v1.MountsListResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8, // 2: sheaf.v1.UnmountResponse.replicas:type_name -> sheaf.v1.Replica
+	0, // 3: sheaf.v1.MountsListResponse.mounts:type_name -> sheaf.v1.Mount
+	1, // 4: sheaf.v1.Mounts.Mount:input_type -> sheaf.v1.MountRequest
+	3, // 5: sheaf.v1.Mounts.Unmount:input_type -> sheaf.v1.UnmountRequest
+	5, // 6: sheaf.v1.Mounts.List:input_type -> sheaf.v1.MountsListRequest
+	2, // 7: sheaf.v1.Mounts.Mount:output_type -> sheaf.v1.MountResponse
+	4, // 8: sheaf.v1.Mounts.Unmount:output_type -> sheaf.v1.UnmountResponse
+	6, // 9: sheaf.v1.Mounts.List:output_type -> sheaf.v1.MountsListResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_mounts_proto_init() }
@@ -483,6 +495,7 @@ func file_sheaf_v1_mounts_proto_init() {
 	if File_sheaf_v1_mounts_proto != nil {
 		return
 	}
+	file_sheaf_v1_replicas_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

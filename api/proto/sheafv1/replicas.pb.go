@@ -33,9 +33,9 @@ type Replica struct {
 	Online bool `protobuf:"varint,3,opt,name=online,proto3" json:"online,omitempty"`
 	// Whether a turn is under way.
 	Busy bool `protobuf:"varint,4,opt,name=busy,proto3" json:"busy,omitempty"`
-	// Blobs of this device that are not there yet.
+	// Blobs of this device that are not there yet. 0: the newest state that is in packs here is there as a whole.
 	LagBlobs int64 `protobuf:"varint,5,opt,name=lag_blobs,json=lagBlobs,proto3" json:"lag_blobs,omitempty"`
-	// Their bytes.
+	// Their bytes, without those of heads.
 	LagBytes int64 `protobuf:"varint,6,opt,name=lag_bytes,json=lagBytes,proto3" json:"lag_bytes,omitempty"`
 	// Whether it ever had all: the lag is not known before its first turn.
 	Known bool `protobuf:"varint,7,opt,name=known,proto3" json:"known,omitempty"`
@@ -58,7 +58,9 @@ type Replica struct {
 	// The kind of that error.
 	Code Code `protobuf:"varint,16,opt,name=code,proto3,enum=sheaf.v1.Code" json:"code,omitempty"`
 	// What to do about it.
-	Hint          string `protobuf:"bytes,17,opt,name=hint,proto3" json:"hint,omitempty"`
+	Hint string `protobuf:"bytes,17,opt,name=hint,proto3" json:"hint,omitempty"`
+	// Which turn it is, or was last, counted since the drive was opened. Within one, turn_bytes never falls.
+	Turn          int64 `protobuf:"varint,18,opt,name=turn,proto3" json:"turn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -210,6 +212,13 @@ func (x *Replica) GetHint() string {
 		return x.Hint
 	}
 	return ""
+}
+
+func (x *Replica) GetTurn() int64 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
 }
 
 // ReplicasAddRequest names a place.
@@ -483,7 +492,7 @@ var File_sheaf_v1_replicas_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_replicas_proto_rawDesc = "" +
 	"\n" +
-	"\x17sheaf/v1/replicas.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x83\x04\n" +
+	"\x17sheaf/v1/replicas.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x97\x04\n" +
 	"\aReplica\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\tR\x02at\x12\x16\n" +
@@ -504,7 +513,8 @@ const file_sheaf_v1_replicas_proto_rawDesc = "" +
 	"turn_total\x18\x0e \x01(\x03R\tturnTotal\x12\x14\n" +
 	"\x05error\x18\x0f \x01(\tR\x05error\x12\"\n" +
 	"\x04code\x18\x10 \x01(\x0e2\x0e.sheaf.v1.CodeR\x04code\x12\x12\n" +
-	"\x04hint\x18\x11 \x01(\tR\x04hint\"8\n" +
+	"\x04hint\x18\x11 \x01(\tR\x04hint\x12\x12\n" +
+	"\x04turn\x18\x12 \x01(\x03R\x04turn\"8\n" +
 	"\x12ReplicasAddRequest\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\tR\x02at\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"\x15\n" +

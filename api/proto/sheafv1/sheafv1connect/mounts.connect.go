@@ -46,7 +46,8 @@ type MountsClient interface {
 	// Mount shows the drive, or a past state of it, in a folder. It answers when the
 	// folder does. Mounting again where the same is mounted already changes nothing.
 	Mount(context.Context, *sheafv1.MountRequest) (*sheafv1.MountResponse, error)
-	// Unmount takes it away. Fails with CODE_TEMPORARY if it is in use.
+	// Unmount takes it away. Fails with CODE_TEMPORARY if it is in use. What is not in packs or not at all replicas yet
+	// stays in the journal and the store of this device, and goes on its way while the drive is open.
 	Unmount(context.Context, *sheafv1.UnmountRequest) (*sheafv1.UnmountResponse, error)
 	// List says what is mounted.
 	List(context.Context, *sheafv1.MountsListRequest) (*sheafv1.MountsListResponse, error)
@@ -124,7 +125,8 @@ type MountsHandler interface {
 	// Mount shows the drive, or a past state of it, in a folder. It answers when the
 	// folder does. Mounting again where the same is mounted already changes nothing.
 	Mount(context.Context, *sheafv1.MountRequest) (*sheafv1.MountResponse, error)
-	// Unmount takes it away. Fails with CODE_TEMPORARY if it is in use.
+	// Unmount takes it away. Fails with CODE_TEMPORARY if it is in use. What is not in packs or not at all replicas yet
+	// stays in the journal and the store of this device, and goes on its way while the drive is open.
 	Unmount(context.Context, *sheafv1.UnmountRequest) (*sheafv1.UnmountResponse, error)
 	// List says what is mounted.
 	List(context.Context, *sheafv1.MountsListRequest) (*sheafv1.MountsListResponse, error)
