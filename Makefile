@@ -109,6 +109,14 @@ remotes:
 	$(GO) test -count=1 -timeout 2h -v ./sync/remote/...
 	$(GO) test -count=1 -timeout 2h -v -run Servers ./cmd/sheaf
 
+#: make proofs     what one drive in many places promises, in full: 10 GB and 100,000 files on demand, ten minutes offline, 500 MB queued, 25 bad packs, storms (root, 40 GB, an hour)
+.PHONY: proofs
+proofs: export CGO_ENABLED := 0
+proofs: export SHEAF_LONG := 1
+proofs:
+	scripts/deps remotes
+	$(GO) test -count=1 -timeout 4h -v -run 'Servers_(Content|Offline|Umount|Damaged|AStorm|AService)' ./cmd/sheaf
+
 #: make lint       gofumpt, go vet, golangci-lint (the first run builds it, which takes minutes)
 .PHONY: lint
 lint:

@@ -15,6 +15,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/service"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
 	"github.com/sheaf-drive/sheaf/chunkstore/causal"
+	"github.com/sheaf-drive/sheaf/sync/engine"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
@@ -23,7 +24,7 @@ import (
 
 // fakeDrive is a service.Drive in memory. Its snapshots are copies of the whole tree.
 type fakeDrive struct {
-	service.Many // nil: it has no replicas
+	service.Many // nil: it has no replicas, and says so by Replicas
 
 	fs *memfs.FS
 
@@ -33,6 +34,8 @@ type fakeDrive struct {
 	closed bool
 	verify func(ctx context.Context, p sheaf.Progress) (sheaf.VerifyReport, error)
 }
+
+func (*fakeDrive) Replicas() *engine.Engine { return nil }
 
 func newFakeDrive() *fakeDrive {
 	return &fakeDrive{fs: memfs.New(memfs.Options{}), trees: map[string]vfs.FS{}}

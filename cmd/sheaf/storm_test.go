@@ -193,8 +193,8 @@ func copyHeadsFirst(t *testing.T, from, to string) (heads int) {
 }
 
 // G9, G10: two machines work on one drive by a server of which three calls in ten fail; which for a while refuses the login, is full, and shows
-// old listings and parts of listings. Whatever there is at a moment, no head names what is not there; and when it is calm again, all comes to
-// its end by itself.
+// old listings and parts of listings. Whatever there is at a moment, no head names what is not there, and what the machines say of their progress is
+// true; and when it is calm again, all comes to its end by itself. In full each state lasts a minute, three times.
 func TestServers_AStormEndsRightAndNoHeadIsAheadOfWhatItNames(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits a good deal: make remotes runs it")
@@ -231,6 +231,11 @@ func TestServers_AStormEndsRightAndNoHeadIsAheadOfWhatItNames(t *testing.T) {
 		}
 		all = append(all, m)
 	}
+	// A daemon serves each, so that there are turns beside the commands, and what they say of their progress can be looked at.
+	for _, m := range all {
+		m.mount(t)
+		defer newProgressWatch(m, direct).follow(t)()
+	}
 
 	span, rounds := 2*time.Second, 1
 	if os.Getenv("SHEAF_LONG") != "" {
@@ -253,7 +258,8 @@ func TestServers_AStormEndsRightAndNoHeadIsAheadOfWhatItNames(t *testing.T) {
 				if n >= 6 && n%3 == 0 {
 					m.run(t, "rm", "-r", fmt.Sprintf("sheaf:/tree/%d", n-6)) // it may not be known here yet
 				}
-				m.run(t, "replica", "sync") // which may fail
+				m.run(t, "replica", "sync")                                   // which may fail
+				m.run(t, "replica", []string{"verify", "heal"}[n%2], "place") // a long job, which may fail too
 				n++
 				if n%4 > 0 {
 					continue
