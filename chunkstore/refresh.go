@@ -285,19 +285,26 @@ func (s *Store) releaseBuffers() {
 	s.free = nil
 }
 
-// The index blobs are written again when more packs than coverLeast, and than one in
-// coverShare of those that are covered, are not: so the work stays in proportion.
+// The index blobs are written again when more packs than coverLeast, and than one in coverShare of those that are covered, are not: so the
+// work stays in proportion. And they are when this Store has put learnFromIndex packs or more that are not covered, of coverFrom bytes and of coverBytes
+// times what the blobs take: who reads something in one of them on a device that knows nothing would else have to read the directories of all.
 const (
 	coverLeast = 64
 	coverShare = 8
+	coverFrom  = 4 * pack.Size
+	coverBytes = 50
 )
 
 func (s *Store) coverPacks(ctx context.Context) error {
-	uncovered, covered, err := s.x.Uncovered(ctx)
-	if err != nil || uncovered <= max(coverLeast, covered/coverShare) {
+	c, err := s.x.Coverage(ctx)
+	if err != nil || !due(c) {
 		return err
 	}
 	return s.WriteIndex(ctx)
+}
+
+func due(c index.Coverage) bool {
+	return c.Uncovered > max(coverLeast, c.Covered/coverShare) || c.Own >= learnFromIndex && c.OwnBytes >= max(coverFrom, coverBytes*c.Blobs)
 }
 
 // WriteIndex writes the index blobs, by which a device that knows nothing yet learns

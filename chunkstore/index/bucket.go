@@ -23,24 +23,41 @@ const shardTarget = 256 << 10
 // loaders is how many shards are fetched at once.
 const loaders = 4
 
-// Uncovered returns how many packs no index blob tells of, and how many one does.
-func (x *Index) Uncovered(ctx context.Context) (uncovered, covered int, err error) {
+// A Coverage says what index blobs tell of.
+type Coverage struct {
+	Covered   int   // packs that an index blob tells of
+	Uncovered int   // packs that none does
+	Own       int   // of these, that this Store has put
+	OwnBytes  int64 // of their files
+	Blobs     int64 // about how many bytes index blobs for all packs would have together
+}
+
+// Coverage returns what the index blobs that were written or loaded last tell of.
+func (x *Index) Coverage(ctx context.Context) (c Coverage, err error) {
 	limit, err := x.meta(ctx, metaCovered)
 	if err != nil {
-		return 0, 0, fmt.Errorf("read what index blobs cover: %w", err)
+		return c, fmt.Errorf("read what index blobs cover: %w", err)
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	bytes, chunks := int64(0), 0
 	for num, rec := range x.table {
-		switch {
-		case !rec.known:
-		case uint64(num) < limit:
-			covered++
-		default:
-			uncovered++
+		if !rec.known {
+			continue
+		}
+		bytes, chunks = bytes+rec.Size, chunks+int(rec.Live)
+		if uint64(num) < limit {
+			c.Covered++
+			continue
+		}
+		if c.Uncovered++; rec.Own {
+			c.Own++
+			c.OwnBytes += rec.Size
 		}
 	}
-	return uncovered, covered, nil
+	g := gridFor(c.Covered+c.Uncovered, bytes, chunks)
+	c.Blobs = g.root + g.shard<<g.bits
+	return c, nil
 }
 
 // WriteBlobs writes all that the index knows now into a new generation of index

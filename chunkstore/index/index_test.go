@@ -383,8 +383,8 @@ func TestBlobs_BringTheIndexBack(t *testing.T) {
 		x := openIndex(t, memkv.New())
 		present := fill(t, x, size.packs, size.chunks)
 		must(t, x.WriteBlobs(t.Context(), bucket, &testKey, rand.Reader))
-		if un, cov, err := x.Uncovered(t.Context()); err != nil || un != 0 || cov != size.packs {
-			t.Fatalf("got %d uncovered, %d covered, %v", un, cov, err)
+		if c, err := x.Coverage(t.Context()); err != nil || c.Uncovered != 0 || c.Covered != size.packs {
+			t.Fatalf("got %d uncovered, %d covered, %v", c.Uncovered, c.Covered, err)
 		}
 		for info, err := range bucket.List(t.Context(), "") {
 			must(t, err)
@@ -395,8 +395,8 @@ func TestBlobs_BringTheIndexBack(t *testing.T) {
 		fresh := openIndex(t, memkv.New())
 		must(t, fresh.Load(t.Context(), bucket, &testKey, present))
 		wantSame(t, fresh, x, size.packs*size.chunks)
-		if un, cov, err := fresh.Uncovered(t.Context()); err != nil || un != 0 || cov != size.packs {
-			t.Fatalf("loaded: got %d uncovered, %d covered, %v", un, cov, err)
+		if c, err := fresh.Coverage(t.Context()); err != nil || c.Uncovered != 0 || c.Covered != size.packs {
+			t.Fatalf("loaded: got %d uncovered, %d covered, %v", c.Uncovered, c.Covered, err)
 		}
 		must(t, CheckBlobs(t.Context(), bucket, &testKey, func(n blob.Name, err error) { t.Errorf("%s: %v", n, err) }))
 	}

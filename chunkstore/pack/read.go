@@ -13,8 +13,8 @@ import (
 )
 
 // ReadDirectory returns the entries of a pack of size bytes, in the order of
-// their offsets, by reading from r its magic, its footer and its directory and
-// nothing else. key is the drive's kdf.PackDir key. The entries neither overlap
+// their offsets, by reading from r its footer and its directory, which is
+// its end, and nothing else. key is the drive's kdf.PackDir key. The entries neither overlap
 // nor leave gaps, lie within the pack, and name no chunk twice.
 //
 // It is ErrTampered if size is not allowed or what was read is not what a Writer
@@ -28,16 +28,12 @@ func ReadDirectory(key *[32]byte, size int64, r io.ReaderAt) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read pack: %w", err)
 	}
-	var front [len(magic)]byte
-	if err := readAt(r, front[:], 0); err != nil {
-		return nil, err
-	}
 	var tail [footerSize]byte
 	if err := readAt(r, tail[:], size-footerSize); err != nil {
 		return nil, err
 	}
 	footer, err := aead.Open(nil, tail[:nonceSize], tail[nonceSize:], aad(footerContext, size))
-	if err != nil || string(front[:]) != magic {
+	if err != nil {
 		return nil, fmt.Errorf("read pack: %w", ErrTampered)
 	}
 	count, end, dirOff, dirLen := footerField(footer, 0), footerField(footer, 1), footerField(footer, 2), footerField(footer, 3)
@@ -96,7 +92,7 @@ func parseDirectory(plain []byte, end int64) ([]Entry, error) {
 // walk and is returned as it is; all others are ErrTampered. Any changed bit of
 // file is found, the padding's too, for name is a hash over all of it.
 func Verify(key *[32]byte, name Name, file []byte, each func(e Entry, sealed []byte) error) error {
-	if blake3.Sum256(file) != name {
+	if blake3.Sum256(file) != name || !bytes.HasPrefix(file, []byte(magic)) {
 		return fmt.Errorf("verify pack %s: %w", name, ErrTampered)
 	}
 	entries, err := ReadDirectory(key, int64(len(file)), bytes.NewReader(file))

@@ -107,6 +107,7 @@ func (g *growing) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Inf
 			g.lists++
 			g.mu.Unlock()
 		}
+		g.happen() // also if there is nothing yet
 	}
 }
 
