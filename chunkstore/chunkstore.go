@@ -228,7 +228,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if p := s.partial.Load(); p != nil {
 		s.wg.Go(func() { s.learnLater(p) })
 	} else if err == nil {
-		err = s.learnAll(ctx, &partial{})
+		err = s.learnAll(ctx, nil)
 	}
 	if err != nil {
 		s.cancel()

@@ -91,7 +91,8 @@ func (s *Store) learnLater(p *partial) {
 				continue
 			}
 		}
-		err := s.learnAll(s.life, p)
+		err := s.learnAll(s.life, p.loading)
+		p.loading = nil // the next attempt begins anew
 		if err != nil && s.life.Err() == nil {
 			s.log.Warn("not all packs are known yet", "err", err)
 		}
@@ -109,10 +110,9 @@ func (s *Store) learnLater(p *partial) {
 	}
 }
 
-// learnAll learns all that there is to know of the Bucket.
-func (s *Store) learnAll(ctx context.Context, p *partial) error {
-	if l := p.loading; l != nil {
-		p.loading = nil // the next attempt begins anew
+// learnAll learns all that there is to know of the Bucket. l, if it is not nil, has begun to read the index blobs.
+func (s *Store) learnAll(ctx context.Context, l *index.Loading) error {
+	if l != nil {
 		if err := l.Finish(ctx); err != nil {
 			s.log.Warn("index blobs are of no use, packs are read instead", "err", err)
 		}
@@ -177,13 +177,20 @@ func (s *Store) lookup(ctx context.Context, id chunk.ID) (index.Location, bool, 
 	return s.x.Lookup(ctx, id)
 }
 
-// Nearby returns where those of the chunks lie that are in the Bucket: what Near is to be told by another Store.
+// Nearby returns where those of the chunks lie of which that is known without reading anything of the Bucket: what Near is to be told by another
+// Store. What this one was told itself it passes on.
 func (s *Store) Nearby(ctx context.Context, ids ...chunk.ID) (map[chunk.ID]Place, error) {
+	p := s.partial.Load()
 	places := map[chunk.ID]Place{}
 	for _, id := range ids {
-		loc, ok, err := s.x.Lookup(ctx, id)
+		loc, ok, err := s.x.Known(ctx, id)
 		if err != nil {
 			return nil, err
+		}
+		if !ok && p != nil {
+			s.mu.Lock()
+			loc, ok = p.near[id]
+			s.mu.Unlock()
 		}
 		if ok {
 			places[id] = Place{Pack: loc.Pack, Off: int64(loc.Off), Len: int64(loc.Len)}

@@ -128,7 +128,16 @@ func TestLazy_FindsWhatIsNear(t *testing.T) {
 	}
 	g := countGets(b)
 	s := openLazy(t, g, newCrashKV())
+	if none, err := s.Nearby(t.Context(), ids...); len(none) != 0 || err != nil {
+		t.Errorf("%d places are known: %v", len(none), err)
+	}
 	s.Near(near)
+	if again, err := s.Nearby(t.Context(), ids...); !maps.Equal(again, near) || err != nil {
+		t.Errorf("%d places of %d are passed on: %v", len(again), len(near), err)
+	}
+	if n, m := g.index.Load(), g.packs.Load(); n != 1 || m != 0 {
+		t.Errorf("for that %d index blobs and %d packs were read", n, m)
+	}
 	for ref, plain := range all {
 		wantChunk(t, s, ref, plain)
 	}

@@ -112,27 +112,21 @@ func sameFile(ctx context.Context, a, b vfs.Node) (bool, error) {
 		defer func() { _ = h.Close(context.WithoutCancel(ctx)) }()
 		readers[i] = h
 	}
-	var bufs [2][]byte
+	bufs := [2][]byte{make([]byte, readBlock), make([]byte, readBlock)}
 	for off := int64(0); ; off += readBlock {
-		ends := 0
+		var read [2][]byte
 		for i, h := range readers {
-			if bufs[i] == nil {
-				bufs[i] = make([]byte, readBlock)
-			}
-			bufs[i] = bufs[i][:readBlock]
 			n, err := h.ReadAt(ctx, bufs[i], off)
-			if errors.Is(err, io.EOF) {
-				ends++
-			} else if err != nil {
+			if err != nil && !errors.Is(err, io.EOF) {
 				return false, err
 			}
-			bufs[i] = bufs[i][:n]
+			read[i] = bufs[i][:n]
 		}
-		if !bytes.Equal(bufs[0], bufs[1]) {
+		if !bytes.Equal(read[0], read[1]) {
 			return false, nil
 		}
-		if ends > 0 {
-			return ends == len(readers), nil
+		if len(read[0]) < readBlock {
+			return true, nil
 		}
 	}
 }

@@ -178,7 +178,7 @@ func Open(ctx context.Context, db kv.DB, log *slog.Logger) (*Index, error) {
 // Lookup returns where the chunk lies; false if the index does not know. While a Loading is under way it may have to read a shard, and
 // the pack that it returns may be one that is not known yet. A shard that cannot be read tells nothing.
 func (x *Index) Lookup(ctx context.Context, id chunk.ID) (Location, bool, error) {
-	loc, ok, err := x.lookup(ctx, id)
+	loc, ok, err := x.Known(ctx, id)
 	l := x.loading.Load()
 	if ok || err != nil || l == nil {
 		return loc, ok, err
@@ -191,13 +191,13 @@ func (x *Index) Lookup(ctx context.Context, id chunk.ID) (Location, bool, error)
 		return Location{}, false, nil
 	}
 	if !ok {
-		return x.lookup(ctx, id) // it may have become known just now
+		return x.Known(ctx, id) // it may have become known just now
 	}
 	return loc, true, nil
 }
 
-// lookup is Lookup, of what is known.
-func (x *Index) lookup(ctx context.Context, id chunk.ID) (Location, bool, error) {
+// Known is Lookup of what is known: it reads the DB only.
+func (x *Index) Known(ctx context.Context, id chunk.ID) (Location, bool, error) {
 	var last []byte
 	for {
 		v, err := x.db.Get(ctx, locationKey(id))
@@ -241,7 +241,7 @@ func (x *Index) ByCID(ctx context.Context, cid seal.CID) (chunk.ID, Location, bo
 		return chunk.ID{}, Location{}, false, fmt.Errorf("look up plain bytes: %w", errRecord)
 	}
 	id := chunk.ID(v)
-	loc, ok, err := x.lookup(ctx, id)
+	loc, ok, err := x.Known(ctx, id)
 	if err != nil || !ok || loc.CID != cid {
 		return chunk.ID{}, Location{}, false, err
 	}
