@@ -121,11 +121,11 @@ func TestRemotes_AFreshDeviceShowsTheRootAtOnce(t *testing.T) {
 	}
 	srv, direct := start(t)
 	proxy, place := remotetest.Front(t, srv, direct)
-	c := &traffic{}
-	c.watch(proxy)
+	c := &remotetest.Traffic{}
+	c.Watch(proxy)
 	o := newOurs(t, place)
 	o.fill(t, files)
-	push := c.of(t, func() error {
+	push := costOf(t, c, func() error {
 		for _, args := range [][]string{{"replica", "add", "place:" + o.place.Path}, {"wait", "--copies", "2", "--timeout", "1h"}} {
 			if _, err := o.run(t.Context(), 0, args...); err != nil {
 				return err
@@ -134,15 +134,15 @@ func TestRemotes_AFreshDeviceShowsTheRootAtOnce(t *testing.T) {
 		return nil
 	})
 	t.Logf("push    %s", push)
-	c.take()
+	c.Take()
 	begin := time.Now()
-	opened := c.of(t, func() error {
+	opened := costOf(t, c, func() error {
 		_, err := o.run(t.Context(), 1, "init", "--from", "place:"+o.place.Path, "--recovery-file", o.words)
 		return err
 	})
 	dir := t.TempDir()
-	mounted := c.of(t, func() error { o.mount(t, dir); return nil })
-	listed := c.of(t, func() error {
+	mounted := costOf(t, c, func() error { o.mount(t, dir); return nil })
+	listed := costOf(t, c, func() error {
 		names, err := os.ReadDir(dir)
 		if want := (files+99_999)/100_000 + 1; err == nil && len(names) != want {
 			err = fmt.Errorf("the root has %d entries, not %d", len(names), want)
@@ -153,14 +153,14 @@ func TestRemotes_AFreshDeviceShowsTheRootAtOnce(t *testing.T) {
 	t.Logf("init    %s", opened)
 	t.Logf("mount   %s", mounted)
 	t.Logf("ls /    %s", listed)
-	t.Logf("asked for: %s", strings.Join(c.take(), "\n"))
+	t.Logf("asked for: %v", c.Take())
 	if down := opened.down + mounted.down + listed.down; down >= 5<<20 {
 		t.Errorf("%.1f MiB were read before the root was shown", float64(down)/(1<<20))
 	}
 	if took > most {
 		t.Errorf("it took %s until the root was shown, not %s", took, most)
 	}
-	deeper := c.of(t, func() error {
+	deeper := costOf(t, c, func() error {
 		b, err := os.ReadFile(filepath.Join(dir, "00", "001", "file-0001210"))
 		if err == nil && len(b) < 500 {
 			err = fmt.Errorf("a file has %d bytes", len(b))

@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,64 +18,20 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote/remotetest"
 )
 
-// traffic counts what goes through a proxy. It is safe for concurrent use.
-type traffic struct {
-	requests, up, down atomic.Int64
-	delay              time.Duration // of each request, as if the server were that far away
-
-	mu    sync.Mutex
-	asked []string // when, and what for
-}
-
-// take returns what was asked for since the last call.
-func (c *traffic) take() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	asked := c.asked
-	c.asked = nil
-	return asked
-}
-
-type counted struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-func (c counted) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.n.Add(int64(n))
-	return n, err
-}
-
-func (c *traffic) watch(p *remotetest.Proxy) {
-	p.Before(func(_ http.ResponseWriter, r *http.Request) bool {
-		c.requests.Add(1)
-		c.mu.Lock()
-		c.asked = append(c.asked, fmt.Sprint(time.Now().Format("05.000 "), r.Method, " ", r.URL.RequestURI(), " ", r.Header.Get("Range")))
-		c.mu.Unlock()
-		time.Sleep(c.delay) // it is the distance, and orders nothing
-		r.Body = counted{r.Body, &c.up}
-		return false
-	})
-	p.After(func(r *http.Response) error {
-		r.Body = counted{r.Body, &c.down}
-		return nil
-	})
-}
-
 // cost is what one step needed.
 type cost struct {
 	wall               time.Duration
 	requests, up, down int64
 }
 
-func (c *traffic) of(t *testing.T, step func() error) cost {
+// costOf returns what a step needs.
+func costOf(t *testing.T, c *remotetest.Traffic, step func() error) cost {
 	t.Helper()
-	r, u, d, at := c.requests.Load(), c.up.Load(), c.down.Load(), time.Now()
+	r, u, d, at := c.Requests.Load(), c.Up.Load(), c.Down.Load(), time.Now()
 	if err := step(); err != nil {
 		t.Fatal(err)
 	}
-	return cost{time.Since(at), c.requests.Load() - r, c.up.Load() - u, c.down.Load() - d}
+	return cost{time.Since(at), c.Requests.Load() - r, c.Up.Load() - u, c.Down.Load() - d}
 }
 
 func (c cost) String() string {
@@ -310,8 +263,8 @@ func TestRemotes_SmallFilesNeedFewRequests(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%s", delay, what, name), func(t *testing.T) {
 					srv, direct := start(t)
 					proxy, place := remotetest.Front(t, srv, direct)
-					c := &traffic{delay: delay}
-					c.watch(proxy)
+					c := &remotetest.Traffic{Delay: delay}
+					c.Watch(proxy)
 					var s system
 					switch name {
 					case "sheaf":
@@ -322,8 +275,8 @@ func TestRemotes_SmallFilesNeedFewRequests(t *testing.T) {
 						s = newRest(t, place)
 					}
 					to := filepath.Join(t.TempDir(), "back")
-					push := c.of(t, func() error { return s.push(t.Context(), dir) })
-					pull := c.of(t, func() error { return s.pull(t.Context(), to) })
+					push := costOf(t, c, func() error { return s.push(t.Context(), dir) })
+					pull := costOf(t, c, func() error { return s.pull(t.Context(), to) })
 					same(t, dir, to)
 					needs[name] = [2]cost{push, pull}
 					t.Logf("push %s", push)

@@ -40,7 +40,7 @@ func runSeed(t *testing.T, seed uint64, dir string, notes func(string, ...any)) 
 		w.notes = notes
 		steps := 30 + w.rng.IntN(90)
 		r.err = w.run(steps)
-		w.count["steps"] = w.n
+		w.count["steps"] = steps
 		r.count, r.said = w.count, w.said
 	})
 	if err := os.RemoveAll(dir); err != nil {

@@ -105,8 +105,8 @@ func TestServers_AServiceWithoutKeysCopiesAndGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			spoil(t, hurt, 0)
-			var c traffic
-			c.watch(proxy)
+			var c remotetest.Traffic
+			c.Watch(proxy)
 			if code, out, errs := service.run(t, args...); code != 13 || !strings.Contains(out+errs, filepath.Base(hurt)[:16]) {
 				t.Errorf("a damaged pack at the source: exit %d, want 13 and its name\n%s%s", code, out, errs)
 			}
@@ -119,20 +119,22 @@ func TestServers_AServiceWithoutKeysCopiesAndGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 
+			asked := c.Take()
+			service.sheaf(t, args...)
+			ending := c.Take()
+			if len(ending) == 0 {
+				t.Error("the run that ended it asked nothing")
+			}
 			again := 0
-			for _, what := range c.what() {
+			for _, r := range append(asked, ending...) {
 				for name, n := range before {
-					if n == all[name] && strings.HasPrefix(what, "MOVE ") && strings.Contains(what, filepath.Base(name)) {
+					if n == all[name] && strings.HasPrefix(r.What, "MOVE ") && strings.Contains(r.What, filepath.Base(name)) {
 						again++
 					}
 				}
 			}
 			if again > 0 {
 				t.Errorf("%d of the packs that were there when it was killed were sent again", again)
-			}
-			service.sheaf(t, args...)
-			if sent := len(c.what()); sent == 0 {
-				t.Error("the run that ended it asked nothing")
 			}
 			if out := service.sheaf(t, args...); !strings.Contains(out, "copied 0 packs and 0 other blobs") {
 				t.Errorf("a copy of what is there says: %s", out)

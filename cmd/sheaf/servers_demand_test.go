@@ -64,13 +64,13 @@ func TestServers_ContentComesOnDemand(t *testing.T) {
 			first.sheaf(t, "wait", "--copies", "2", "--timeout", "1h")
 			lap("it was at the server")
 
-			var c traffic
-			c.watch(proxy)
+			var c remotetest.Traffic
+			c.Watch(proxy)
 			second := newMachine(t)
 			join(t, second, place, words)
 			dir := second.mount(t)
-			opened := c.left()
-			c.what()
+			opened := c.Left()
+			c.Take()
 			f, err := os.Open(filepath.Join(dir, "big"))
 			if err != nil {
 				t.Fatal(err)
@@ -84,14 +84,14 @@ func TestServers_ContentComesOnDemand(t *testing.T) {
 			if !bytes.Equal(got, want) {
 				t.Error("other bytes were read than were written")
 			}
-			read := c.left() - opened
+			read := c.Left() - opened
 			if read < piece || read >= most {
-				t.Errorf("%d bytes left the server for %d of %d, want less than %d, and the bytes themselves; what was asked:\n%s", read, piece, size, most, strings.Join(c.what(), "\n"))
+				t.Errorf("%d bytes left the server for %d of %d, want less than %d, and the bytes themselves; what was asked: %v", read, piece, size, most, c.Take())
 			}
 			t.Logf("a fresh device: %d bytes until the drive of %d bytes was mounted, %d to read %d at %d", opened, size+data, read, piece, at)
 
-			c.what()
-			requests, before := c.requests.Load(), c.left()
+			c.Take()
+			requests, before := c.Requests.Load(), c.Left()
 			listed := time.Now()
 			out, err := exec.CommandContext(t.Context(), "ls", "-lR", filepath.Join(dir, "tree")).Output()
 			if err != nil {
@@ -100,7 +100,7 @@ func TestServers_ContentComesOnDemand(t *testing.T) {
 			if n := strings.Count(string(out), "file number "); n != files {
 				t.Errorf("ls -lR shows %d files, want %d", n, files)
 			}
-			took, came := time.Since(listed), c.left()-before
+			took, came := time.Since(listed), c.Left()-before
 			var w struct {
 				Files, Bytes int64
 				Stored       int64 `json:"stored_bytes"`
@@ -114,9 +114,9 @@ func TestServers_ContentComesOnDemand(t *testing.T) {
 			}
 			// What a node costs is some hundred bytes; pieces of packs that come are of a megabyte.
 			if limit := int64(files)*256 + 4<<20; came > limit {
-				t.Errorf("%d bytes left the server for ls -lR of %d files with %d, want at most %d; what was asked:\n%s", came, files, data, limit, strings.Join(c.what(), "\n"))
+				t.Errorf("%d bytes left the server for ls -lR of %d files with %d, want at most %d; what was asked: %v", came, files, data, limit, c.Take())
 			}
-			t.Logf("ls -lR of %d files with %d bytes: %d bytes left the server in %d requests; %v", files, data, came, c.requests.Load()-requests, took)
+			t.Logf("ls -lR of %d files with %d bytes: %d bytes left the server in %d requests; %v", files, data, came, c.Requests.Load()-requests, took)
 			// A file that is read is here then, or this would count nothing.
 			one, err := os.Open(filepath.Join(dir, "tree", "0", "0", "file number 7"))
 			if err != nil {

@@ -6,14 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -139,54 +136,6 @@ func soon(t *testing.T, within time.Duration, what string, so func() bool) time.
 	}
 	return time.Since(began)
 }
-
-// traffic counts what goes through a proxy. It is safe for concurrent use.
-type traffic struct {
-	requests, up, down atomic.Int64
-
-	mu    sync.Mutex
-	asked []string // the requests since the last call of what
-}
-
-// what returns what was asked since the last call, to be shown if it was too much.
-func (c *traffic) what() (asked []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	asked, c.asked = c.asked, nil
-	return asked
-}
-
-// headerBytes is more than the headers of a request and its answer have, which are not counted one by one.
-const headerBytes = 1 << 10
-
-type countedBody struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-func (c countedBody) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.n.Add(int64(n))
-	return n, err
-}
-
-func (c *traffic) watch(p *remotetest.Proxy) {
-	p.Before(func(_ http.ResponseWriter, r *http.Request) bool {
-		c.requests.Add(1)
-		c.mu.Lock()
-		c.asked = append(c.asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Range")+r.Header.Get("Destination"))
-		c.mu.Unlock()
-		r.Body = countedBody{r.Body, &c.up}
-		return false
-	})
-	p.After(func(r *http.Response) error {
-		r.Body = countedBody{r.Body, &c.down}
-		return nil
-	})
-}
-
-// left returns the bytes that have left the server so far, with those of headers.
-func (c *traffic) left() int64 { return c.down.Load() + c.requests.Load()*headerBytes }
 
 // writeRandom writes a file of n bytes that no compression makes shorter, and returns its piece of length bytes at off.
 func writeRandom(t *testing.T, path string, seed, n, off, length int64) (piece []byte) {
