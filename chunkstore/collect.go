@@ -160,6 +160,11 @@ func (g *GC) Sweep(ctx context.Context, o gc.Options) (gc.Report, error) {
 	if err := w.packs(ctx); err != nil {
 		return r, fmt.Errorf("sweep store: %w", err)
 	}
+	if s.x.FilterStale() {
+		if err := s.x.FillFilter(ctx); err != nil {
+			return r, fmt.Errorf("sweep store: %w", err)
+		}
+	}
 	return r, nil
 }
 

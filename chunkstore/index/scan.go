@@ -66,8 +66,17 @@ func (x *Index) Condemned(ctx context.Context) iter.Seq2[Condemned, error] {
 }
 
 // FillFilter reads all CIDs once, so that ByCID answers for most new bytes from
-// memory. It may run beside everything else; without it ByCID is only slower.
+// memory. It may run beside everything else; without it ByCID is only slower. While another fill is under way it does nothing.
 func (x *Index) FillFilter(ctx context.Context) error {
+	// A change adds to the filter before it is in the DB: none that the scan does not see may have done so before the fill began.
+	x.write.Lock()
+	fill := x.filter.begin()
+	x.write.Unlock()
+	if fill == nil {
+		return nil
+	}
+	all := false
+	defer func() { x.filter.finish(fill, all) }()
 	for p, err := range x.db.Scan(ctx, []byte(prefixCID), after(prefixCID)) {
 		if err != nil {
 			return fmt.Errorf("read known plain bytes: %w", err)
@@ -77,8 +86,14 @@ func (x *Index) FillFilter(ctx context.Context) error {
 		}
 		var cid seal.CID
 		copy(cid[:], p.Key[2:]) // the Set looks at its first 8 bytes only
-		x.filter.add(cid)
+		if !x.filter.met(fill, cid) {
+			return nil
+		}
 	}
-	x.filter.finish()
+	all = true
 	return nil
 }
+
+// FilterStale reports whether FillFilter would make the filter much smaller, or possible again: it keeps the
+// CIDs of chunks that were removed. It costs nothing to ask.
+func (x *Index) FilterStale() bool { return x.filter.stale(x.Chunks()) }

@@ -92,35 +92,79 @@ func spread(p uint64) uint64 {
 // filterMax is the most prefixes that a filter keeps; its table has then 64 MiB.
 const filterMax = 6 << 20
 
+// filterFloor is how many prefixes of chunks that are gone are not worth a fill.
+const filterFloor = 1 << 12
+
 // filter knows which CIDs the index has never met, so that storing new bytes
-// does not ask the DB. It is complete only after fill, and until then excludes nothing.
+// does not ask the DB. What was removed stays in it until it is filled again.
 type filter struct {
-	mu       sync.RWMutex
-	set      Set
-	complete bool
-	full     bool // over filterMax: useless from now on
+	mu   sync.RWMutex
+	set  *Set // complete; nil: there is none, and nothing is excluded
+	next *Set // what the fill that is under way has met; nil: none is
+	over bool // the last fill, or what came after it, had more than filterMax
 }
 
 func (f *filter) excludes(cid [32]byte) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.complete && !f.set.Has(cid)
+	return f.set != nil && !f.set.Has(cid)
 }
 
 func (f *filter) add(cid [32]byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.full {
-		return
-	}
-	f.set.Add(cid)
-	if f.set.Len() > filterMax {
-		f.set, f.full, f.complete = Set{}, true, false
+	for _, set := range []**Set{&f.set, &f.next} {
+		if *set == nil {
+			continue
+		}
+		if (*set).Add(cid); (*set).Len() > filterMax {
+			*set, f.over = nil, true
+		}
 	}
 }
 
-func (f *filter) finish() {
+// begin begins a fill, of which finish makes the filter; nil if one is under way.
+func (f *filter) begin() *Set {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.complete = !f.full
+	if f.next != nil {
+		return nil
+	}
+	f.next = new(Set)
+	return f.next
+}
+
+// met adds to a fill what a scan met; false if it has become too large.
+func (f *filter) met(fill *Set, cid [32]byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.next != fill {
+		return false
+	}
+	if fill.Add(cid); fill.Len() > filterMax {
+		f.next, f.set, f.over = nil, nil, true
+	}
+	return f.next != nil
+}
+
+// finish ends the fill. If it met all, it is the filter from then on.
+func (f *filter) finish(fill *Set, all bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.next != fill {
+		return
+	}
+	if f.next = nil; all {
+		f.set, f.over = fill, false
+	}
+}
+
+// stale reports whether most of what is in the filter belongs to no chunk of the given number of chunks, or they would fit again.
+func (f *filter) stale(chunks int64) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.set == nil {
+		return f.over && chunks < filterMax/2
+	}
+	return int64(f.set.Len()) > 2*chunks+filterFloor
 }
