@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,14 +19,24 @@ import (
 // put. The error wraps errVanished if the near side has it no more; it is a Fault if the two have different bytes,
 // if Check refuses it, or if it is not stored.
 func (r *run) putSmall(ctx context.Context, info blob.Info, limit int64) (put bool, err error) {
+	body, err := r.readSmall(ctx, info, limit)
+	if err != nil {
+		return false, err
+	}
+	return r.putRead(ctx, info, body, limit)
+}
+
+// putRead is putSmall of a blob whose bytes were read.
+func (r *run) putRead(ctx context.Context, info blob.Info, body []byte, limit int64) (put bool, err error) {
 	defer func() {
 		if err == nil {
 			r.progress.add(1, info.Size)
 		}
 	}()
-	body, err := r.readSmall(ctx, info, limit)
-	if err != nil {
-		return false, err
+	if r.o.Check != nil {
+		if err := r.o.Check(info.Name, body); err != nil {
+			return false, &Fault{info.Name, err}
+		}
 	}
 	for range tries {
 		there, err := readWhole(ctx, r.to, info.Name, -1, limit)
@@ -54,7 +65,7 @@ func (r *run) putSmall(ctx context.Context, info blob.Info, limit int64) (put bo
 	return true, err
 }
 
-// readSmall reads a small blob of the near side and asks Check.
+// readSmall reads a small blob of the near side.
 func (r *run) readSmall(ctx context.Context, info blob.Info, limit int64) (body []byte, err error) {
 	for range tries {
 		body, err = readWhole(ctx, r.from, info.Name, info.Size, limit)
@@ -70,12 +81,45 @@ func (r *run) readSmall(ctx context.Context, info blob.Info, limit int64) (body 
 	case err != nil:
 		return nil, err
 	}
-	if r.o.Check != nil {
-		if err := r.o.Check(info.Name, body); err != nil {
-			return nil, &Fault{info.Name, err}
-		}
-	}
 	return body, nil
+}
+
+// headsAhead is how many heads of one device are read before their turn. Each is put after the one below it, but to read it nothing has to be
+// waited for; a new device reads fifty and more.
+const headsAhead = 8
+
+// readAhead begins to read the heads at the near side. next returns them, in order; each may be asked for once. stop has to be
+// called, and waits for what is under way.
+func (r *run) readAhead(ctx context.Context, folder blob.Name, todo []head) (next func() ([]byte, error), stop func()) {
+	type read struct {
+		body []byte
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	reads := make([]chan read, len(todo))
+	begin := func(i int) {
+		if i >= len(todo) {
+			return
+		}
+		reads[i] = make(chan read, 1)
+		wg.Go(func() {
+			body, err := r.readSmall(ctx, blob.Info{Name: headName(folder, todo[i].seq), Size: int64(todo[i].size)}, maxHead)
+			reads[i] <- read{body, err}
+		})
+	}
+	for i := range headsAhead {
+		begin(i)
+	}
+	i := -1
+	next = func() ([]byte, error) {
+		i++
+		got := <-reads[i]
+		reads[i] = nil
+		begin(i + headsAhead)
+		return got.body, got.err
+	}
+	return next, func() { cancel(); wg.Wait() }
 }
 
 // heads brings the heads of all devices. removed are names that will be removed at the far side.
@@ -139,6 +183,8 @@ func (r *run) device(ctx context.Context, folder blob.Name, from, to []head, acr
 	if err != nil {
 		return err
 	}
+	next, stop := r.readAhead(ctx, folder, todo)
+	defer stop()
 	begun := false
 	for i, h := range todo {
 		name := headName(folder, h.seq)
@@ -148,7 +194,11 @@ func (r *run) device(ctx context.Context, folder blob.Name, from, to []head, acr
 				return &Fault{headName(folder, todo[i-1].seq+1), fmt.Errorf("%w, at the near side", ErrGap)}
 			}
 		}
-		put, err := r.putSmall(ctx, blob.Info{Name: name, Size: int64(h.size)}, maxHead)
+		put := false
+		body, err := next()
+		if err == nil {
+			put, err = r.putRead(ctx, blob.Info{Name: name, Size: int64(h.size)}, body, maxHead)
+		}
 		if errors.Is(err, errVanished) {
 			if len(to) == 0 && !begun {
 				// Nothing below it is at the far side. If it was pruned meanwhile, it is not listed any more.
