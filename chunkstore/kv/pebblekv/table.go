@@ -132,6 +132,9 @@ func (r *tableReader) checkEnd() error {
 }
 
 func (r *tableReader) ReadAt(p []byte, off int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil // as os.File has it, also behind the end
+	}
 	if off < 0 || off >= r.size {
 		return 0, io.EOF
 	}
