@@ -30,6 +30,12 @@ func (d *Drive) Adopt(ctx context.Context) (changed bool, err error) {
 	if ctx.Err() == nil {
 		err = errors.Join(err, d.agree(ctx))
 	}
+	if d.o.Replication != nil && (changed || !d.firstKept) && ctx.Err() == nil {
+		kerr := d.keepFirst(ctx)
+		if d.firstKept = kerr == nil; kerr != nil && ctx.Err() == nil {
+			d.o.Log.Warn("this device may not open while its places cannot be reached", "err", kerr)
+		}
+	}
 	return changed, err
 }
 

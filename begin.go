@@ -17,6 +17,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv/memkv"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 	"github.com/sheaf-drive/sheaf/chunkstore/refs"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
@@ -325,7 +326,7 @@ func (d *Drive) joined(ctx context.Context, base manifest.Snapshot, news []manif
 
 // publish moves this device's head.
 func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snapshot) error {
-	near := d.near(ctx, new, s)
+	near := d.near(ctx, d.first(ctx, new, s, 2, refs.MaxNear))
 	_, err := d.refs.Move(ctx, old, new, s.Context, s.Time, near...)
 	if errors.Is(err, refs.ErrMoved) {
 		// An earlier move failed after its head had been put. What it named is in s too.
@@ -348,17 +349,22 @@ func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snap
 	return err
 }
 
-// near returns where the chunks are that are read first of a snapshot, as far as that is known.
-func (d *Drive) near(ctx context.Context, ref chunk.Ref, s manifest.Snapshot) (near []refs.Near) {
+// first returns the chunks that are read first of a snapshot, at most so many; some of them if not all are known.
+func (d *Drive) first(ctx context.Context, ref chunk.Ref, s manifest.Snapshot, levels, most int) []chunk.ID {
 	ids := []chunk.ID{ref.ID}
-	first, err := manifest.First(ctx, d.store, s)
-	for _, r := range first {
+	all, err := manifest.First(ctx, d.store, s, levels, most-1)
+	if err != nil {
+		d.o.Log.Warn("where the root of the tree lies is not known", "err", err) // a hint is missing, nothing else
+	}
+	for _, r := range all {
 		ids = append(ids, r.ID)
 	}
-	var at map[chunk.ID]chunkstore.Place
-	if err == nil {
-		at, err = d.store.Nearby(ctx, ids[:min(len(ids), refs.MaxNear)]...)
-	}
+	return ids
+}
+
+// near returns where these chunks are, as far as that is known.
+func (d *Drive) near(ctx context.Context, first []chunk.ID) (near []refs.Near) {
+	at, err := d.store.Nearby(ctx, first...)
 	if err != nil {
 		d.o.Log.Warn("where the root of the tree lies is not known", "err", err) // a hint is missing, nothing else
 	}
@@ -366,6 +372,31 @@ func (d *Drive) near(ctx context.Context, ref chunk.Ref, s manifest.Snapshot) (n
 		near = append(near, refs.Near{ID: id, Pack: p.Pack, Off: uint32(p.Off), Len: uint32(p.Len)})
 	}
 	return near
+}
+
+// keepFirst keeps on this device what is read first of its newest state, where that lies at other places only: without it the drive
+// would not open while these cannot be reached. It may have to ask them, so no commit waits for it; what a commit changes is here anyhow.
+func (d *Drive) keepFirst(ctx context.Context) error {
+	ref, err := d.head(ctx)
+	if err != nil || ref.IsZero() {
+		return err
+	}
+	s, err := d.snapshot(ctx, ref)
+	if err != nil {
+		return err
+	}
+	own := map[pack.Name]bool{}
+	return d.store.KeepAtHand(ctx, func(name pack.Name) bool {
+		is, known := own[name]
+		if known {
+			return is
+		}
+		for info, err := range d.o.Replication.Own.List(ctx, blob.Name(name.BlobName())) {
+			is = is || err == nil && info.Name == blob.Name(name.BlobName())
+		}
+		own[name] = is
+		return is
+	}, d.first(ctx, ref, s, 8, chunkstore.MaxAtHand)...)
 }
 
 // beNear tells the store where the heads have what is read first.

@@ -99,6 +99,7 @@ type Drive struct {
 
 	adoptMu    sync.Mutex // held to put a head beside the commits of the tree, and to take over the work of others
 	agreements agreeing   // guarded by adoptMu
+	firstKept  bool       // see keepFirst; guarded by adoptMu
 
 	closing sync.Once
 	err     error // of Close

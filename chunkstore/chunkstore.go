@@ -177,6 +177,7 @@ type Store struct {
 	revived  map[chunk.ID]struct{}  // condemned chunks that were put again; pardoned by the next Flush
 	removed  map[pack.Name]struct{} // packs that this Store has removed: no listing brings them back
 
+	hand    *atHand                 // its ids need mu
 	partial atomic.Pointer[partial] // nil: all packs that there are have been looked at
 
 	// These need the maintenance lock.
@@ -215,6 +216,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		sealing: map[seal.CID]chan struct{}{}, uploads: map[*openPack]*attempt{}, leaving: map[pack.Name]struct{}{},
 		holds: map[*hold]struct{}{}, dying: map[chunk.ID]struct{}{}, revived: map[chunk.ID]struct{}{}, removed: map[pack.Name]struct{}{},
 		unsound: map[pack.Name]time.Time{}, pause: missInterval,
+	}
+	if s.hand, err = openAtHand(ctx, o.KV); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.entropy.r = o.Entropy
 	s.newWorker = func(k *Keys) *worker { return newWorker(k.Seal, o.Suite, o.Level) }

@@ -283,7 +283,7 @@ func (s *Store) Get(ctx context.Context, dst []byte, ref chunk.Ref) ([]byte, err
 		return append(dst, p...), nil
 	}
 	out := dst
-	err = s.with(ctx, ref.ID, func(src source) error {
+	err = s.handy(ctx, ref.ID, func(src source) error {
 		out, err = s.openChunk(ctx, dst, ref, src)
 		return err
 	})
@@ -359,7 +359,7 @@ func (s *Store) segment(ctx context.Context, ref chunk.Ref, no, ahead int) (plai
 		return nil, nil, err
 	}
 	return s.cache.get(ctx, ref, no, ahead, func(no int, plain [][]byte) error {
-		return s.with(ctx, ref.ID, func(src source) error {
+		return s.handy(ctx, ref.ID, func(src source) error {
 			if ref.Size <= seal.SegmentSize {
 				p, err := s.openChunk(ctx, nil, ref, src)
 				plain[0] = p

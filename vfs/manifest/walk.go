@@ -87,24 +87,34 @@ func (w *walker) open(ctx context.Context, src Source, ref chunk.Ref) error {
 	return nil
 }
 
-// First returns the chunks that are read before anything of a snapshot is shown: the nodes of its history and those of its root, down to the second
-// level, the upper ones of each first.
-func First(ctx context.Context, src Source, s Snapshot) ([]chunk.Ref, error) {
+// First returns the chunks that are read before anything of a snapshot is shown: the nodes of its history and those of its root, the upper ones of
+// each first. It goes down so many levels, reads none of the lowest of these, and returns at most so many chunks. With an error it returns what it found.
+func First(ctx context.Context, src Source, s Snapshot, levels, most int) ([]chunk.Ref, error) {
 	var first []chunk.Ref
 	for _, ref := range []chunk.Ref{s.History, s.Root} {
+		level := []chunk.Ref{ref}
 		if ref.IsZero() {
-			continue
+			level = nil
 		}
-		first = append(first, ref)
-		n, err := readNode(ctx, src, ref.Kind, ref, 0, nil)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range n.children {
-			first = append(first, c.ref)
+		for left := levels; len(level) > 0; {
+			first = append(first, level...)
+			if left--; left == 0 || len(first) >= most {
+				break
+			}
+			var below []chunk.Ref
+			for _, ref := range level {
+				n, err := readNode(ctx, src, ref.Kind, ref, 0, nil)
+				if err != nil {
+					return first[:min(len(first), most)], err
+				}
+				for _, c := range n.children {
+					below = append(below, c.ref)
+				}
+			}
+			level = below
 		}
 	}
-	return first, nil
+	return first[:min(len(first), most)], nil
 }
 
 // A Placed is an Entry and its path from the root, elements separated by '/'.
