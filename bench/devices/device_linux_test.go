@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,7 @@ func TestMain(m *testing.M) {
 // A device is a home, and a process that mounts its drive.
 type device struct {
 	name, home, dir string
+	env             []string
 
 	mu     sync.RWMutex // held for writing while it is down
 	cmd    *exec.Cmd
@@ -79,7 +81,7 @@ func (d *device) run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bin, args...)
-	cmd.Env = append(os.Environ(), "SHEAF_HOME="+d.home, "SHEAF_POLL=300ms")
+	cmd.Env = slices.Concat(os.Environ(), []string{"SHEAF_HOME=" + d.home, "SHEAF_POLL=300ms"}, d.env)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("%s: sheaf %s: %w: %s", d.name, strings.Join(args, " "), err, out)
@@ -95,7 +97,7 @@ func (d *device) up() error {
 	}
 	// What began while nothing was mounted has the drive open by itself, and ends.
 	cmd := exec.Command(bin, "mount", "--foreground", "--lock-wait", "2m", d.dir)
-	cmd.Env = append(os.Environ(), "SHEAF_HOME="+d.home, "SHEAF_POLL=300ms")
+	cmd.Env = slices.Concat(os.Environ(), []string{"SHEAF_HOME=" + d.home, "SHEAF_POLL=300ms"}, d.env)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -27,7 +27,12 @@ import (
 // die now and then. In the end all show the same tree; what was synced and that nobody who saw it replaced or removed
 // is in it; and all know of the same conflicts. SHEAF_DEVICES=10m is how long they write.
 func TestDevices_ComeToOneTreeAndLoseNothing(t *testing.T) {
-	seed := testkit.Seed(t)
+	live(t, testkit.Seed(t), fleet(t, 3, folder(t)), func() {})
+}
+
+// live lets the devices write, die and collect garbage for a while, and looks at what they have come to. Before that last it calls calm.
+func live(t *testing.T, seed int64, all []*device, calm func()) {
+	t.Helper()
 	long := 12 * time.Second
 	if s := os.Getenv("SHEAF_DEVICES"); s != "" {
 		var err error
@@ -35,7 +40,6 @@ func TestDevices_ComeToOneTreeAndLoseNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all := fleet(t, 3)
 	l := &ledger{texts: map[string]*text{}}
 	ctx, stop := context.WithTimeout(t.Context(), long)
 	defer stop()
@@ -83,6 +87,7 @@ func TestDevices_ComeToOneTreeAndLoseNothing(t *testing.T) {
 		}
 	}
 	wg.Wait()
+	calm()
 	for _, w := range workers {
 		t.Logf("%s: %v", w.d.name, w.ops)
 	}
@@ -138,11 +143,25 @@ func collect(ctx context.Context, d *device) (freed int64) {
 	return freed
 }
 
-// fleet makes a drive and devices that share it through a folder.
-func fleet(t *testing.T, n int) []*device {
+// A meeting is the place through which devices share a drive: its name, and what each device has to be told before it knows it.
+type meeting struct {
+	at   string
+	env  []string
+	tell [][]string
+}
+
+// folder is a meeting in a folder of this machine.
+func folder(t *testing.T) meeting { return meeting{at: filepath.Join(t.TempDir(), "place")} }
+
+// fleet makes a drive and devices that share it.
+func fleet(t *testing.T, n int, m meeting) []*device {
 	t.Helper()
-	place := filepath.Join(t.TempDir(), "place")
-	first := newDevice(t, "dev0")
+	meet := func(name string) *device {
+		d := newDevice(t, name)
+		d.env = m.env
+		return d
+	}
+	first := meet("dev0")
 	out, err := first.run(t.Context(), "init", "--json", "--device-name", "dev0")
 	if err != nil {
 		t.Fatal(err)
@@ -155,16 +174,18 @@ func fleet(t *testing.T, n int) []*device {
 	if err := os.WriteFile(words, []byte(made.Recovery), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"replica", "add", place}, {"wait", "--copies", "2"}} {
+	for _, args := range append(slices.Clone(m.tell), []string{"replica", "add", m.at}, []string{"wait", "--copies", "2"}) {
 		if _, err := first.run(t.Context(), args...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	all := []*device{first}
 	for i := 1; i < n; i++ {
-		d := newDevice(t, fmt.Sprintf("dev%d", i))
-		if _, err := d.run(t.Context(), "init", "--from", place, "--recovery-file", words, "--device-name", d.name); err != nil {
-			t.Fatal(err)
+		d := meet(fmt.Sprintf("dev%d", i))
+		for _, args := range append(slices.Clone(m.tell), []string{"init", "--from", m.at, "--recovery-file", words, "--device-name", d.name}) {
+			if _, err := d.run(t.Context(), args...); err != nil {
+				t.Fatal(err)
+			}
 		}
 		all = append(all, d)
 	}
