@@ -159,6 +159,7 @@ func (s *Service) Stop(ctx context.Context, r *sheafv1.StopRequest) (*sheafv1.St
 	if err != nil && !r.GetForce() {
 		return nil, err
 	}
+	s.want(nil)
 	last, err := s.close(context.WithoutCancel(ctx))
 	if s.o.Stopped != nil {
 		s.o.Stopped()

@@ -97,6 +97,7 @@ func (s *Service) Mount(ctx context.Context, r *sheafv1.MountRequest) (*sheafv1.
 		if have.GetReadOnly() != info.GetReadOnly() || have.GetSnapshot() != info.GetSnapshot() {
 			return nil, errorf(sheafv1.Code_CODE_EXISTS, "sheaf umount "+dir, "%s shows something else already", dir)
 		}
+		s.want(wish(have))
 		return &sheafv1.MountResponse{Mount: have, Already: true}, nil
 	}
 	m, err := s.enter(ctx, fsys, dir, info.GetReadOnly())
@@ -105,6 +106,7 @@ func (s *Service) Mount(ctx context.Context, r *sheafv1.MountRequest) (*sheafv1.
 	}
 	keep = true
 	s.keepMount(&mounted{info: info, m: m, release: release, gone: make(chan struct{})})
+	s.want(wish(info))
 	return &sheafv1.MountResponse{Mount: proto.CloneOf(info)}, nil
 }
 
@@ -153,6 +155,9 @@ func (s *Service) keepMount(m *mounted) {
 		s.mu.Lock()
 		delete(s.mounts, m.info.GetDir())
 		s.noteMounts()
+		if !s.ending {
+			s.unwantLocked(m.info.GetDir())
+		}
 		s.mu.Unlock()
 		close(m.gone)
 	}()

@@ -96,6 +96,9 @@ type Options struct {
 	Door    Door // nil: nothing can be mounted here
 	// Mounts is told the folders that are mounted, each time they change; nil: nobody is.
 	Mounts func(dirs []string)
+	// Wanted is told what Restore is to mount by the next process, each time that changes: what was mounted and not unmounted since, by whomever, while
+	// this one served. The end of the process, by Close or a kill, changes nothing; Stop ends it. nil: nobody is.
+	Wanted func(mounts []*sheafv1.MountRequest)
 	// Checks are done by Doctor, besides those of the drive itself.
 	Checks func(ctx context.Context) []*sheafv1.Check
 	// Store is the folder of the packs, for people.
@@ -123,9 +126,11 @@ type Service struct {
 	mu     sync.Mutex // guards the rest
 	drive  Drive      // nil: not open
 	closed bool
+	ending bool       // all is being unmounted for the process ends
 	users  int        // calls and jobs that use drive
 	idle   *sync.Cond // of mu: users became 0
 	mounts map[string]*mounted
+	wanted map[string]*sheafv1.MountRequest
 	jobs   []*job
 	lastID int
 
@@ -144,7 +149,7 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{o: o, since: time.Now(), mounts: map[string]*mounted{}}
+	s := &Service{o: o, since: time.Now(), mounts: map[string]*mounted{}, wanted: map[string]*sheafv1.MountRequest{}}
 	s.idle = sync.NewCond(&s.mu)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
@@ -207,8 +212,10 @@ func (s *Service) Close(ctx context.Context) error {
 func (s *Service) leave(ctx context.Context, force bool) (unmounted int, err error) {
 	s.mounting.Lock()
 	defer s.mounting.Unlock()
+	s.setEnding(true)
 	n, err := s.unmountAll(ctx, force)
 	if err != nil && !force {
+		s.setEnding(false)
 		return n, err
 	}
 	s.mu.Lock()

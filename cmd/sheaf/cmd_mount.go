@@ -12,7 +12,7 @@ import (
 
 func (a *app) mountCmd() *cobra.Command {
 	var at string
-	var readOnly, foreground bool
+	var readOnly, inForeground bool
 	c := &cobra.Command{
 		Use:   "mount FOLDER",
 		Short: "Mount the drive, or a past state of it, at a folder",
@@ -29,8 +29,8 @@ sheaf stop. With --foreground this process is that daemon, and stays.`,
 				return err
 			}
 			r := &sheafv1.MountRequest{Dir: dir, ReadOnly: readOnly, At: moment(at, time.Now())}
-			if foreground {
-				return a.foreground(ctx, r, false)
+			if inForeground {
+				return a.foreground(ctx, r, foreground{})
 			}
 			return a.mountInBackground(ctx, r)
 		},
@@ -38,7 +38,7 @@ sheaf stop. With --foreground this process is that daemon, and stays.`,
 	f := c.Flags()
 	f.StringVar(&at, "at", "", "show the drive as it was at a `time` or snapshot")
 	f.BoolVar(&readOnly, "read-only", false, "for reading only")
-	f.BoolVar(&foreground, "foreground", false, "stay, and unmount when interrupted")
+	f.BoolVar(&inForeground, "foreground", false, "stay, and unmount when interrupted")
 	c.AddCommand(a.mountListCmd())
 	return c
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net"
 	"path/filepath"
 	"strings"
 
@@ -11,12 +13,16 @@ import (
 )
 
 func (a *app) upCmd() *cobra.Command {
-	return &cobra.Command{
+	var stay bool
+	c := &cobra.Command{
 		Use:   "up [FOLDER]",
 		Short: "Make a drive if there is none, mount it, and stay",
 		Long: `Makes the drive on its first run and prints its recovery words once. Then it mounts it, says
 where, and stays until it is interrupted (Ctrl-C), stopped (sheaf stop) or unmounted.
-If a daemon runs already, the drive is mounted by it and sheaf up ends.`,
+If a daemon runs already, the drive is mounted by it and sheaf up ends.
+
+What else was mounted when it ended last, and was not unmounted, is mounted again: after a kill, an
+interrupt or a restart of the machine, but not after sheaf stop.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -35,16 +41,25 @@ If a daemon runs already, the drive is mounted by it and sheaf up ends.`,
 				}
 				return a.mountBy(ctx, s, &sheafv1.MountRequest{Dir: dir})
 			}
-			return a.foreground(ctx, &sheafv1.MountRequest{Dir: dir}, true)
+			return a.foreground(ctx, &sheafv1.MountRequest{Dir: dir}, foreground{create: !stay, restore: true, stay: stay})
 		},
 	}
+	c.Flags().BoolVar(&stay, "stay", false, "stay also when nothing is mounted any more, as a service does; make no drive")
+	return c
+}
+
+// foreground says how a daemon in the foreground is.
+type foreground struct {
+	create  bool // it makes a drive if there is none
+	restore bool // it mounts what the one before it had
+	stay    bool // it does not end with its mount
 }
 
 // foreground is the daemon itself: it mounts, and stays until the mount ends, somebody stops it,
-// or ctx is done. With create, it makes a drive if there is none.
-func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, create bool) (err error) {
+// or ctx is done.
+func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, f foreground) (err error) {
 	var init *sheafv1.InitRequest
-	if create && !(&device{home: a.home}).Exists() {
+	if f.create && !(&device{home: a.home}).Exists() {
 		p, err := a.newPassphrase(ctx)
 		if err != nil {
 			return err
@@ -80,16 +95,60 @@ func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, create bo
 	} else if err := a.unlock(ctx, s); err != nil {
 		return err
 	}
+	if f.restore {
+		a.restore(ctx, d)
+	}
 	if err := a.mountBy(ctx, s, r); err != nil {
 		return err
+	}
+	a.notify("READY=1")
+	gone := d.svc.Gone(r.GetDir())
+	if f.stay {
+		gone = nil
 	}
 	select {
 	case <-ctx.Done():
 	case <-d.stopped:
-	case <-d.svc.Gone(r.GetDir()):
+	case <-gone:
 	}
+	a.notify("STOPPING=1")
 	a.say("unmounting and putting all into packs …")
 	return nil
+}
+
+// restore mounts what the process before this one had mounted.
+func (a *app) restore(ctx context.Context, d *daemon) {
+	wanted, err := a.home.Wanted()
+	if err != nil {
+		a.logger(a.err).Warn("what was mounted is not known", "error", err)
+		return
+	}
+	var all []*sheafv1.MountRequest
+	for _, w := range wanted {
+		all = append(all, &sheafv1.MountRequest{Dir: string(w.Dir), ReadOnly: w.ReadOnly, At: w.At})
+	}
+	for _, err := range d.svc.Restore(ctx, all) {
+		a.logger(a.err).Warn("a mount is not back", "error", err)
+	}
+}
+
+// notify tells the supervisor that started this process how it is, if that asked for it: sd_notify(3).
+func (a *app) notify(state string) {
+	socket := a.getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return
+	}
+	if socket[0] == '@' { // of the abstract name space
+		socket = "\x00" + socket[1:]
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err == nil {
+		_, err = c.Write([]byte(state))
+		err = errors.Join(err, c.Close())
+	}
+	if err != nil {
+		a.logger(a.err).Warn("the supervisor was not told", "state", state, "error", err)
+	}
 }
 
 // mountBy mounts, and says so.

@@ -57,6 +57,15 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 				log.Warn("list of mounts was not written", "error", err)
 			}
 		},
+		Wanted: func(all []*sheafv1.MountRequest) {
+			var wanted []home.Wanted
+			for _, r := range all {
+				wanted = append(wanted, home.Wanted{Dir: []byte(r.GetDir()), ReadOnly: r.GetReadOnly(), At: r.GetAt()})
+			}
+			if err := a.home.SetWanted(wanted); err != nil {
+				log.Warn("list of wanted mounts was not written", "error", err)
+			}
+		},
 	}
 	if uid := os.Getuid(); uid >= 0 {
 		o.UID, o.GID = uint32(uid), uint32(os.Getgid())

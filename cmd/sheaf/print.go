@@ -47,6 +47,13 @@ func (a *app) object(kind string, m proto.Message) error {
 	return err
 }
 
+// record prints v, which says its own kind, as one JSON object: what is of this machine and not of the contract.
+func (a *app) record(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
 // writeMessage writes m with all its fields, in the order of the contract: numbers as numbers,
 // times as RFC 3339, kinds as words, what is not set as null.
 func writeMessage(b *bytes.Buffer, kind string, m protoreflect.Message) {

@@ -5,6 +5,7 @@ package home
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +26,7 @@ type Home struct {
 	Config string // config.toml, for people to read
 	Data   string // the device's key and the state of its drive; private
 	Store  string // where the packs lie, unless Config says otherwise
-	State  string // logs, what is mounted
+	State  string // logs, what is mounted and is to be
 	Cache  string // can be deleted at any time
 	Run    string // the socket
 	Mount  string // where `up` mounts
@@ -149,6 +150,41 @@ func (h Home) Mounts() ([]string, error) {
 func (h Home) SetMounts(dirs []string) error {
 	if err := replace(filepath.Join(h.State, "mounts"), []byte(strings.Join(dirs, "\x00"))); err != nil {
 		return fmt.Errorf("write list of mounts: %w", err)
+	}
+	return nil
+}
+
+// A Wanted is a mount that is there again when the daemon is.
+type Wanted struct {
+	Dir      []byte `json:"dir"` // a path may be no text
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	At       string `json:"at,omitempty"` // the snapshot; "" is the drive as it is
+}
+
+// Wanted returns the mounts that were wanted when the list was written last.
+func (h Home) Wanted() ([]Wanted, error) {
+	b, err := os.ReadFile(filepath.Join(h.State, "wanted.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var all []Wanted
+	if err == nil {
+		err = json.Unmarshal(b, &all)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read list of wanted mounts: %w", err)
+	}
+	return all, nil
+}
+
+// SetWanted writes the list of mounts that are wanted.
+func (h Home) SetWanted(all []Wanted) error {
+	b, err := json.Marshal(all)
+	if err == nil {
+		err = replace(filepath.Join(h.State, "wanted.json"), b)
+	}
+	if err != nil {
+		return fmt.Errorf("write list of wanted mounts: %w", err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -170,5 +171,19 @@ func TestFind_TwoHomesNeverMeet(t *testing.T) {
 	}
 	if a.Socket() == b.Socket() || a.Data == b.Data || a.Store == b.Store {
 		t.Errorf("got %+v and %+v", a, b)
+	}
+}
+
+func TestWanted_ComeBackAsTheyWere(t *testing.T) {
+	h := under(t.TempDir())
+	if all, err := h.Wanted(); err != nil || len(all) != 0 {
+		t.Errorf("of nothing: got %v, %v", all, err)
+	}
+	want := []Wanted{{Dir: []byte("/a\xff\n")}, {Dir: []byte("/b"), ReadOnly: true, At: "s1"}}
+	if err := h.SetWanted(want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Wanted(); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
