@@ -116,6 +116,7 @@ type Options struct {
 	// is looked for where Near has it or in the one index blob that tells of it, and all else is learned once nothing was looked for in
 	// this way for a while, or when something needs it.
 	Lazy bool
+	rest time.Duration // learnAfter, but in tests
 	// Log takes what the Store mends by itself; nil discards it.
 	Log *slog.Logger
 }
@@ -200,6 +201,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Entropy == nil {
 		o.Entropy = rand.Reader
 	}
+	if o.rest == 0 {
+		o.rest = learnAfter
+	}
 	if _, err := seal.NewSealer(o.Keys.Seal, o.Suite, o.Level); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -230,7 +234,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		err = s.beginPartial(ctx)
 	}
 	if p := s.partial.Load(); p != nil {
-		s.wg.Go(func() { s.learnLater(p) })
+		s.wg.Go(func() { s.learnLater(p, o.rest) })
 	} else if err == nil {
 		err = s.learnAll(ctx, nil)
 	}

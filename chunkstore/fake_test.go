@@ -241,10 +241,10 @@ func openStore(t testing.TB, b blob.Bucket, db kv.DB) *Store {
 	return openWith(t, Options{Bucket: b, KV: db})
 }
 
-// openLazy is openStore, of one that learns what there is when it needs it.
+// openLazy is openStore, of one that learns what there is when it needs it, and not because a slow machine let time pass.
 func openLazy(t testing.TB, b blob.Bucket, db kv.DB) *Store {
 	t.Helper()
-	return openWith(t, Options{Bucket: b, KV: db, Lazy: true})
+	return openWith(t, Options{Bucket: b, KV: db, Lazy: true, rest: time.Hour})
 }
 
 func openWith(t testing.TB, o Options) *Store {

@@ -71,10 +71,10 @@ func (s *Store) whole(ctx context.Context) error {
 	return p.err
 }
 
-// learnLater ends the partial state once nobody waits for chunks that are looked for in it, or somebody waits for that end. What it
+// learnLater ends the partial state once nothing was looked for in it for so long, or somebody waits for that end. What it
 // learns is of use to all, so it goes on when they wait no more.
-func (s *Store) learnLater(p *partial) {
-	for pause := learnAfter; ; {
+func (s *Store) learnLater(p *partial, rest time.Duration) {
+	for pause := rest; ; {
 		timer := time.NewTimer(pause)
 		select {
 		case <-s.life.Done():
@@ -84,7 +84,7 @@ func (s *Store) learnLater(p *partial) {
 			timer.Stop()
 		case <-timer.C:
 			s.mu.Lock()
-			early := learnAfter - time.Since(p.asked)
+			early := rest - time.Since(p.asked)
 			s.mu.Unlock()
 			if early > 0 {
 				pause = early
@@ -106,7 +106,7 @@ func (s *Store) learnLater(p *partial) {
 		if err == nil {
 			return
 		}
-		pause = min(2*max(pause, learnAfter), time.Minute)
+		pause = min(2*max(pause, rest), time.Minute)
 	}
 }
 

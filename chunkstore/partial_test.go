@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
@@ -310,5 +311,19 @@ func TestLazy_CloseAndCancel(t *testing.T) {
 	}
 	if err := s.Refresh(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("refresh after close: %v", err)
+	}
+}
+
+// Where nobody looks for anything, the rest is learned without being asked for.
+func TestLazy_LearnsAllAtRest(t *testing.T) {
+	b, covered, rest := indexed(t)
+	s := openWith(t, Options{Bucket: b, KV: newCrashKV(), Lazy: true, rest: 10 * time.Millisecond})
+	for end := time.Now().Add(time.Minute); s.partial.Load() != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not all is known after a minute")
+		}
+	}
+	if n := len(covered) + len(rest); s.x.Chunks() != int64(n) {
+		t.Errorf("%d chunks of %d are known", s.x.Chunks(), n)
 	}
 }
