@@ -20,6 +20,7 @@ type Client struct {
 	Remotes   sheafv1connect.RemotesClient
 	Devices   sheafv1connect.DevicesClient
 	Custody   sheafv1connect.CustodyClient
+	Tokens    sheafv1connect.TokensClient
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
@@ -32,5 +33,6 @@ func NewClient(h connect.HTTPClient, url string) *Client {
 		Jobs: sheafv1connect.NewJobsClient(h, url, plain), Replicas: sheafv1connect.NewReplicasClient(h, url, plain),
 		Conflicts: sheafv1connect.NewConflictsClient(h, url, plain), Remotes: sheafv1connect.NewRemotesClient(h, url, plain),
 		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
+		Tokens: sheafv1connect.NewTokensClient(h, url, plain),
 	}
 }

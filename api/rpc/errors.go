@@ -35,6 +35,7 @@ var transportCodes = map[sheafv1.Code]connect.Code{
 	sheafv1.Code_CODE_UNSUPPORTED:  connect.CodeUnimplemented,
 	sheafv1.Code_CODE_PARTIAL:      connect.CodeUnknown,
 	sheafv1.Code_CODE_SIGN_IN:      connect.CodeFailedPrecondition,
+	sheafv1.Code_CODE_FORBIDDEN:    connect.CodePermissionDenied,
 }
 
 // toWire returns err as it goes over the wire: its text, its kind, and a detail with the hint.

@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
 
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1/sheafv1connect"
 	"github.com/sheaf-drive/sheaf/api/service"
@@ -17,11 +22,18 @@ import (
 // 1 MiB; the rest is paths and words.
 const maxMessage = 4 << 20
 
-// NewHandler returns the handler of all services over s. Who may call it is for the
-// listener to decide: whoever can may do everything.
+// NewHandler returns the handler of all services over s for a listener that only this user reaches: whoever can call it
+// may do everything.
 func NewHandler(s *service.Service) http.Handler {
-	o := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(errorMapper{})}
+	return access.Local(NewGuarded(s, slog.New(slog.DiscardHandler)))
+}
+
+// NewGuarded returns the handler of all services over s. A caller may do what the access.Grant in the context of the request allows, and
+// without one nothing. Refusals go to log.
+func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
+	o := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(errorMapper{}, guard{log})}
 	mux := http.NewServeMux()
+	var names []string
 	for _, h := range []func() (string, http.Handler){
 		func() (string, http.Handler) { return sheafv1connect.NewDrivesHandler(drives{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewFilesHandler(files{s}, o...) },
@@ -35,10 +47,17 @@ func NewHandler(s *service.Service) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewRemotesHandler(remotes{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewDevicesHandler(devices{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewCustodyHandler(custody{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewTokensHandler(tokens{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
+		names = append(names, strings.Trim(path, "/"))
 	}
+	// What these tell is the contract itself, and that somebody answers.
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
+	names = append(names, grpchealth.HealthV1ServiceName)
+	mux.Handle(grpcreflect.NewHandlerV1(grpcreflect.NewStaticReflector(names...)))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(grpcreflect.NewStaticReflector(names...)))
 	return mux
 }
 
@@ -58,6 +77,7 @@ type (
 	remotes   struct{ s *service.Service }
 	devices   struct{ s *service.Service }
 	custody   struct{ *service.Service }
+	tokens    struct{ s *service.Service }
 )
 
 func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {
@@ -227,4 +247,16 @@ func (x remotes) FinishSignIn(ctx context.Context, r *sheafv1.FinishSignInReques
 
 func (x remotes) Import(ctx context.Context, r *sheafv1.RemotesImportRequest) (*sheafv1.RemotesImportResponse, error) {
 	return x.s.ImportRemotes(ctx, r)
+}
+
+func (t tokens) Create(ctx context.Context, r *sheafv1.TokensCreateRequest) (*sheafv1.TokensCreateResponse, error) {
+	return t.s.CreateToken(ctx, r)
+}
+
+func (t tokens) List(ctx context.Context, r *sheafv1.TokensListRequest) (*sheafv1.TokensListResponse, error) {
+	return t.s.Tokens(ctx, r)
+}
+
+func (t tokens) Revoke(ctx context.Context, r *sheafv1.TokensRevokeRequest) (*sheafv1.TokensRevokeResponse, error) {
+	return t.s.RevokeTokens(ctx, r)
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
@@ -45,6 +46,9 @@ var codes = []struct {
 }{
 	{context.Canceled, sheafv1.Code_CODE_CANCELED, ""},
 	{context.DeadlineExceeded, sheafv1.Code_CODE_TEMPORARY, ""},
+	{access.ErrForbidden, sheafv1.Code_CODE_FORBIDDEN, "ask for a token that may, or use the unix socket: sheaf token create"},
+	{access.ErrToken, sheafv1.Code_CODE_NOT_FOUND, "sheaf token list"},
+	{access.ErrTooMany, sheafv1.Code_CODE_LIMIT, "sheaf token revoke ID…"},
 	{signin.ErrDenied, sheafv1.Code_CODE_DECISION, "sheaf remote auth NAME"},
 	{remote.ErrSignIn, sheafv1.Code_CODE_SIGN_IN, "sheaf remote auth NAME"},
 	{blob.ErrUnauthorized, sheafv1.Code_CODE_SIGN_IN, "sheaf remote edit NAME key=value …, or sheaf remote auth NAME"},

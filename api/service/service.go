@@ -9,6 +9,7 @@ import (
 	"time"
 
 	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
 	"github.com/sheaf-drive/sheaf/vfs"
@@ -93,7 +94,9 @@ type Options struct {
 	Reach  Reach
 	// Remotes are those of this device; nil: it has none.
 	Remotes *Remotes
-	Door    Door // nil: nothing can be mounted here
+	// Tokens are those that let callers from the network in; nil: there are none.
+	Tokens *access.Store
+	Door   Door // nil: nothing can be mounted here
 	// Mounts is told the folders that are mounted, each time they change; nil: nobody is.
 	Mounts func(dirs []string)
 	// Wanted is told what Restore is to mount by the next process, each time that changes: what was mounted and not unmounted since, by whomever, while

@@ -22,6 +22,7 @@ type app struct {
 	getenv func(string) string
 
 	homeDir string // --home
+	api     string // --api
 	cache   string // --cache-size
 	json    bool
 	quiet   bool
@@ -95,7 +96,7 @@ func (a *app) root() *cobra.Command {
 	c.AddCommand(
 		a.upCmd(), a.initCmd(), a.mountCmd(), a.umountCmd(), a.stopCmd(), a.statusCmd(), a.waitCmd(), a.doctorCmd(),
 		a.lsCmd(), a.catCmd(), a.cpCmd(), a.mvCmd(), a.rmCmd(), a.mkdirCmd(), a.duCmd(), a.historyCmd(), a.restoreCmd(),
-		a.snapshotCmd(), a.storeCmd(), a.remoteCmd(), a.replicaCmd(), a.pinCmd(), a.unpinCmd(), a.conflictCmd(), a.deviceCmd(), a.keyCmd(), a.jobCmd(), a.serviceCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
+		a.snapshotCmd(), a.storeCmd(), a.remoteCmd(), a.replicaCmd(), a.pinCmd(), a.unpinCmd(), a.conflictCmd(), a.deviceCmd(), a.tokenCmd(), a.keyCmd(), a.jobCmd(), a.serviceCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
 	)
 	return c
 }

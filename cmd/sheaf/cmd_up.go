@@ -22,7 +22,9 @@ where, and stays until it is interrupted (Ctrl-C), stopped (sheaf stop) or unmou
 If a daemon runs already, the drive is mounted by it and sheaf up ends.
 
 What else was mounted when it ended last, and was not unmounted, is mounted again: after a kill, an
-interrupt or a restart of the machine, but not after sheaf stop.`,
+interrupt or a restart of the machine, but not after sheaf stop.
+
+With --api it also serves programs of this machine by HTTP, which need a token: sheaf token create.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -36,6 +38,9 @@ interrupt or a restart of the machine, but not after sheaf stop.`,
 			}
 			if s := a.dial(ctx); s != nil {
 				defer func() { _ = s.Close(ctx) }()
+				if a.api != "" {
+					return usagef("sheaf stop, and then sheaf up --api "+a.api, "the daemon that runs was started without --api")
+				}
 				if err := a.unlock(ctx, s); err != nil {
 					return err
 				}
@@ -44,6 +49,7 @@ interrupt or a restart of the machine, but not after sheaf stop.`,
 			return a.foreground(ctx, &sheafv1.MountRequest{Dir: dir}, foreground{create: !stay, restore: true, stay: stay})
 		},
 	}
+	c.Flags().StringVar(&a.api, "api", "", "also serve the API at this loopback `address`, 127.0.0.1:PORT (port 0: a free one)")
 	c.Flags().BoolVar(&stay, "stay", false, "stay also when nothing is mounted any more, as a service does; make no drive")
 	return c
 }
@@ -105,6 +111,9 @@ func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, f foregro
 	gone := d.svc.Gone(r.GetDir())
 	if f.stay {
 		gone = nil
+	}
+	if err := a.sayAPI(d); err != nil {
+		return err
 	}
 	select {
 	case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sheaf-drive/sheaf/api/access"
+	"github.com/sheaf-drive/sheaf/api/gate"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service"
 	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
@@ -33,8 +36,9 @@ type daemon struct {
 	svc     *service.Service
 	stopped chan struct{} // closed when Stop was called
 	lock    *home.Lock
-	srv     *http.Server
+	srvs    []*http.Server // of the socket and, if it is on, of the network door
 	serving sync.WaitGroup
+	api     string // the URL of the network door; "" if it is off
 	path    string
 }
 
@@ -59,17 +63,35 @@ func (a *app) serve(ctx context.Context) (*daemon, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
+	tcp, err := listenAPI(ctx, a.api)
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), lock.Unlock())
+	}
 	d := &daemon{stopped: make(chan struct{}), lock: lock, path: a.home.Socket()}
 	o := a.options(true, log)
 	o.Stopped = sync.OnceFunc(func() { close(d.stopped) })
 	d.svc = service.New(o)
-	d.srv = newServer(d.svc, log)
+	h := doors(d.svc, log)
+	d.serve(l, newServer(access.Local(h), log), log)
+	if tcp != nil {
+		d.api = "http://" + tcp.Addr().String()
+		g, err := gate.New(gate.Options{Addr: tcp.Addr().String(), Tokens: o.Tokens, Log: log, Next: h})
+		if err != nil {
+			return nil, errors.Join(err, tcp.Close(), d.end())
+		}
+		d.serve(tcp, newServer(g, log), log)
+	}
+	return d, nil
+}
+
+// serve serves a listener until end.
+func (d *daemon) serve(l net.Listener, srv *http.Server, log *slog.Logger) {
+	d.srvs = append(d.srvs, srv)
 	d.serving.Go(func() {
-		if err := d.srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			log.Error("socket", "error", err)
+		if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			log.Error("listener", "error", err)
 		}
 	})
-	return d, nil
 }
 
 // end unmounts, commits and closes all.
@@ -78,9 +100,10 @@ func (d *daemon) end() error {
 	err := d.svc.Close(ctx)
 	drain, cancel := context.WithTimeout(ctx, drainWait)
 	defer cancel()
-	if e := d.srv.Shutdown(drain); e != nil { // a watcher that does not go
-		e = d.srv.Close()
-		err = errors.Join(err, e)
+	for _, srv := range d.srvs {
+		if e := srv.Shutdown(drain); e != nil { // a watcher that does not go
+			err = errors.Join(err, srv.Close())
+		}
 	}
 	d.serving.Wait()
 	// The socket is gone with its listener; only then may another have the lock.
@@ -96,6 +119,7 @@ func (a *app) endOf(d *daemon) error {
 // ready is what a daemon tells the process that started it, as one line.
 type ready struct {
 	PID   int    `json:"pid"`
+	API   string `json:"api,omitempty"` // the URL of the network door
 	Error string `json:"error,omitempty"`
 	Code  int32  `json:"code,omitempty"`
 	Hint  string `json:"hint,omitempty"`
@@ -103,11 +127,14 @@ type ready struct {
 
 // daemonCmd is what `mount` starts in the background. It is no verb for people.
 func (a *app) daemonCmd() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "daemon", Short: "Serve the drive in the foreground, mounting nothing", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := a.serve(cmd.Context())
 			r := ready{PID: os.Getpid()}
+			if d != nil {
+				r.API = d.api
+			}
 			if err != nil {
 				e := explain(err)
 				r.Error, r.Code, r.Hint = e.Error(), int32(e.Code), e.Hint
@@ -126,6 +153,8 @@ func (a *app) daemonCmd() *cobra.Command {
 			return a.endOf(d)
 		},
 	}
+	c.Flags().StringVar(&a.api, "api", "", "as of sheaf up")
+	return c
 }
 
 // startDaemon starts a daemon in the background and returns a session with it. started is false if

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -50,7 +51,7 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 		d.cacheSize = max(n, 1)
 	}
 	o := service.Options{
-		Device: d, Reach: d.reach, Remotes: remotes, Door: door(log), Daemon: daemon, Log: log, Store: a.storeDir(),
+		Device: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: door(log), Daemon: daemon, Log: log, Store: a.storeDir(),
 		Version: version(), Checks: a.checks,
 		Mounts: func(dirs []string) {
 			if err := a.home.SetMounts(dirs); err != nil {

@@ -30,6 +30,7 @@ var exitCodes = map[sheafv1.Code]int{
 	sheafv1.Code_CODE_TEMPORARY:    5,
 	sheafv1.Code_CODE_DECISION:     6,
 	sheafv1.Code_CODE_SIGN_IN:      7,
+	sheafv1.Code_CODE_FORBIDDEN:    7,
 	sheafv1.Code_CODE_LIMIT:        8,
 	sheafv1.Code_CODE_NO_DRIVE:     10,
 	sheafv1.Code_CODE_LOCKED:       11,

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/rpc"
 	"github.com/sheaf-drive/sheaf/api/service"
@@ -93,7 +94,7 @@ func (a *app) inProcess(lock interface{ Unlock() error }) *session {
 	log := a.logger(a.err)
 	svc := service.New(a.options(false, log))
 	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-	srv := newServer(svc, log)
+	srv := newServer(access.Local(doors(svc, log)), log)
 	var served sync.WaitGroup
 	served.Go(func() { _ = srv.Serve(l) })
 	t := &http.Transport{DialContext: l.dial, DisableCompression: true}
@@ -106,12 +107,15 @@ func (a *app) inProcess(lock interface{ Unlock() error }) *session {
 	}}
 }
 
-// newServer returns a server of the services over svc.
-func newServer(svc *service.Service, log *slog.Logger) *http.Server {
+// newServer returns a server of a handler. A body has no time limit, for an upload or a listing may take long.
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true) // for gRPC clients
-	return &http.Server{Handler: rpc.NewHandler(svc), Protocols: p, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
+	return &http.Server{
+		Handler: h, Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError),
+	}
 }
 
 // with runs f in a session in which the drive is open, and closes it.

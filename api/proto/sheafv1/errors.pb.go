@@ -68,6 +68,8 @@ const (
 	Code_CODE_PARTIAL Code = 19
 	// A remote lets nobody in before a person has signed in again or mended a key.
 	Code_CODE_SIGN_IN Code = 20
+	// The token that the caller came with may not do this.
+	Code_CODE_FORBIDDEN Code = 21
 )
 
 // Enum value maps for Code.
@@ -94,6 +96,7 @@ var (
 		18: "CODE_UNSUPPORTED",
 		19: "CODE_PARTIAL",
 		20: "CODE_SIGN_IN",
+		21: "CODE_FORBIDDEN",
 	}
 	Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":  0,
@@ -117,6 +120,7 @@ var (
 		"CODE_UNSUPPORTED":  18,
 		"CODE_PARTIAL":      19,
 		"CODE_SIGN_IN":      20,
+		"CODE_FORBIDDEN":    21,
 	}
 )
 
@@ -209,7 +213,7 @@ const file_sheaf_v1_errors_proto_rawDesc = "" +
 	"\x15sheaf/v1/errors.proto\x12\bsheaf.v1\"E\n" +
 	"\vErrorDetail\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.sheaf.v1.CodeR\x04code\x12\x12\n" +
-	"\x04hint\x18\x02 \x01(\tR\x04hint*\xa0\x03\n" +
+	"\x04hint\x18\x02 \x01(\tR\x04hint*\xb4\x03\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -234,7 +238,8 @@ const file_sheaf_v1_errors_proto_rawDesc = "" +
 	"\rCODE_CANCELED\x10\x11\x12\x14\n" +
 	"\x10CODE_UNSUPPORTED\x10\x12\x12\x10\n" +
 	"\fCODE_PARTIAL\x10\x13\x12\x10\n" +
-	"\fCODE_SIGN_IN\x10\x14B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\fCODE_SIGN_IN\x10\x14\x12\x12\n" +
+	"\x0eCODE_FORBIDDEN\x10\x15B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_errors_proto_rawDescOnce sync.Once

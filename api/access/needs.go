@@ -1,0 +1,117 @@
+package access
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+)
+
+// A Need is what a call needs.
+type Need struct {
+	// Writes says that it changes something.
+	Writes bool
+	// Socket says that it is for callers over the unix socket only: it touches files of this machine, gives or takes
+	// secrets, or decides who comes in or whether anybody does.
+	Socket bool
+	// SocketIf says so of some messages.
+	SocketIf func(m proto.Message) bool
+	// Anyone says that every token may: it tells nothing of the drive.
+	Anyone bool
+	// Paths are those that a message names, as the contract has them; nil: the call is about more than some paths,
+	// and nothing for a token of one folder.
+	Paths func(m proto.Message) []string
+	// Below says that the folder of the token itself is none that it may name.
+	Below bool
+}
+
+// path is Need.Paths of messages with one path.
+func path(m proto.Message) []string { return []string{m.(interface{ GetPath() string }).GetPath()} }
+
+// Needs is what each call of the contract needs, by its procedure. A test holds it complete.
+var Needs = map[string]Need{
+	"/sheaf.v1.Drives/Status":  {},
+	"/sheaf.v1.Drives/Init":    {Socket: true, Writes: true},
+	"/sheaf.v1.Drives/Unlock":  {Socket: true, Writes: true},
+	"/sheaf.v1.Drives/Wait":    {Writes: true}, // it commits
+	"/sheaf.v1.Drives/Stop":    {Socket: true, Writes: true},
+	"/sheaf.v1.Drives/Doctor":  {},
+	"/sheaf.v1.Drives/Version": {Anyone: true},
+
+	"/sheaf.v1.Files/Stat":      {Paths: path},
+	"/sheaf.v1.Files/List":      {Paths: path},
+	"/sheaf.v1.Files/Read":      {Paths: path},
+	"/sheaf.v1.Files/Upload":    {Paths: path, Below: true},
+	"/sheaf.v1.Files/DiskUsage": {Paths: path},
+	"/sheaf.v1.Files/Mkdir":     {Writes: true, Paths: path},
+	"/sheaf.v1.Files/Move": {Writes: true, Below: true, Paths: func(m proto.Message) []string {
+		r := m.(*sheafv1.MoveRequest)
+		return []string{r.GetFrom(), r.GetTo()}
+	}},
+	"/sheaf.v1.Files/Remove": {Writes: true, Below: true, Paths: func(m proto.Message) []string {
+		return m.(*sheafv1.RemoveRequest).GetPaths()
+	}},
+	"/sheaf.v1.Files/Write": {Writes: true, Below: true, Paths: func(m proto.Message) []string {
+		if s := m.(*sheafv1.WriteRequest).GetStart(); s != nil {
+			return []string{s.GetPath()}
+		}
+		return nil
+	}},
+	"/sheaf.v1.Files/History": {}, // the snapshots in it speak of the whole drive
+
+	"/sheaf.v1.Snapshots/Create": {Writes: true},
+	"/sheaf.v1.Snapshots/List":   {},
+	"/sheaf.v1.Snapshots/Diff":   {},
+	"/sheaf.v1.Snapshots/Drop":   {Writes: true},
+
+	"/sheaf.v1.Mounts/Mount":   {Socket: true, Writes: true},
+	"/sheaf.v1.Mounts/Unmount": {Socket: true, Writes: true},
+	"/sheaf.v1.Mounts/List":    {},
+
+	"/sheaf.v1.Store/Stats": {},
+
+	"/sheaf.v1.Keys/SetPassphrase":  {Socket: true, Writes: true},
+	"/sheaf.v1.Keys/NewRecovery":    {Socket: true, Writes: true},
+	"/sheaf.v1.Keys/RetireRecovery": {Socket: true, Writes: true},
+
+	"/sheaf.v1.Jobs/Start": {Writes: true, SocketIf: func(m proto.Message) bool {
+		switch m.(*sheafv1.StartRequest).GetWork().(type) {
+		case *sheafv1.StartRequest_Import, *sheafv1.StartRequest_Export, *sheafv1.StartRequest_ReplicaCopy:
+			return true
+		}
+		return false
+	}},
+	"/sheaf.v1.Jobs/List":   {},
+	"/sheaf.v1.Jobs/Watch":  {},
+	"/sheaf.v1.Jobs/Cancel": {Writes: true},
+	"/sheaf.v1.Jobs/Resume": {Socket: true, Writes: true}, // it may be one that reads this machine's files
+
+	"/sheaf.v1.Replicas/Add":    {Socket: true, Writes: true},
+	"/sheaf.v1.Replicas/List":   {},
+	"/sheaf.v1.Replicas/Remove": {Socket: true, Writes: true},
+	"/sheaf.v1.Replicas/Sync":   {Writes: true},
+
+	"/sheaf.v1.Conflicts/List": {},
+	"/sheaf.v1.Conflicts/Keep": {Writes: true},
+
+	"/sheaf.v1.Remotes/Kinds":        {},
+	"/sheaf.v1.Remotes/List":         {},
+	"/sheaf.v1.Remotes/Get":          {},
+	"/sheaf.v1.Remotes/Add":          {Socket: true, Writes: true},
+	"/sheaf.v1.Remotes/Edit":         {Socket: true, Writes: true},
+	"/sheaf.v1.Remotes/Remove":       {Socket: true, Writes: true},
+	"/sheaf.v1.Remotes/Test":         {Socket: true, Writes: true},
+	"/sheaf.v1.Remotes/StartSignIn":  {Socket: true, Writes: true},
+	"/sheaf.v1.Remotes/FinishSignIn": {Socket: true, Writes: true},
+	"/sheaf.v1.Remotes/Import":       {Socket: true, Writes: true},
+
+	"/sheaf.v1.Devices/List":   {},
+	"/sheaf.v1.Devices/Revoke": {Socket: true, Writes: true},
+
+	"/sheaf.v1.Custody/Where": {Paths: path},
+	"/sheaf.v1.Custody/Pins":  {},
+	"/sheaf.v1.Custody/Unpin": {Writes: true},
+
+	"/sheaf.v1.Tokens/Create": {Socket: true, Writes: true},
+	"/sheaf.v1.Tokens/List":   {Socket: true},
+	"/sheaf.v1.Tokens/Revoke": {Socket: true, Writes: true},
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/api/rpc"
+	"github.com/sheaf-drive/sheaf/api/service"
+)
+
+// listenAPI opens the network door. It returns nil if addr is "". What is sent there is not encrypted, so that it is for this machine only.
+func listenAPI(ctx context.Context, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil || !at.Addr().IsLoopback() || at.Addr().Zone() != "" {
+		return nil, usagef("--api 127.0.0.1:8474", "%q is no loopback address with a port", addr)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, coded(sheafv1.Code_CODE_TEMPORARY, "choose another port: --api 127.0.0.1:0", "network door: %w", err)
+	}
+	return l, nil
+}
+
+// sayAPI says where the network door is, if it is on.
+func (a *app) sayAPI(d *daemon) error {
+	if d.api == "" {
+		return nil
+	}
+	if a.json {
+		line, err := json.Marshal(map[string]string{"kind": "api", "url": d.api})
+		if err == nil {
+			_, err = a.out.Write(append(line, '\n'))
+		}
+		return err
+	}
+	a.say("the API answers at %s", d.api)
+	return nil
+}
+
+// doors returns the handler of all that speaks HTTP, for callers with an access.Grant.
+func doors(svc *service.Service, log *slog.Logger) http.Handler {
+	return rpc.NewGuarded(svc, log)
+}
