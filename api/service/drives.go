@@ -170,37 +170,6 @@ func (s *Service) Stop(ctx context.Context, r *sheafv1.StopRequest) (*sheafv1.St
 	return &sheafv1.StopResponse{Unmounted: int32(n), Replicas: last}, nil
 }
 
-// Doctor does all checks.
-func (s *Service) Doctor(ctx context.Context, _ *sheafv1.DoctorRequest) (*sheafv1.DoctorResponse, error) {
-	var r sheafv1.DoctorResponse
-	if s.o.Checks != nil {
-		r.Checks = s.o.Checks(ctx)
-	}
-	c := &sheafv1.Check{Name: "drive", State: sheafv1.Check_STATE_OK}
-	ctx, d, release, err := s.use(ctx)
-	switch {
-	case errors.Is(err, sheaf.ErrNoDrive):
-		c.State, c.Found, c.Fix = sheafv1.Check_STATE_WARN, "this device has no drive yet", "sheaf up"
-	case errors.Is(err, sheaf.ErrNeedSecret):
-		c.State, c.Found, c.Fix = sheafv1.Check_STATE_WARN, "the drive is closed, so it was not looked into", "sheaf status"
-	case err != nil:
-		c.State, c.Found = sheafv1.Check_STATE_FAIL, err.Error()
-	default:
-		defer release()
-		st, err := d.Stats(ctx)
-		if err == nil {
-			_, err = d.Snapshots(ctx)
-		}
-		if err != nil {
-			c.State, c.Found, c.Fix = sheafv1.Check_STATE_FAIL, err.Error(), "sheaf store verify"
-		} else {
-			c.Found = fmt.Sprintf("readable: %d packs, %d snapshots", st.Packs, st.Snapshots)
-		}
-	}
-	r.Checks = append(r.Checks, c)
-	return &r, nil
-}
-
 // Version says what program answers.
 func (s *Service) Version(context.Context, *sheafv1.VersionRequest) (*sheafv1.VersionResponse, error) {
 	if s.o.Version == nil {

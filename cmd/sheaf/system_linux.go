@@ -99,7 +99,23 @@ func clearDead(ctx context.Context, dir string) (bool, error) {
 
 // systemChecks looks at what a mount needs of this system.
 func systemChecks() []*sheafv1.Check {
-	return []*sheafv1.Check{checkFuse("/dev/fuse"), checkHelper(exec.LookPath), checkWatches("/proc/sys/fs/inotify/max_user_watches")}
+	return []*sheafv1.Check{checkFuse("/dev/fuse"), checkHelper(exec.LookPath), checkWatches("/proc/sys/fs/inotify/max_user_watches"), checkFiles()}
+}
+
+// fewFiles is how many open files are too few for a mount that is used by many programs.
+const fewFiles = 1024
+
+// checkFiles looks how many files may be open. Go raises the limit for itself up to the hard one.
+func checkFiles() *sheafv1.Check {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return warn("open files", err.Error(), "")
+	}
+	found := fmt.Sprintf("%d files can be open", l.Max)
+	if l.Max < fewFiles {
+		return warn("open files", found, "ulimit -H -n 65536, or nofile in /etc/security/limits.conf")
+	}
+	return ok("open files", found)
 }
 
 // checkFuse looks at the device that mounts go by.
