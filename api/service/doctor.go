@@ -12,8 +12,8 @@ import (
 
 // The bounds of what Doctor takes for well.
 const (
-	lateReplica   = 24 * time.Hour       // how long a replica may lack something
-	lateVerify    = 180 * 24 * time.Hour // how long ago its packs may have been verified last
+	lateReplica = 24 * time.Hour       // how long a replica may lack something
+	lateVerify  = 180 * 24 * time.Hour // how long ago its packs may have been verified last
 )
 
 // Doctor checks what can be wrong.

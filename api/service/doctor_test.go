@@ -11,7 +11,9 @@ import (
 // What is wrong with a replica is found, and what mends it is said.
 func TestDoctor_LooksAtReplicas(t *testing.T) {
 	now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	ago := func(d time.Duration) *sheafv1.Replica { return &sheafv1.Replica{Name: "nas", Known: true, Pushed: stamp(now.Add(-d))} }
+	ago := func(d time.Duration) *sheafv1.Replica {
+		return &sheafv1.Replica{Name: "nas", Known: true, Pushed: stamp(now.Add(-d))}
+	}
 	late := ago(48 * time.Hour)
 	late.LagBlobs = 3
 	behind := ago(time.Minute)
