@@ -102,10 +102,18 @@ func TestGate_RefusesOtherPages(t *testing.T) {
 			header, value string
 			want          int
 		}{
-			{"Origin", f.url, 200}, {"Sec-Fetch-Site", "same-origin", 200}, {"Sec-Fetch-Site", "none", 200},
-			{"Origin", "http://evil.com", 403}, {"Origin", "null", 403}, {"Origin", "https://" + f.addr, 403}, {"Origin", "http://" + f.addr + ".evil.com", 403},
-			{"Origin", "http://127.0.0.1", 403}, {"Origin", "http://127.0.0.1:1", 403}, {"Origin", "file://", 403},
-			{"Sec-Fetch-Site", "cross-site", 403}, {"Sec-Fetch-Site", "same-site", 403},
+			{"Origin", f.url, 200},
+			{"Sec-Fetch-Site", "same-origin", 200},
+			{"Sec-Fetch-Site", "none", 200},
+			{"Origin", "http://evil.com", 403},
+			{"Origin", "null", 403},
+			{"Origin", "https://" + f.addr, 403},
+			{"Origin", "http://" + f.addr + ".evil.com", 403},
+			{"Origin", "http://127.0.0.1", 403},
+			{"Origin", "http://127.0.0.1:1", 403},
+			{"Origin", "file://", 403},
+			{"Sec-Fetch-Site", "cross-site", 403},
+			{"Sec-Fetch-Site", "same-site", 403},
 		} {
 			if got := f.ask(t, method, func(r *http.Request) { r.Header.Set(c.header, c.value) }); got != c.want {
 				t.Errorf("%s with %s %s: got %d, want %d", method, c.header, c.value, got, c.want)
