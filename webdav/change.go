@@ -22,7 +22,7 @@ func (x *request) mkcol() error {
 		return err
 	}
 	defer end()
-	s, err := x.t.find(x.ctx, x.path)
+	s, err := x.find(x.ctx, x.path)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (x *request) mkcol() error {
 // delete removes a file, or a folder with all that is in it.
 func (x *request) delete() error {
 	if d, err := depth(x.r, -1); err != nil || d >= 0 {
-		if s, _ := x.t.find(x.ctx, x.path); err != nil || s.isDir() {
+		if s, _ := x.find(x.ctx, x.path); err != nil || s.isDir() {
 			return refuse(http.StatusBadRequest, "a folder goes with all that is in it: Depth is infinity")
 		}
 	}
@@ -90,7 +90,7 @@ func (x *request) deleting() (s spot, leave func(), err error) {
 		return spot{}, nil, err
 	}
 	defer end()
-	s, err = x.t.find(x.ctx, x.path)
+	s, err = x.find(x.ctx, x.path)
 	switch {
 	case errors.Is(err, errNoParent), err == nil && s.node == nil:
 		return spot{}, nil, fs.ErrNotExist
@@ -171,7 +171,7 @@ func (x *request) trip(move bool) (*trip, error) {
 
 // check looks where a trip leads now, and whether it may be made.
 func (x *request) check(p *trip, dest string, move bool) error {
-	from, err := x.t.find(x.ctx, x.path)
+	from, err := x.find(x.ctx, x.path)
 	switch {
 	case errors.Is(err, errNoParent), err == nil && from.node == nil:
 		return fs.ErrNotExist
@@ -180,7 +180,7 @@ func (x *request) check(p *trip, dest string, move bool) error {
 	case from.dir == nil || from.path == x.root:
 		return refuse(http.StatusForbidden, "the root stays where it is")
 	}
-	to, err := x.t.find(x.ctx, dest)
+	to, err := x.find(x.ctx, dest)
 	if err != nil {
 		return err
 	}

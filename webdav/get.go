@@ -18,7 +18,7 @@ import (
 
 // get answers GET and HEAD: a file with its ranges and conditions, a folder as a page.
 func (x *request) get() error {
-	s, err := x.t.find(x.ctx, x.path)
+	s, err := x.find(x.ctx, x.path)
 	if errors.Is(err, errNoParent) || err == nil && s.node == nil {
 		return fs.ErrNotExist
 	}
@@ -189,6 +189,8 @@ func (x *request) page(s spot) error {
 	}
 	h := x.w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
+	// It is a page of ours, whose links are to work; what is stored gets the policy of the guard.
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("Cache-Control", "no-store")
 	if x.r.Method == http.MethodHead {
 		return nil
@@ -260,7 +262,7 @@ func (x *request) children(s spot, f func(spot) error) error {
 		return nil
 	}
 	var err error
-	lerr := x.t.litter.each(x.ctx, s.path, func(d vfs.Dir, e vfs.Entry) bool {
+	lerr := x.litter.each(x.ctx, s.path, func(d vfs.Dir, e vfs.Entry) bool {
 		err = shown(d, e, true)
 		return err == nil
 	})

@@ -23,6 +23,9 @@ type View struct {
 	ReadOnly bool
 	// Pages offers GET and HEAD only, and a page for each folder.
 	Pages bool
+	// KeepLitter puts into the tree what Finder and Explorer leave everywhere ("._*", ".DS_Store", "desktop.ini" …). Else
+	// it is kept in memory, 16 MiB at most, the oldest going first.
+	KeepLitter bool
 }
 
 // Scope is who asks, and what he may see at most.
@@ -44,12 +47,23 @@ func (t *Tree) Handler(v View) http.Handler {
 	if v.Root == "" {
 		v.Root = "/"
 	}
-	return &handler{t, View{Root: path.Clean("/" + v.Root), ReadOnly: v.ReadOnly, Pages: v.Pages}}
+	v.Root = path.Clean("/" + v.Root)
+	l := t.litter
+	if v.KeepLitter {
+		l = nil
+	}
+	return &handler{t, v, l}
 }
 
 type handler struct {
-	t *Tree
-	v View
+	t      *Tree
+	v      View
+	litter *litter // nil: it goes into the tree
+}
+
+// find looks where path leads: see Tree.look.
+func (h *handler) find(ctx context.Context, path string) (spot, error) {
+	return h.t.look(ctx, path, h.litter)
 }
 
 // A request is one request on its way.
@@ -360,7 +374,7 @@ func (x *request) ifHolds(s spot) error {
 			if err != nil {
 				continue
 			}
-			if at, err = x.t.find(x.ctx, p); err != nil && !errors.Is(err, errNoParent) {
+			if at, err = x.find(x.ctx, p); err != nil && !errors.Is(err, errNoParent) {
 				return err
 			}
 			at.path = p

@@ -61,7 +61,7 @@ func (x *request) lockStep(l *lock) (made vfs.Node, err error) {
 		return nil, err
 	}
 	defer end()
-	s, err := x.t.find(x.ctx, x.path)
+	s, err := x.find(x.ctx, x.path)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func (x *request) propfind() error {
 	if err != nil {
 		return err
 	}
-	s, err := x.t.find(x.ctx, x.path)
+	s, err := x.find(x.ctx, x.path)
 	if errors.Is(err, errNoParent) || err == nil && s.node == nil {
 		return fs.ErrNotExist
 	}

@@ -61,7 +61,7 @@ func (x *request) proppatch() error {
 		return err
 	}
 	defer end()
-	s, err := x.t.find(x.ctx, x.path)
+	s, err := x.find(x.ctx, x.path)
 	if errors.Is(err, errNoParent) || err == nil && s.node == nil {
 		return fs.ErrNotExist
 	}

@@ -26,7 +26,7 @@ func (x *request) put() error {
 	if x.r.Header.Get("Content-Range") != "" {
 		return refuse(http.StatusBadRequest, "a part of a file cannot be put: send all of it, without Content-Range")
 	}
-	s, err := x.t.find(x.ctx, x.path)
+	s, err := x.find(x.ctx, x.path)
 	if err != nil {
 		return err
 	}
@@ -139,8 +139,8 @@ func (x *request) putStep(s spot, shop vfs.Dir, name string) (made bool, err err
 		return false, err
 	}
 	defer end()
-	l := x.t.litter
-	if !s.litter {
+	l := x.litter
+	if !s.litter { // also if it only looked like it
 		l = nil
 	}
 	now, err := x.t.look(x.ctx, x.path, l)

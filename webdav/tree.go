@@ -27,9 +27,6 @@ type Options struct {
 	Name string
 	// Locks keeps the locks over a restart; nil: they end with the Tree.
 	Locks LockStore
-	// KeepLitter puts into the tree what Finder and Explorer leave everywhere ("._*", ".DS_Store", "desktop.ini" …). Else
-	// it is kept in memory, 16 MiB at most, the oldest going first.
-	KeepLitter bool
 	// UID and GID own what is made.
 	UID, GID uint32
 	// Log takes what there is to say, without names of files; nil discards it.
@@ -42,7 +39,7 @@ type Tree struct {
 	fsys   vfs.FS
 	o      Options
 	locks  *lockTable
-	litter *litter // nil: litter goes into the tree
+	litter *litter
 
 	// step is held (a value is in it) for the last, short step of a change: looking once more whether it is allowed, and the
 	// one or two calls that do it. It is a channel, so that one does not wait longer than his request lives.
@@ -63,13 +60,10 @@ func Open(ctx context.Context, fsys vfs.FS, o Options) (*Tree, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tree{fsys: fsys, o: o, step: make(chan struct{}, 1)}
+	t := &Tree{fsys: fsys, o: o, step: make(chan struct{}, 1), litter: newLitter()}
 	var err error
 	if t.locks, err = openLocks(ctx, o.Locks); err != nil {
 		return nil, err
-	}
-	if !o.KeepLitter {
-		t.litter = newLitter()
 	}
 	if err := vfs.RemoveAll(ctx, fsys, t.scratchName()); err != nil && !errors.Is(err, vfs.ErrReadOnly) {
 		return nil, fmt.Errorf("clear what an upload left: %w", err)
@@ -177,10 +171,8 @@ func (s spot) isDir() bool { return s.node != nil && s.attr.Kind == vfs.KindDir 
 // errNoParent says that the folder in which something should be is not there.
 var errNoParent = errors.New("the folder that it would lie in is not there")
 
-// find looks where path leads. That nothing is there is no error, but if its folder is not: errNoParent.
-func (t *Tree) find(ctx context.Context, path string) (spot, error) { return t.look(ctx, path, t.litter) }
-
-// look is find with a memory for litter, or without one (nil).
+// look looks where path leads, with a memory for litter, or without one (nil). That nothing is there is no error, but if its folder
+// is not: errNoParent.
 func (t *Tree) look(ctx context.Context, path string, l *litter) (spot, error) {
 	names, err := vfs.SplitPath(path)
 	if err != nil {

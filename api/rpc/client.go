@@ -21,6 +21,7 @@ type Client struct {
 	Devices   sheafv1connect.DevicesClient
 	Custody   sheafv1connect.CustodyClient
 	Tokens    sheafv1connect.TokensClient
+	Doors     sheafv1connect.DoorsClient
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
@@ -34,5 +35,6 @@ func NewClient(h connect.HTTPClient, url string) *Client {
 		Conflicts: sheafv1connect.NewConflictsClient(h, url, plain), Remotes: sheafv1connect.NewRemotesClient(h, url, plain),
 		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
 		Tokens: sheafv1connect.NewTokensClient(h, url, plain),
+		Doors: sheafv1connect.NewDoorsClient(h, url, plain),
 	}
 }

@@ -24,7 +24,8 @@ import (
 
 // fakeDrive is a service.Drive in memory. Its snapshots are copies of the whole tree.
 type fakeDrive struct {
-	service.Many // nil: it has no replicas, and says so by Replicas
+	service.Many  // nil: it has no replicas, and says so by Replicas
+	service.Notes // nil: nothing is served
 
 	fs *memfs.FS
 

@@ -48,6 +48,7 @@ func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewDevicesHandler(devices{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewCustodyHandler(custody{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewTokensHandler(tokens{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewDoorsHandler(doors{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
@@ -78,6 +79,7 @@ type (
 	devices   struct{ s *service.Service }
 	custody   struct{ *service.Service }
 	tokens    struct{ s *service.Service }
+	doors     struct{ *service.Service }
 )
 
 func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {

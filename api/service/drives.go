@@ -67,6 +67,7 @@ func (s *Service) Init(ctx context.Context, r *sheafv1.InitRequest) (*sheafv1.In
 		return nil, err
 	}
 	s.set(d)
+	s.openDoors(ctx)
 	i := d.Info()
 	return &sheafv1.InitResponse{Drive: i.Drive, Device: i.Device, Recovery: recovery}, nil
 }
@@ -90,6 +91,7 @@ func (s *Service) Unlock(ctx context.Context, r *sheafv1.UnlockRequest) (*sheafv
 			return nil, err
 		}
 		s.set(d)
+		s.openDoors(ctx)
 	}
 	return &sheafv1.UnlockResponse{Drive: d.Info().Drive}, nil
 }

@@ -25,6 +25,7 @@ type Drive interface {
 	Past
 	Care
 	Many
+	Notes
 }
 
 // Tree is the drive as it is now.
@@ -97,6 +98,8 @@ type Options struct {
 	// Tokens are those that let callers from the network in; nil: there are none.
 	Tokens *access.Store
 	Door   Door // nil: nothing can be mounted here
+	// Gate makes what the drive is served by on TCP; nil: nothing can be served here.
+	Gate NewGate
 	// Mounts is told the folders that are mounted, each time they change; nil: nobody is.
 	Mounts func(dirs []string)
 	// Wanted is told what Restore is to mount by the next process, each time that changes: what was mounted and not unmounted since, by whomever, while
@@ -139,6 +142,7 @@ type Service struct {
 
 	replicas sync.Mutex // held while the list of replicas changes
 	mounting sync.Mutex // held while something is mounted or unmounted
+	doors    doors
 
 	life   context.Context // done when the Service closes; jobs live by it
 	end    context.CancelFunc
@@ -202,7 +206,7 @@ func (s *Service) admit(ctx context.Context) (_ context.Context, release func())
 	}
 }
 
-// Close unmounts all, in use or not, ends all jobs, commits and closes the drive. With ctx
+// Close unmounts all, in use or not, closes all doors, ends all jobs, commits and closes the drive. With ctx
 // done it commits nothing: what is in the journal stays there. Further calls do nothing.
 func (s *Service) Close(ctx context.Context) error {
 	_, err := s.leave(context.WithoutCancel(ctx), true)
@@ -222,8 +226,11 @@ func (s *Service) leave(ctx context.Context, force bool) (unmounted int, err err
 		return n, err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
+	s.closed = true // so that no door is opened any more
+	s.mu.Unlock()
+	if e := s.shutAll(context.WithoutCancel(ctx)); e != nil {
+		s.o.Log.Warn("a door was not closed in order", "error", e)
+	}
 	return n, err
 }
 

@@ -43,9 +43,14 @@ sheaf stop. With --foreground this process is that daemon, and stays.`,
 	return c
 }
 
-// mountInBackground mounts by the daemon, and starts it if none runs. A daemon started for
-// nothing is stopped again.
+// mountInBackground mounts by the daemon, and starts it if none runs.
 func (a *app) mountInBackground(ctx context.Context, r *sheafv1.MountRequest) error {
+	return a.inBackground(ctx, func(ctx context.Context, s *session) error { return a.mountBy(ctx, s, r) })
+}
+
+// inBackground runs f in a session with the daemon, which it starts if none runs, with the drive open. A daemon started for
+// nothing is stopped again.
+func (a *app) inBackground(ctx context.Context, f func(ctx context.Context, s *session) error) error {
 	if s := a.dial(ctx); s == nil && !(&device{home: a.home}).Exists() {
 		return coded(sheafv1.Code_CODE_NO_DRIVE, "sheaf init", "no drive here")
 	}
@@ -55,7 +60,7 @@ func (a *app) mountInBackground(ctx context.Context, r *sheafv1.MountRequest) er
 	}
 	defer func() { _ = s.Close(ctx) }()
 	if err = a.unlock(ctx, s); err == nil {
-		err = a.mountBy(ctx, s, r)
+		err = f(ctx, s)
 	}
 	if err != nil && started {
 		_, _ = s.Drives.Stop(context.WithoutCancel(ctx), &sheafv1.StopRequest{})

@@ -51,7 +51,7 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 		d.cacheSize = max(n, 1)
 	}
 	o := service.Options{
-		Device: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: door(log), Daemon: daemon, Log: log, Store: a.storeDir(),
+		Device: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
 		Version: version(), Checks: a.checks,
 		Mounts: func(dirs []string) {
 			if err := a.home.SetMounts(dirs); err != nil {

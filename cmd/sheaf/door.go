@@ -12,8 +12,8 @@ import (
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
-// door returns the way in which drives are mounted on this system.
-func door(log *slog.Logger) service.Door {
+// mountDoor returns the way in which drives are mounted on this system.
+func mountDoor(log *slog.Logger) service.Door {
 	return func(ctx context.Context, fsys vfs.FS, dir string, readOnly bool) (service.Mounted, error) {
 		if _, err := clearDead(ctx, dir); err != nil {
 			return nil, err

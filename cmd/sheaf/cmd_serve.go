@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+)
+
+func (a *app) serveCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the drive by WebDAV or HTTP, to programs that cannot see a mount",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	c.AddCommand(
+		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_WEBDAV), a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_HTTP), a.serveListCmd(), a.serveStopCmd(),
+	)
+	return c
+}
+
+const serveHelp = `Returns when the door answers, and leaves a daemon running that serves it, also after a restart of
+the daemon, until sheaf serve stop. With --foreground this process is that daemon, and stays.
+
+Only programs of this machine can reach it, unless --addr says otherwise, which needs --tls. Every
+client needs a password: the first is made and shown here, further ones by sheaf apppassword create.`
+
+const windowsHelp = `
+
+Windows sends a password only by TLS: use --tls, and let Windows trust the certificate once. It also
+refuses files of more than about 50 MB. As administrator, this allows 4 GB:
+  reg add HKLM\SYSTEM\CurrentControlSet\Services\WebClient\Parameters /v FileSizeLimitInBytes /t REG_DWORD /d 0xffffffff /f
+  net stop webclient & net start webclient`
+
+func (a *app) serveKindCmd(kind sheafv1.DoorKind) *cobra.Command {
+	r := &sheafv1.ServeRequest{Kind: kind}
+	var passwordFile string
+	var foreground bool
+	c := &cobra.Command{
+		Use: "webdav [PATH]", Short: "Serve the drive, or a folder of it, by WebDAV",
+		Long: "Serves the drive, or a folder of it, by WebDAV, for file managers of every system.\n\n" + serveHelp + windowsHelp,
+		Example: `  sheaf serve webdav
+  sheaf serve webdav sheaf:/Photos --read-only
+  sheaf serve webdav --addr 192.168.1.5:7433 --tls`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	if kind == sheafv1.DoorKind_DOOR_KIND_HTTP {
+		c.Use, c.Short = "http [PATH]", "Serve the drive, or a folder of it, as pages for a browser"
+		c.Long = "Serves the drive, or a folder of it, as pages for a browser, to read only.\n\n" + serveHelp
+		c.Example = "  sheaf serve http sheaf:/Photos --addr 127.0.0.1:0"
+	}
+	f := c.Flags()
+	f.StringVar(&r.Addr, "addr", "", "the IP `address:port` to listen at, port 0 for any (default 127.0.0.1:7433)")
+	f.StringVar(&r.User, "user", "", "the `name` of who is let in (default sheaf)")
+	f.StringVar(&passwordFile, "password-file", "", "a `file` with his password; else chance makes one")
+	f.BoolVar(&r.Tls, "tls", false, "with TLS, by a certificate that this device makes")
+	f.StringArrayVar(&r.Hosts, "host", nil, "a further `name` by which clients may call this machine")
+	f.BoolVar(&foreground, "foreground", false, "stay, and close when interrupted")
+	if kind == sheafv1.DoorKind_DOOR_KIND_WEBDAV {
+		f.BoolVar(&r.ReadOnly, "read-only", false, "for reading only")
+		f.BoolVar(&r.KeepLitter, "keep-litter", false, "put \"._*\", \".DS_Store\", \"desktop.ini\" and the like into the drive")
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		if passwordFile != "" {
+			p, err := secretFile(passwordFile)
+			if err != nil {
+				return err
+			}
+			r.Password = p
+		}
+		begin := func(ctx context.Context, s *session) error { return a.serveBy(ctx, s, r, args) }
+		if foreground {
+			return a.foregroundServing(ctx, begin)
+		}
+		return a.inBackground(ctx, begin)
+	}
+	return c
+}
+
+// foregroundServing is the daemon itself: it serves, and stays until somebody stops it or ctx is done.
+func (a *app) foregroundServing(ctx context.Context, begin func(ctx context.Context, s *session) error) (err error) {
+	if s := a.dial(ctx); s != nil {
+		defer func() { _ = s.Close(ctx) }()
+		return usagef("leave --foreground out", "a daemon runs already")
+	}
+	d, err := a.serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := a.endOf(d); err == nil {
+			err = e
+		}
+	}()
+	s := a.dial(ctx)
+	if s == nil {
+		return coded(sheafv1.Code_CODE_NO_DAEMON, "sheaf doctor", "the socket %s does not answer", a.home.Socket())
+	}
+	defer func() { _ = s.Close(ctx) }()
+	if err = a.unlock(ctx, s); err == nil {
+		err = begin(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-d.stopped:
+	}
+	return nil
+}
+
+// serveBy opens a door, and says so.
+func (a *app) serveBy(ctx context.Context, s *session, r *sheafv1.ServeRequest, args []string) error {
+	if len(args) > 0 {
+		res, err := a.resolver(ctx, s)
+		if err != nil {
+			return err
+		}
+		p, err := res.drive(args[0])
+		if err != nil {
+			return err
+		}
+		r.Path = p.wire()
+	}
+	resp, err := s.Doors.Serve(ctx, r)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.object("serving", resp)
+	}
+	v := resp.GetServing()
+	a.say("%s is served at %s%s", what(v), v.GetUrl(), how(v))
+	user := r.GetUser()
+	if user == "" {
+		user = "sheaf"
+	}
+	a.say("user      %s", user)
+	switch {
+	case resp.GetSecret() != "":
+		a.say("password  %s   (shown only here)", resp.GetSecret())
+	case len(r.GetPassword()) > 0:
+		a.say("password  the one in the file")
+	default:
+		a.say("password  one that was made before; another: sheaf apppassword create NAME")
+	}
+	if v.GetTls() {
+		a.say("certificate %s", v.GetCertificate())
+		a.say("SHA-256   %s", v.GetFingerprint())
+	}
+	if v.GetKind() == sheafv1.DoorKind_DOOR_KIND_WEBDAV {
+		a.sayHow(v)
+	}
+	a.next(false, "sheaf serve stop %s", v.GetAddr())
+	return nil
+}
+
+// what says what a door shows, for people.
+func what(v *sheafv1.Serving) string {
+	if v.GetPath() == "" {
+		return "the drive"
+	}
+	return drivePrefix + printable(v.GetPath())
+}
+
+// how says in which way.
+func how(v *sheafv1.Serving) string {
+	if v.GetReadOnly() {
+		return ", read-only"
+	}
+	return ""
+}
+
+// sayHow says how each system connects.
+func (a *app) sayHow(v *sheafv1.Serving) {
+	u, err := url.Parse(v.GetUrl())
+	if err != nil {
+		return
+	}
+	scheme := "dav"
+	if v.GetTls() {
+		scheme = "davs"
+	}
+	a.say("macOS     Finder, Go, Connect to Server: %s", v.GetUrl())
+	a.say("GNOME     gio mount %s://%s/", scheme, u.Host)
+	a.say("Linux     mount -t davfs %s /mnt", v.GetUrl())
+	if v.GetTls() {
+		a.say(`Windows   trust the certificate (certutil -addstore Root %s), then: net use * %s`, "webdav.crt", v.GetUrl())
+	} else {
+		a.say("Windows   sends a password only by TLS: sheaf serve webdav --tls")
+	}
+	a.say(`          and takes files up to about 50 MB, until FileSizeLimitInBytes is raised: sheaf serve webdav --help`)
+}
+
+func (a *app) serveListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List what is served",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			s := a.dial(ctx)
+			if s == nil { // who serves is a daemon
+				a.say("nothing is served")
+				a.next(false, "sheaf serve webdav")
+				return nil
+			}
+			defer func() { _ = s.Close(ctx) }()
+			resp, err := s.Doors.ListServing(ctx, &sheafv1.ListServingRequest{})
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, v := range resp.GetServings() {
+				if a.json {
+					if err := a.object("serving", v); err != nil {
+						return err
+					}
+					continue
+				}
+				since := "since " + clock(v.GetSince())
+				if v.GetError() != "" {
+					since = "does not answer: " + printable(v.GetError())
+				}
+				rows = append(rows, []string{v.GetUrl(), word(v.GetKind()), what(v) + how(v), since})
+			}
+			if a.json || a.quiet {
+				return nil
+			}
+			return a.table(rows)
+		},
+	}
+}
+
+func (a *app) serveStopCmd() *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:   "stop [ADDRESS]",
+		Short: "Close a door, by its address, its URL or its ID",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == all {
+				return usagef("sheaf serve list", "name one door, or --all")
+			}
+			ctx := cmd.Context()
+			s := a.dial(ctx)
+			if s == nil {
+				return errNoDaemon()
+			}
+			defer func() { _ = s.Close(ctx) }()
+			resp, err := s.Doors.StopServing(ctx, &sheafv1.StopServingRequest{Door: strings.Join(args, "")})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.object("", resp)
+			}
+			for _, v := range resp.GetStopped() {
+				a.say("%s is not served any more", v.GetUrl())
+			}
+			a.next(false, "sheaf serve list")
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "all that is served")
+	return c
+}

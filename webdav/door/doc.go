@@ -1,0 +1,2 @@
+// Package door listens on TCP for webdav and webdav/guard, with TLS or without. It knows no tree.
+package door
