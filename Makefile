@@ -45,7 +45,7 @@ build:
 #: make deps       installs what tests and mounts need, if it is missing
 .PHONY: deps
 deps:
-	scripts/deps
+	scripts/deps webdav
 
 #: make test       all that CI needs: floors, all tests with -race and mounts, the other systems, short fuzzing
 .PHONY: test
@@ -116,6 +116,15 @@ proofs: export SHEAF_LONG := 1
 proofs:
 	scripts/deps remotes
 	$(GO) test -count=1 -timeout 4h -v -run 'Servers_(Content|Offline|Umount|Damaged|AStorm|AService)' ./cmd/sheaf
+
+#: make webdav     the tests of the WebDAV door in full: 20,000 operations through davfs2, 10,000 files, many clients, kills
+.PHONY: webdav
+webdav: export CGO_ENABLED := 0
+webdav: export GOFLAGS := -tags=pebblegozstd,noproviders
+webdav:
+	scripts/deps webdav
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 2h -v ./webdav/...
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 4h -v -run 'Serve_|Scripts/serve' ./cmd/sheaf
 
 #: make lint       gofumpt, go vet, golangci-lint (the first run builds it, which takes minutes)
 .PHONY: lint

@@ -35,7 +35,7 @@ func (x *request) get() error {
 	if !ok {
 		return fs.ErrNotExist
 	}
-	a, strong, err := settled(x.ctx, s.node, s.attr)
+	a, strong, err := x.settled(s.node, s.attr)
 	if err != nil {
 		return err
 	}

@@ -77,6 +77,7 @@ type request struct {
 	path   string // absolute in the tree
 	ifs    []ifList
 	tokens map[string]bool // submitted
+	clock  clock
 }
 
 // methods are those of a Handler: what each does, and whether it changes the tree.
@@ -252,17 +253,28 @@ func (x *request) options() error {
 	return nil
 }
 
+// clock remembers when it was a moment ago, so that of many files that are older it is asked once.
+type clock struct{ now time.Time }
+
+// after reports whether it is later than t.
+func (c *clock) after(t time.Time) bool {
+	if !c.now.After(t) {
+		c.now = vfs.Now()
+	}
+	return c.now.After(t)
+}
+
 // settled waits until the clock of the tree has gone on past the last change of n, so that the next change has another time, and returns
 // what is known of n then. It is false if that takes too long, as with times that lie in the future.
-func settled(ctx context.Context, n vfs.Node, a vfs.Attr) (vfs.Attr, bool, error) {
+func (x *request) settled(n vfs.Node, a vfs.Attr) (vfs.Attr, bool, error) {
 	const step, most = 2 * time.Millisecond, 30
-	for i := 0; !vfs.Now().After(a.CTime); i++ {
-		if i == most || ctx.Err() != nil {
-			return a, false, ctx.Err()
+	for i := 0; !x.clock.after(a.CTime); i++ {
+		if i == most || x.ctx.Err() != nil {
+			return a, false, x.ctx.Err()
 		}
 		time.Sleep(step)
 		var err error
-		if a, err = n.Attr(ctx); err != nil {
+		if a, err = n.Attr(x.ctx); err != nil {
 			return a, false, err
 		}
 	}
@@ -289,7 +301,7 @@ func etag(a vfs.Attr, strong bool) string {
 
 // tag returns the entity tag of what is at s, as strong as can be.
 func (x *request) tag(s spot) (string, error) {
-	a, strong, err := settled(x.ctx, s.node, s.attr)
+	a, strong, err := x.settled(s.node, s.attr)
 	if err != nil {
 		return "", err
 	}

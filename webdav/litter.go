@@ -70,7 +70,7 @@ func (l *litter) dir(ctx context.Context, path string) (vfs.Dir, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if d, ok := l.dirs[path]; ok {
-		return d, nil
+		return d.Dir, nil
 	}
 	if len(l.order) >= litterDirs {
 		l.drop(ctx, l.order[0])

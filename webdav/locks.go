@@ -23,8 +23,8 @@ type LockStore interface {
 
 // The bounds of locks.
 const (
-	maxLocks      = 5000
-	maxOwner      = 4 << 10       // bytes of XML
+	maxLocks      = 1000
+	maxOwner      = 1 << 10 // bytes of XML
 	lockDefault   = 10 * time.Minute
 	lockLongest   = time.Hour
 	lockTokenHead = "opaquelocktoken:" // as Windows wants it

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"net/http"
 	"slices"
-
 )
 
 // A wish is what a PROPFIND asks for.
@@ -216,4 +215,3 @@ func (x *request) propNames(out *xmlWriter, s spot, dead []deadProp) error {
 	out.raw(`</D:prop>`).statusLine(http.StatusOK).raw("</D:propstat></D:response>\n")
 	return out.send()
 }
-

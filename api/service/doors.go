@@ -121,10 +121,10 @@ func (s *Service) Serve(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.
 		}
 		resp.Serving, resp.Already = have, true
 	}
-	if err := s.letIn(ctx, g, r, resp); err != nil {
-		return nil, err
-	}
 	if resp.Already {
+		if err := s.letIn(ctx, g, r, resp); err != nil {
+			return nil, err
+		}
 		return resp, nil
 	}
 	door, err := g.Serve(ctx, info)
@@ -133,7 +133,11 @@ func (s *Service) Serve(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.
 	}
 	info.Since = stamp(time.Now())
 	s.keepDoor(info, door)
-	if err := s.noteDoors(ctx); err != nil {
+	// Only now, or a password would be made, and shown to nobody, for a door that cannot be.
+	if err = s.letIn(ctx, g, r, resp); err == nil {
+		err = s.noteDoors(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.shut(ctx, info.GetId()))
 	}
 	resp.Serving = proto.CloneOf(info)

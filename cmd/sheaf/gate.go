@@ -174,7 +174,9 @@ func appPassword(p guard.Password) *sheafv1.AppPassword {
 }
 
 // RevokePassword implements service.Gate.
-func (g *gate) RevokePassword(ctx context.Context, id string) error { return g.passwords.Revoke(ctx, id) }
+func (g *gate) RevokePassword(ctx context.Context, id string) error {
+	return g.passwords.Revoke(ctx, id)
+}
 
 // Close implements service.Gate.
 func (g *gate) Close(ctx context.Context) error {
