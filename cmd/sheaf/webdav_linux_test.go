@@ -234,15 +234,18 @@ func (d *dav) mounted(t *testing.T) (dir string, umount func()) {
 	tmp := t.TempDir()
 	dir = filepath.Join(tmp, "mnt")
 	cache := filepath.Join(tmp, "cache")
+	// davfs2 gives its root rights away, and must still reach its cache.
 	for _, sub := range []string{dir, cache} {
 		if err := os.Mkdir(sub, 0o777); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.Chmod(sub, 0o777); err != nil { // whatever the umask
+			t.Fatal(err)
+		}
 	}
-	// davfs2 gives its root rights away, and must still reach its cache.
-	for p := tmp; p != "/"; p = filepath.Dir(p) {
-		if err := os.Chmod(p, 0o777); err != nil || p == os.TempDir() {
-			break
+	for _, p := range []string{tmp, filepath.Dir(tmp)} { // both are this test's
+		if err := os.Chmod(p, 0o755); err != nil {
+			t.Fatal(err)
 		}
 	}
 	conf := filepath.Join(tmp, "davfs2.conf")
