@@ -111,6 +111,13 @@ var Needs = map[string]Need{
 	"/sheaf.v1.Custody/Pins":  {},
 	"/sheaf.v1.Custody/Unpin": {Writes: true},
 
+	"/sheaf.v1.Doors/Serve":             {Socket: true, Writes: true},
+	"/sheaf.v1.Doors/ListServing":       {},
+	"/sheaf.v1.Doors/StopServing":       {Socket: true, Writes: true},
+	"/sheaf.v1.Doors/CreateAppPassword": {Socket: true, Writes: true},
+	"/sheaf.v1.Doors/ListAppPasswords":  {Socket: true},
+	"/sheaf.v1.Doors/RevokeAppPassword": {Socket: true, Writes: true},
+
 	"/sheaf.v1.Tokens/Create": {Socket: true, Writes: true},
 	"/sheaf.v1.Tokens/List":   {Socket: true},
 	"/sheaf.v1.Tokens/Revoke": {Socket: true, Writes: true},

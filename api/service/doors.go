@@ -104,7 +104,7 @@ func (s *Service) Serve(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.
 	if !s.o.Daemon {
 		return nil, errorf(sheafv1.Code_CODE_NO_DAEMON, "sheaf serve webdav", "only a daemon can serve")
 	}
-	info, err := s.wanted(ctx, r)
+	info, err := s.doorOf(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -144,8 +144,8 @@ func (s *Service) Serve(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.
 	return resp, nil
 }
 
-// wanted returns the door that a request asks for.
-func (s *Service) wanted(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.Serving, error) {
+// doorOf returns the door that a request asks for.
+func (s *Service) doorOf(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.Serving, error) {
 	if r.GetKind() != sheafv1.DoorKind_DOOR_KIND_WEBDAV && r.GetKind() != sheafv1.DoorKind_DOOR_KIND_HTTP {
 		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "what is served is webdav or http")
 	}

@@ -31,7 +31,7 @@ func (a *app) gate(log *slog.Logger) service.NewGate {
 		if err != nil {
 			return nil, err
 		}
-		g := &gate{fsys: d.FS(), notes: d, passwords: p, certs: a.home.Data, name: d.Info().Device, log: log}
+		g := &tcpDoors{fsys: d.FS(), notes: d, passwords: p, certs: a.home.Data, name: d.Info().Device, log: log}
 		if uid := os.Getuid(); uid >= 0 {
 			g.uid, g.gid = uint32(uid), uint32(os.Getgid())
 		}
@@ -51,8 +51,8 @@ func (n note) Load(ctx context.Context) ([]byte, error) { return n.notes.Note(ct
 // Save implements the same.
 func (n note) Save(ctx context.Context, b []byte) error { return n.notes.SetNote(ctx, n.name, b) }
 
-// gate is the service.Gate of a drive.
-type gate struct {
+// tcpDoors is the service.Gate of a drive.
+type tcpDoors struct {
 	fsys      vfs.FS
 	notes     service.Notes
 	passwords *guard.Passwords
@@ -65,7 +65,7 @@ type gate struct {
 }
 
 // Serve implements service.Gate.
-func (g *gate) Serve(ctx context.Context, what *sheafv1.Serving) (service.Served, error) {
+func (g *tcpDoors) Serve(ctx context.Context, what *sheafv1.Serving) (service.Served, error) {
 	at, err := door.ParseAddr(what.GetAddr())
 	if err != nil {
 		return nil, usagef("--addr 127.0.0.1:7433", "%w", err)
@@ -131,7 +131,7 @@ func lower(names []string) []string {
 }
 
 // CreatePassword implements service.Gate.
-func (g *gate) CreatePassword(ctx context.Context, what *sheafv1.AppPassword, chosen string) (*sheafv1.AppPassword, string, error) {
+func (g *tcpDoors) CreatePassword(ctx context.Context, what *sheafv1.AppPassword, chosen string) (*sheafv1.AppPassword, string, error) {
 	folder, err := wirepath.Decode(what.GetPath())
 	if err != nil {
 		return nil, "", err
@@ -151,7 +151,7 @@ func (g *gate) CreatePassword(ctx context.Context, what *sheafv1.AppPassword, ch
 }
 
 // Passwords implements service.Gate.
-func (g *gate) Passwords(context.Context) ([]*sheafv1.AppPassword, error) {
+func (g *tcpDoors) Passwords(context.Context) ([]*sheafv1.AppPassword, error) {
 	var all []*sheafv1.AppPassword
 	for _, p := range g.passwords.List() {
 		all = append(all, appPassword(p))
@@ -174,12 +174,12 @@ func appPassword(p guard.Password) *sheafv1.AppPassword {
 }
 
 // RevokePassword implements service.Gate.
-func (g *gate) RevokePassword(ctx context.Context, id string) error {
+func (g *tcpDoors) RevokePassword(ctx context.Context, id string) error {
 	return g.passwords.Revoke(ctx, id)
 }
 
 // Close implements service.Gate.
-func (g *gate) Close(ctx context.Context) error {
+func (g *tcpDoors) Close(ctx context.Context) error {
 	if g.tree == nil {
 		return nil
 	}
