@@ -281,9 +281,16 @@ func TestTree_ManyClientsAtOnce(t *testing.T) {
 			for j := range rounds {
 				path := fmt.Sprintf("/d/%d", (i+j)%5)
 				steps := [][]string{
-					{"PUT", path, body}, {"GET", path, ""}, {"PROPFIND", "/d/", "", "Depth", "1"}, {"PROPPATCH", path, patchBody},
-					{"MOVE", path, "", "Destination", s.URL + fmt.Sprintf("/d/%d", (i+j+1)%5)}, {"COPY", path, "", "Destination", s.URL + fmt.Sprintf("/d/%d", (i+j+2)%5)},
-					{"DELETE", path, ""}, {"MKCOL", "/e", ""}, {"COPY", "/d", "", "Destination", s.URL + "/e"}, {"DELETE", "/e", ""},
+					{"PUT", path, body},
+					{"GET", path, ""},
+					{"PROPFIND", "/d/", "", "Depth", "1"},
+					{"PROPPATCH", path, patchBody},
+					{"MOVE", path, "", "Destination", s.URL + fmt.Sprintf("/d/%d", (i+j+1)%5)},
+					{"COPY", path, "", "Destination", s.URL + fmt.Sprintf("/d/%d", (i+j+2)%5)},
+					{"DELETE", path, ""},
+					{"MKCOL", "/e", ""},
+					{"COPY", "/d", "", "Destination", s.URL + "/e"},
+					{"DELETE", "/e", ""},
 				}
 				c := steps[(i*7+j)%len(steps)]
 				if got := s.do(c[0], c[1], c[2], c[3:]...); !allowed[got.code] {
@@ -320,7 +327,7 @@ func TestPut_OnlyOneOfManyWinsWithOneETag(t *testing.T) {
 	s.want(201, "PUT", "/f", "0")
 	for round := range 10 {
 		tag := s.want(200, "HEAD", "/f", "").head.Get("Etag")
-		var won, all = make(chan string, 8), sync.WaitGroup{}
+		won, all := make(chan string, 8), sync.WaitGroup{}
 		for i := range 8 {
 			all.Go(func() {
 				body := fmt.Sprintf("%d-%d", round, i)

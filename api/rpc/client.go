@@ -35,6 +35,6 @@ func NewClient(h connect.HTTPClient, url string) *Client {
 		Conflicts: sheafv1connect.NewConflictsClient(h, url, plain), Remotes: sheafv1connect.NewRemotesClient(h, url, plain),
 		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
 		Tokens: sheafv1connect.NewTokensClient(h, url, plain),
-		Doors: sheafv1connect.NewDoorsClient(h, url, plain),
+		Doors:  sheafv1connect.NewDoorsClient(h, url, plain),
 	}
 }
