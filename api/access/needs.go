@@ -48,7 +48,11 @@ var Needs = map[string]Need{
 		return []string{r.GetFrom(), r.GetTo()}
 	}},
 	"/sheaf.v1.Files/Remove": {Writes: true, Below: true, Paths: func(m proto.Message) []string {
-		return m.(*sheafv1.RemoveRequest).GetPaths()
+		r := m.(*sheafv1.RemoveRequest)
+		if r.GetPath() == "" {
+			return r.GetPaths()
+		}
+		return append([]string{r.GetPath()}, r.GetPaths()...)
 	}},
 	"/sheaf.v1.Files/Write": {Writes: true, Below: true, Paths: func(m proto.Message) []string {
 		if s := m.(*sheafv1.WriteRequest).GetStart(); s != nil {

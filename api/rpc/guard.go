@@ -65,6 +65,13 @@ func (c *guardedConn) Receive(m any) error {
 	if err := c.StreamingHandlerConn.Receive(m); err != nil {
 		return err
 	}
-	c.err = c.g.check(c.ctx, c.Spec().Procedure, m)
+	if err := c.g.check(c.ctx, c.Spec().Procedure, m); err != nil {
+		c.err = refused{err}
+	}
 	return c.err
 }
+
+// refused tells a refusal from a caller that went away.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }

@@ -109,6 +109,9 @@ func (f files) Write(ctx context.Context, in *connect.ClientStream[sheafv1.Write
 // cutOff tells a caller that went away in the midst of an upload from one that sent nonsense: the
 // first is the end of what came, and what came is kept.
 func cutOff(err error) error {
+	if errors.As(err, new(refused)) {
+		return err
+	}
 	if connect.CodeOf(err) == connect.CodeInvalidArgument && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}

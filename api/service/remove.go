@@ -18,7 +18,11 @@ func (s *Service) Remove(ctx context.Context, r *sheafv1.RemoveRequest) (*sheafv
 	}
 	defer release()
 	var paths []string
-	for _, text := range r.GetPaths() {
+	texts := r.GetPaths()
+	if r.GetPath() != "" {
+		texts = append([]string{r.GetPath()}, texts...)
+	}
+	for _, text := range texts {
 		p, err := clean(text)
 		if err != nil {
 			return nil, err

@@ -119,6 +119,8 @@ type Options struct {
 	Stopped func()
 	// Log takes what there is to say; nil discards it.
 	Log *slog.Logger
+	// Now tells the time; nil: the clock.
+	Now func() time.Time
 }
 
 // A Service does what the contract says. It is safe for concurrent use. New makes
@@ -160,6 +162,14 @@ func New(o Options) *Service {
 	s.idle = sync.NewCond(&s.mu)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
+}
+
+// now returns the time.
+func (s *Service) now() time.Time {
+	if s.o.Now != nil {
+		return s.o.Now()
+	}
+	return time.Now()
 }
 
 // use returns the open drive, which stays open until release is called, and a context

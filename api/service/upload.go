@@ -1,8 +1,10 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +19,9 @@ import (
 
 // uploadName is what the name of an upload looks like.
 var uploadName = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+
+// uploadLife is how long an upload waits for its next bytes.
+const uploadLife = 7 * 24 * time.Hour
 
 // partialOf is the name, beside the file, under which an upload lies until it is whole.
 func partialOf(upload string) string { return ".sheaf-partial-u-" + upload }
@@ -50,7 +55,48 @@ func (s *Service) Upload(ctx context.Context, r *sheafv1.UploadRequest) (*sheafv
 	if err != nil {
 		return nil, err
 	}
-	return &sheafv1.UploadResponse{Offset: a.Size}, nil
+	end := a.MTime.Add(uploadLife)
+	if !s.now().Before(end) {
+		return &sheafv1.UploadResponse{}, nil // the next upload into this folder takes it away
+	}
+	return &sheafv1.UploadResponse{Offset: a.Size, Exists: true, Expires: stamp(end)}, nil
+}
+
+// sweepUploads takes away what is left in a folder of uploads that nobody went on with.
+func (s *Service) sweepUploads(ctx context.Context, path string, dir vfs.Dir) error {
+	var old []string
+	for e, err := range dir.List(ctx, partialOf("")) { // they stand together, from there on
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(e.Name, partialOf("")) {
+			break
+		}
+		n, err := dir.Lookup(ctx, e.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if a, err := n.Attr(ctx); err != nil {
+			return err
+		} else if !s.now().Before(a.MTime.Add(uploadLife)) {
+			old = append(old, e.Name)
+		}
+	}
+	for _, name := range old {
+		free, err := s.claimUpload(path, name)
+		if err != nil {
+			continue // somebody goes on with it after all
+		}
+		err = dir.Remove(ctx, name, false)
+		free()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // An upload is one Write.
@@ -88,7 +134,12 @@ func (s *Service) Write(ctx context.Context, recv func() (*sheafv1.WriteRequest,
 	if err := u.begin(ctx, d.FS()); err != nil {
 		return nil, err
 	}
-	free, err := s.claimUpload(u.path, u.part)
+	if u.start.GetOffset() == 0 {
+		if err := s.sweepUploads(ctx, u.folder(), u.dir); err != nil {
+			return nil, err
+		}
+	}
+	free, err := s.claimUpload(u.folder(), u.part)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +151,13 @@ func (s *Service) Write(ctx context.Context, recv func() (*sheafv1.WriteRequest,
 	// From here on the caller's leaving changes nothing: what came is kept, or made whole.
 	ctx = context.WithoutCancel(ctx)
 	if err == nil && end != nil {
-		return u.finish(ctx, d.FS(), end)
+		resp, err := u.finish(ctx, d.FS(), end)
+		if err != nil && u.start.GetUpload() == "" { // nobody can go on with it
+			if e := u.dir.Remove(ctx, u.part, false); e != nil && !errors.Is(e, fs.ErrNotExist) {
+				err = errors.Join(err, e)
+			}
+		}
+		return resp, err
 	}
 	if e := u.h.Close(ctx); err == nil {
 		err = e
@@ -121,10 +178,13 @@ func (s *Service) Write(ctx context.Context, recv func() (*sheafv1.WriteRequest,
 	return &sheafv1.WriteResponse{Offset: u.off}, nil
 }
 
-// claimUpload keeps two uploads from one partial file.
-func (s *Service) claimUpload(path, part string) (func(), error) {
-	return s.claims.Take(path + "/" + part)
+// claimUpload keeps two uploads from one partial file of a folder.
+func (s *Service) claimUpload(folder, part string) (func(), error) {
+	return s.claims.Take(folder + "/" + part)
 }
+
+// folder is the path of the folder that the file is to be in.
+func (u *upload) folder() string { return strings.TrimSuffix(u.path, u.name) }
 
 // begin checks the start and finds the folder.
 func (u *upload) begin(ctx context.Context, fsys vfs.FS) (err error) {
@@ -225,6 +285,9 @@ func (u *upload) finish(ctx context.Context, fsys vfs.FS, end *sheafv1.WriteEnd)
 	if end.Size != nil && end.GetSize() != u.off {
 		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "the upload has %d bytes and should have %d", u.off, end.GetSize())
 	}
+	if err := u.compare(ctx, end.GetSha256()); err != nil {
+		return nil, err
+	}
 	mode := vfs.Mode(u.start.GetMode()) & vfs.ModeMask
 	if mode == 0 {
 		mode = 0o644
@@ -251,4 +314,30 @@ func (u *upload) finish(ctx context.Context, fsys vfs.FS, end *sheafv1.WriteEnd)
 		return nil, err
 	}
 	return &sheafv1.WriteResponse{Node: n, Offset: u.off}, nil
+}
+
+// compare holds what was written against the SHA-256 that it should have, if that is known. It reads all of it, for parts may have come
+// long ago.
+func (u *upload) compare(ctx context.Context, want []byte) error {
+	if len(want) == 0 {
+		return nil
+	}
+	h, err := u.f.Open(ctx, vfs.OpenRead)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Close(ctx) }()
+	sum, buf := sha256.New(), make([]byte, readBlock)
+	for off := int64(0); off < u.off; {
+		n, err := h.ReadAt(ctx, buf, off)
+		if n == 0 && err != nil {
+			return fmt.Errorf("read %q again: %w", u.path, err)
+		}
+		_, _ = sum.Write(buf[:n]) // never fails
+		off += int64(n)
+	}
+	if !bytes.Equal(sum.Sum(nil), want) {
+		return errorf(sheafv1.Code_CODE_INTEGRITY, "send it again from the beginning", "what came does not have the SHA-256 that it should have")
+	}
+	return nil
 }

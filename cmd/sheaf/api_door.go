@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/api/rest"
 	"github.com/sheaf-drive/sheaf/api/rpc"
 	"github.com/sheaf-drive/sheaf/api/service"
 )
@@ -48,5 +49,11 @@ func (a *app) sayAPI(d *daemon) error {
 
 // doors returns the handler of all that speaks HTTP, for callers with an access.Grant.
 func doors(svc *service.Service, log *slog.Logger) http.Handler {
-	return rpc.NewGuarded(svc, log)
+	calls := rpc.NewGuarded(svc, log)
+	h, err := rest.New(rest.Options{RPC: calls})
+	if err != nil { // the contract in this program is malformed, which tests would have found
+		log.Error("there is no REST", "error", err)
+		return calls
+	}
+	return h
 }

@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -440,7 +441,7 @@ var File_sheaf_v1_conflicts_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_conflicts_proto_rawDesc = "" +
 	"\n" +
-	"\x18sheaf/v1/conflicts.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n" +
+	"\x18sheaf/v1/conflicts.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n" +
 	"\x14ConflictsListRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"I\n" +
 	"\x15ConflictsListResponse\x120\n" +
@@ -468,10 +469,10 @@ const file_sheaf_v1_conflicts_proto_rawDesc = "" +
 	"\vKEEP_MERGED\x10\x05\"E\n" +
 	"\x15ConflictsKeepResponse\x12\x12\n" +
 	"\x04kept\x18\x01 \x03(\tR\x04kept\x12\x18\n" +
-	"\aremoved\x18\x02 \x03(\tR\aremoved2\xa2\x01\n" +
-	"\tConflicts\x12L\n" +
-	"\x04List\x12\x1e.sheaf.v1.ConflictsListRequest\x1a\x1f.sheaf.v1.ConflictsListResponse\"\x03\x90\x02\x01\x12G\n" +
-	"\x04Keep\x12\x1e.sheaf.v1.ConflictsKeepRequest\x1a\x1f.sheaf.v1.ConflictsKeepResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\aremoved\x18\x02 \x03(\tR\aremoved2\xd6\x01\n" +
+	"\tConflicts\x12a\n" +
+	"\x04List\x12\x1e.sheaf.v1.ConflictsListRequest\x1a\x1f.sheaf.v1.ConflictsListResponse\"\x18\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/conflicts\x90\x02\x01\x12f\n" +
+	"\x04Keep\x12\x1e.sheaf.v1.ConflictsKeepRequest\x1a\x1f.sheaf.v1.ConflictsKeepResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/conflicts/keepB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_conflicts_proto_rawDescOnce sync.Once

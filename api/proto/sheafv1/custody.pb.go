@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -446,7 +447,7 @@ var File_sheaf_v1_custody_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_custody_proto_rawDesc = "" +
 	"\n" +
-	"\x16sheaf/v1/custody.proto\x12\bsheaf.v1\x1a\x14sheaf/v1/files.proto\"\"\n" +
+	"\x16sheaf/v1/custody.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x14sheaf/v1/files.proto\"\"\n" +
 	"\fWhereRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"\xe2\x02\n" +
 	"\rWhereResponse\x12\x12\n" +
@@ -473,11 +474,12 @@ const file_sheaf_v1_custody_proto_rawDesc = "" +
 	"\fUnpinRequest\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\"6\n" +
 	"\rUnpinResponse\x12%\n" +
-	"\x0ereleased_bytes\x18\x01 \x01(\x03R\rreleasedBytes2\xbe\x01\n" +
-	"\aCustody\x12=\n" +
-	"\x05Where\x12\x16.sheaf.v1.WhereRequest\x1a\x17.sheaf.v1.WhereResponse\"\x03\x90\x02\x01\x12:\n" +
-	"\x04Pins\x12\x15.sheaf.v1.PinsRequest\x1a\x16.sheaf.v1.PinsResponse\"\x03\x90\x02\x01\x128\n" +
-	"\x05Unpin\x12\x16.sheaf.v1.UnpinRequest\x1a\x17.sheaf.v1.UnpinResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x0ereleased_bytes\x18\x01 \x01(\x03R\rreleasedBytes2\x84\x02\n" +
+	"\aCustody\x12X\n" +
+	"\x05Where\x12\x16.sheaf.v1.WhereRequest\x1a\x17.sheaf.v1.WhereResponse\"\x1e\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/where/{path=**}\x90\x02\x01\x12J\n" +
+	"\x04Pins\x12\x15.sheaf.v1.PinsRequest\x1a\x16.sheaf.v1.PinsResponse\"\x13\x82\xd3\xe4\x93\x02\n" +
+	"\x12\b/v1/pins\x90\x02\x01\x12S\n" +
+	"\x05Unpin\x12\x16.sheaf.v1.UnpinRequest\x1a\x17.sheaf.v1.UnpinResponse\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/pins/unpinB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_custody_proto_rawDescOnce sync.Once

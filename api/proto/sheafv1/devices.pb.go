@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -310,7 +311,7 @@ var File_sheaf_v1_devices_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_devices_proto_rawDesc = "" +
 	"\n" +
-	"\x16sheaf/v1/devices.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n" +
+	"\x16sheaf/v1/devices.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -326,10 +327,10 @@ const file_sheaf_v1_devices_proto_rawDesc = "" +
 	"\x14DevicesRevokeRequest\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\tR\x06device\"A\n" +
 	"\x15DevicesRevokeResponse\x12(\n" +
-	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device2\x9e\x01\n" +
-	"\aDevices\x12H\n" +
-	"\x04List\x12\x1c.sheaf.v1.DevicesListRequest\x1a\x1d.sheaf.v1.DevicesListResponse\"\x03\x90\x02\x01\x12I\n" +
-	"\x06Revoke\x12\x1e.sheaf.v1.DevicesRevokeRequest\x1a\x1f.sheaf.v1.DevicesRevokeResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device2\xd0\x01\n" +
+	"\aDevices\x12[\n" +
+	"\x04List\x12\x1c.sheaf.v1.DevicesListRequest\x1a\x1d.sheaf.v1.DevicesListResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/devices\x90\x02\x01\x12h\n" +
+	"\x06Revoke\x12\x1e.sheaf.v1.DevicesRevokeRequest\x1a\x1f.sheaf.v1.DevicesRevokeResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/devices/revokeB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_devices_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -1011,7 +1012,7 @@ var File_sheaf_v1_doors_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_doors_proto_rawDesc = "" +
 	"\n" +
-	"\x14sheaf/v1/doors.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n" +
+	"\x14sheaf/v1/doors.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n" +
 	"\aServing\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12&\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x12.sheaf.v1.DoorKindR\x04kind\x12\x12\n" +
@@ -1078,14 +1079,14 @@ const file_sheaf_v1_doors_proto_rawDesc = "" +
 	"\bDoorKind\x12\x19\n" +
 	"\x15DOOR_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DOOR_KIND_WEBDAV\x10\x01\x12\x12\n" +
-	"\x0eDOOR_KIND_HTTP\x10\x022\xfa\x03\n" +
-	"\x05Doors\x128\n" +
-	"\x05Serve\x12\x16.sheaf.v1.ServeRequest\x1a\x17.sheaf.v1.ServeResponse\x12O\n" +
-	"\vListServing\x12\x1c.sheaf.v1.ListServingRequest\x1a\x1d.sheaf.v1.ListServingResponse\"\x03\x90\x02\x01\x12J\n" +
-	"\vStopServing\x12\x1c.sheaf.v1.StopServingRequest\x1a\x1d.sheaf.v1.StopServingResponse\x12\\\n" +
-	"\x11CreateAppPassword\x12\".sheaf.v1.CreateAppPasswordRequest\x1a#.sheaf.v1.CreateAppPasswordResponse\x12^\n" +
-	"\x10ListAppPasswords\x12!.sheaf.v1.ListAppPasswordsRequest\x1a\".sheaf.v1.ListAppPasswordsResponse\"\x03\x90\x02\x01\x12\\\n" +
-	"\x11RevokeAppPassword\x12\".sheaf.v1.RevokeAppPasswordRequest\x1a#.sheaf.v1.RevokeAppPasswordResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x0eDOOR_KIND_HTTP\x10\x022\x96\x05\n" +
+	"\x05Doors\x12N\n" +
+	"\x05Serve\x12\x16.sheaf.v1.ServeRequest\x1a\x17.sheaf.v1.ServeResponse\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/doors\x12`\n" +
+	"\vListServing\x12\x1c.sheaf.v1.ListServingRequest\x1a\x1d.sheaf.v1.ListServingResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/doors\x90\x02\x01\x12e\n" +
+	"\vStopServing\x12\x1c.sheaf.v1.StopServingRequest\x1a\x1d.sheaf.v1.StopServingResponse\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/doors/stop\x12y\n" +
+	"\x11CreateAppPassword\x12\".sheaf.v1.CreateAppPasswordRequest\x1a#.sheaf.v1.CreateAppPasswordResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/apppasswords\x12v\n" +
+	"\x10ListAppPasswords\x12!.sheaf.v1.ListAppPasswordsRequest\x1a\".sheaf.v1.ListAppPasswordsResponse\"\x1b\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/apppasswords\x90\x02\x01\x12\x80\x01\n" +
+	"\x11RevokeAppPassword\x12\".sheaf.v1.RevokeAppPasswordRequest\x1a#.sheaf.v1.RevokeAppPasswordResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/apppasswords/revokeB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_doors_proto_rawDescOnce sync.Once

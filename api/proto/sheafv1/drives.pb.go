@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -1083,7 +1084,7 @@ var File_sheaf_v1_drives_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/drives.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/mounts.proto\x1a\x17sheaf/v1/replicas.proto\"\x0f\n" +
+	"\x15sheaf/v1/drives.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/mounts.proto\x1a\x17sheaf/v1/replicas.proto\"\x0f\n" +
 	"\rStatusRequest\"\xfc\x03\n" +
 	"\x0eStatusResponse\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.sheaf.v1.DriveStateR\x05state\x12\x14\n" +
@@ -1164,15 +1165,18 @@ const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\x17DRIVE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DRIVE_STATE_NONE\x10\x01\x12\x16\n" +
 	"\x12DRIVE_STATE_LOCKED\x10\x02\x12\x14\n" +
-	"\x10DRIVE_STATE_OPEN\x10\x032\xb3\x03\n" +
-	"\x06Drives\x12@\n" +
-	"\x06Status\x12\x17.sheaf.v1.StatusRequest\x1a\x18.sheaf.v1.StatusResponse\"\x03\x90\x02\x01\x125\n" +
-	"\x04Init\x12\x15.sheaf.v1.InitRequest\x1a\x16.sheaf.v1.InitResponse\x12;\n" +
-	"\x06Unlock\x12\x17.sheaf.v1.UnlockRequest\x1a\x18.sheaf.v1.UnlockResponse\x125\n" +
-	"\x04Wait\x12\x15.sheaf.v1.WaitRequest\x1a\x16.sheaf.v1.WaitResponse\x125\n" +
-	"\x04Stop\x12\x15.sheaf.v1.StopRequest\x1a\x16.sheaf.v1.StopResponse\x12@\n" +
-	"\x06Doctor\x12\x17.sheaf.v1.DoctorRequest\x1a\x18.sheaf.v1.DoctorResponse\"\x03\x90\x02\x01\x12C\n" +
-	"\aVersion\x12\x18.sheaf.v1.VersionRequest\x1a\x19.sheaf.v1.VersionResponse\"\x03\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x10DRIVE_STATE_OPEN\x10\x032\xc1\x04\n" +
+	"\x06Drives\x12R\n" +
+	"\x06Status\x12\x17.sheaf.v1.StatusRequest\x1a\x18.sheaf.v1.StatusResponse\"\x15\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/status\x90\x02\x01\x12K\n" +
+	"\x04Init\x12\x15.sheaf.v1.InitRequest\x1a\x16.sheaf.v1.InitResponse\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/drive\x12R\n" +
+	"\x06Unlock\x12\x17.sheaf.v1.UnlockRequest\x1a\x18.sheaf.v1.UnlockResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/unlock\x12J\n" +
+	"\x04Wait\x12\x15.sheaf.v1.WaitRequest\x1a\x16.sheaf.v1.WaitResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/wait\x12J\n" +
+	"\x04Stop\x12\x15.sheaf.v1.StopRequest\x1a\x16.sheaf.v1.StopResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/stop\x12R\n" +
+	"\x06Doctor\x12\x17.sheaf.v1.DoctorRequest\x1a\x18.sheaf.v1.DoctorResponse\"\x15\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/doctor\x90\x02\x01\x12V\n" +
+	"\aVersion\x12\x18.sheaf.v1.VersionRequest\x1a\x19.sheaf.v1.VersionResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/version\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_drives_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -795,7 +796,9 @@ type WriteEnd struct {
 	// How long the file is, if it is known: an upload of another length fails.
 	Size *int64 `protobuf:"varint,1,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	// When its content changed last; not set: now.
-	Modified      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=modified,proto3" json:"modified,omitempty"`
+	Modified *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=modified,proto3" json:"modified,omitempty"`
+	// The SHA-256 of the file, 32 bytes, if it is known: an upload of other bytes fails with CODE_INTEGRITY, and is kept.
+	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -840,6 +843,13 @@ func (x *WriteEnd) GetSize() int64 {
 func (x *WriteEnd) GetModified() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Modified
+	}
+	return nil
+}
+
+func (x *WriteEnd) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
 	}
 	return nil
 }
@@ -958,7 +968,11 @@ func (x *UploadRequest) GetUpload() string {
 type UploadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bytes that are there; 0 if there is no such upload.
-	Offset        int64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Offset int64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Whether there is such an upload.
+	Exists bool `protobuf:"varint,2,opt,name=exists,proto3" json:"exists,omitempty"`
+	// When it is gone if nobody goes on with it.
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -998,6 +1012,20 @@ func (x *UploadResponse) GetOffset() int64 {
 		return x.Offset
 	}
 	return 0
+}
+
+func (x *UploadResponse) GetExists() bool {
+	if x != nil {
+		return x.Exists
+	}
+	return false
+}
+
+func (x *UploadResponse) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
 }
 
 // MkdirRequest says what directory to make.
@@ -1182,7 +1210,9 @@ type RemoveRequest struct {
 	// Directories with all that is in them.
 	Recursive bool `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
 	// A path that is not there is no error.
-	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	// One path more, for who has one only.
+	Path          string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1236,6 +1266,13 @@ func (x *RemoveRequest) GetForce() bool {
 		return x.Force
 	}
 	return false
+}
+
+func (x *RemoveRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
 }
 
 // RemoveResponse says what was removed.
@@ -1535,7 +1572,7 @@ var File_sheaf_v1_files_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\n" +
-	"\x14sheaf/v1/files.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sheaf/v1/snapshots.proto\"\xf7\x02\n" +
+	"\x14sheaf/v1/files.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sheaf/v1/snapshots.proto\"\xf7\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\"\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x0e.sheaf.v1.KindR\x04type\x12\x12\n" +
@@ -1579,19 +1616,22 @@ const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\x06upload\x18\x02 \x01(\tR\x06upload\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04mode\x18\x04 \x01(\rR\x04mode\x12\x1c\n" +
-	"\texclusive\x18\x05 \x01(\bR\texclusive\"d\n" +
+	"\texclusive\x18\x05 \x01(\bR\texclusive\"|\n" +
 	"\bWriteEnd\x12\x17\n" +
 	"\x04size\x18\x01 \x01(\x03H\x00R\x04size\x88\x01\x01\x126\n" +
-	"\bmodified\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bmodifiedB\a\n" +
+	"\bmodified\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256B\a\n" +
 	"\x05_size\"K\n" +
 	"\rWriteResponse\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.sheaf.v1.NodeR\x04node\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\";\n" +
 	"\rUploadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
-	"\x06upload\x18\x02 \x01(\tR\x06upload\"(\n" +
+	"\x06upload\x18\x02 \x01(\tR\x06upload\"v\n" +
 	"\x0eUploadResponse\x12\x16\n" +
-	"\x06offset\x18\x01 \x01(\x03R\x06offset\"P\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06exists\x18\x02 \x01(\bR\x06exists\x124\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"P\n" +
 	"\fMkdirRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aparents\x18\x02 \x01(\bR\aparents\x12\x12\n" +
@@ -1602,11 +1642,12 @@ const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\n" +
 	"no_replace\x18\x03 \x01(\bR\tnoReplace\"2\n" +
 	"\fMoveResponse\x12\"\n" +
-	"\x04node\x18\x01 \x01(\v2\x0e.sheaf.v1.NodeR\x04node\"Y\n" +
+	"\x04node\x18\x01 \x01(\v2\x0e.sheaf.v1.NodeR\x04node\"m\n" +
 	"\rRemoveRequest\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
 	"\trecursive\x18\x02 \x01(\bR\trecursive\x12\x14\n" +
-	"\x05force\x18\x03 \x01(\bR\x05force\"F\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\"F\n" +
 	"\x0eRemoveResponse\x12\x18\n" +
 	"\aremoved\x18\x01 \x01(\x03R\aremoved\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\">\n" +
@@ -1639,18 +1680,21 @@ const file_sheaf_v1_files_proto_rawDesc = "" +
 	"\fPLACE_REMOTE\x10\x01\x12\x0f\n" +
 	"\vPLACE_LOCAL\x10\x02\x12\x10\n" +
 	"\fPLACE_PINNED\x10\x03\x12\x10\n" +
-	"\fPLACE_QUEUED\x10\x042\xdd\x04\n" +
-	"\x05Files\x122\n" +
-	"\x04Stat\x12\x15.sheaf.v1.StatRequest\x1a\x0e.sheaf.v1.Node\"\x03\x90\x02\x01\x127\n" +
-	"\x04List\x12\x15.sheaf.v1.ListRequest\x1a\x16.sheaf.v1.ListResponse0\x01\x127\n" +
-	"\x04Read\x12\x15.sheaf.v1.ReadRequest\x1a\x16.sheaf.v1.ReadResponse0\x01\x12:\n" +
-	"\x05Write\x12\x16.sheaf.v1.WriteRequest\x1a\x17.sheaf.v1.WriteResponse(\x01\x12@\n" +
-	"\x06Upload\x12\x17.sheaf.v1.UploadRequest\x1a\x18.sheaf.v1.UploadResponse\"\x03\x90\x02\x01\x12/\n" +
-	"\x05Mkdir\x12\x16.sheaf.v1.MkdirRequest\x1a\x0e.sheaf.v1.Node\x125\n" +
-	"\x04Move\x12\x15.sheaf.v1.MoveRequest\x1a\x16.sheaf.v1.MoveResponse\x12;\n" +
-	"\x06Remove\x12\x17.sheaf.v1.RemoveRequest\x1a\x18.sheaf.v1.RemoveResponse\x12I\n" +
-	"\tDiskUsage\x12\x1a.sheaf.v1.DiskUsageRequest\x1a\x1b.sheaf.v1.DiskUsageResponse\"\x03\x90\x02\x01\x12@\n" +
-	"\aHistory\x12\x18.sheaf.v1.HistoryRequest\x1a\x19.sheaf.v1.HistoryResponse0\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\fPLACE_QUEUED\x10\x042\xe5\a\n" +
+	"\x05Files\x12M\n" +
+	"\x04Stat\x12\x15.sheaf.v1.StatRequest\x1a\x0e.sheaf.v1.Node\"\x1e\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/nodes/{path=**}\x90\x02\x01\x12S\n" +
+	"\x04List\x12\x15.sheaf.v1.ListRequest\x1a\x16.sheaf.v1.ListResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/list/{path=**}0\x01\x12s\n" +
+	"\x04Read\x12\x15.sheaf.v1.ReadRequest\x1a\x16.sheaf.v1.ReadResponse\":\x82\xd3\xe4\x93\x024Z\x1dB\x1b\n" +
+	"\x04HEAD\x12\x13/v1/files/{path=**}\x12\x13/v1/files/{path=**}0\x01\x12~\n" +
+	"\x05Write\x12\x16.sheaf.v1.WriteRequest\x1a\x17.sheaf.v1.WriteResponse\"B\x82\xd3\xe4\x93\x02<Z\r\"\v/v1/uploadsZ\x162\x14/v1/uploads/{upload}\x1a\x13/v1/files/{path=**}(\x01\x12|\n" +
+	"\x06Upload\x12\x17.sheaf.v1.UploadRequest\x1a\x18.sheaf.v1.UploadResponse\"?\x82\xd3\xe4\x93\x026Z\x1eB\x1c\n" +
+	"\x04HEAD\x12\x14/v1/uploads/{upload}\x12\x14/v1/uploads/{upload}\x90\x02\x01\x12G\n" +
+	"\x05Mkdir\x12\x16.sheaf.v1.MkdirRequest\x1a\x0e.sheaf.v1.Node\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/folders\x12J\n" +
+	"\x04Move\x12\x15.sheaf.v1.MoveRequest\x1a\x16.sheaf.v1.MoveResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/move\x12i\n" +
+	"\x06Remove\x12\x17.sheaf.v1.RemoveRequest\x1a\x18.sheaf.v1.RemoveResponse\",\x82\xd3\xe4\x93\x02&:\x01*Z\x15*\x13/v1/files/{path=**}\"\n" +
+	"/v1/remove\x12d\n" +
+	"\tDiskUsage\x12\x1a.sheaf.v1.DiskUsageRequest\x1a\x1b.sheaf.v1.DiskUsageResponse\"\x1e\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/usage/{path=**}\x90\x02\x01\x12_\n" +
+	"\aHistory\x12\x18.sheaf.v1.HistoryRequest\x1a\x19.sheaf.v1.HistoryResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/history/{path=**}0\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_files_proto_rawDescOnce sync.Once
@@ -1703,34 +1747,35 @@ var file_sheaf_v1_files_proto_depIdxs = []int32{
 	10, // 6: sheaf.v1.WriteRequest.end:type_name -> sheaf.v1.WriteEnd
 	23, // 7: sheaf.v1.WriteEnd.modified:type_name -> google.protobuf.Timestamp
 	2,  // 8: sheaf.v1.WriteResponse.node:type_name -> sheaf.v1.Node
-	2,  // 9: sheaf.v1.MoveResponse.node:type_name -> sheaf.v1.Node
-	24, // 10: sheaf.v1.HistoryResponse.snapshot:type_name -> sheaf.v1.Snapshot
-	2,  // 11: sheaf.v1.HistoryResponse.node:type_name -> sheaf.v1.Node
-	3,  // 12: sheaf.v1.Files.Stat:input_type -> sheaf.v1.StatRequest
-	4,  // 13: sheaf.v1.Files.List:input_type -> sheaf.v1.ListRequest
-	6,  // 14: sheaf.v1.Files.Read:input_type -> sheaf.v1.ReadRequest
-	8,  // 15: sheaf.v1.Files.Write:input_type -> sheaf.v1.WriteRequest
-	12, // 16: sheaf.v1.Files.Upload:input_type -> sheaf.v1.UploadRequest
-	14, // 17: sheaf.v1.Files.Mkdir:input_type -> sheaf.v1.MkdirRequest
-	15, // 18: sheaf.v1.Files.Move:input_type -> sheaf.v1.MoveRequest
-	17, // 19: sheaf.v1.Files.Remove:input_type -> sheaf.v1.RemoveRequest
-	19, // 20: sheaf.v1.Files.DiskUsage:input_type -> sheaf.v1.DiskUsageRequest
-	21, // 21: sheaf.v1.Files.History:input_type -> sheaf.v1.HistoryRequest
-	2,  // 22: sheaf.v1.Files.Stat:output_type -> sheaf.v1.Node
-	5,  // 23: sheaf.v1.Files.List:output_type -> sheaf.v1.ListResponse
-	7,  // 24: sheaf.v1.Files.Read:output_type -> sheaf.v1.ReadResponse
-	11, // 25: sheaf.v1.Files.Write:output_type -> sheaf.v1.WriteResponse
-	13, // 26: sheaf.v1.Files.Upload:output_type -> sheaf.v1.UploadResponse
-	2,  // 27: sheaf.v1.Files.Mkdir:output_type -> sheaf.v1.Node
-	16, // 28: sheaf.v1.Files.Move:output_type -> sheaf.v1.MoveResponse
-	18, // 29: sheaf.v1.Files.Remove:output_type -> sheaf.v1.RemoveResponse
-	20, // 30: sheaf.v1.Files.DiskUsage:output_type -> sheaf.v1.DiskUsageResponse
-	22, // 31: sheaf.v1.Files.History:output_type -> sheaf.v1.HistoryResponse
-	22, // [22:32] is the sub-list for method output_type
-	12, // [12:22] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	23, // 9: sheaf.v1.UploadResponse.expires:type_name -> google.protobuf.Timestamp
+	2,  // 10: sheaf.v1.MoveResponse.node:type_name -> sheaf.v1.Node
+	24, // 11: sheaf.v1.HistoryResponse.snapshot:type_name -> sheaf.v1.Snapshot
+	2,  // 12: sheaf.v1.HistoryResponse.node:type_name -> sheaf.v1.Node
+	3,  // 13: sheaf.v1.Files.Stat:input_type -> sheaf.v1.StatRequest
+	4,  // 14: sheaf.v1.Files.List:input_type -> sheaf.v1.ListRequest
+	6,  // 15: sheaf.v1.Files.Read:input_type -> sheaf.v1.ReadRequest
+	8,  // 16: sheaf.v1.Files.Write:input_type -> sheaf.v1.WriteRequest
+	12, // 17: sheaf.v1.Files.Upload:input_type -> sheaf.v1.UploadRequest
+	14, // 18: sheaf.v1.Files.Mkdir:input_type -> sheaf.v1.MkdirRequest
+	15, // 19: sheaf.v1.Files.Move:input_type -> sheaf.v1.MoveRequest
+	17, // 20: sheaf.v1.Files.Remove:input_type -> sheaf.v1.RemoveRequest
+	19, // 21: sheaf.v1.Files.DiskUsage:input_type -> sheaf.v1.DiskUsageRequest
+	21, // 22: sheaf.v1.Files.History:input_type -> sheaf.v1.HistoryRequest
+	2,  // 23: sheaf.v1.Files.Stat:output_type -> sheaf.v1.Node
+	5,  // 24: sheaf.v1.Files.List:output_type -> sheaf.v1.ListResponse
+	7,  // 25: sheaf.v1.Files.Read:output_type -> sheaf.v1.ReadResponse
+	11, // 26: sheaf.v1.Files.Write:output_type -> sheaf.v1.WriteResponse
+	13, // 27: sheaf.v1.Files.Upload:output_type -> sheaf.v1.UploadResponse
+	2,  // 28: sheaf.v1.Files.Mkdir:output_type -> sheaf.v1.Node
+	16, // 29: sheaf.v1.Files.Move:output_type -> sheaf.v1.MoveResponse
+	18, // 30: sheaf.v1.Files.Remove:output_type -> sheaf.v1.RemoveResponse
+	20, // 31: sheaf.v1.Files.DiskUsage:output_type -> sheaf.v1.DiskUsageResponse
+	22, // 32: sheaf.v1.Files.History:output_type -> sheaf.v1.HistoryResponse
+	23, // [23:33] is the sub-list for method output_type
+	13, // [13:23] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_files_proto_init() }

@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -1866,7 +1867,7 @@ var File_sheaf_v1_jobs_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\n" +
-	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x8a\x04\n" +
+	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x8a\x04\n" +
 	"\fStartRequest\x12-\n" +
 	"\x06import\x18\x01 \x01(\v2\x13.sheaf.v1.ImportJobH\x00R\x06import\x12-\n" +
 	"\x06export\x18\x02 \x01(\v2\x13.sheaf.v1.ExportJobH\x00R\x06export\x12'\n" +
@@ -1993,13 +1994,14 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\x0eJOB_STATE_DONE\x10\x02\x12\x15\n" +
 	"\x11JOB_STATE_PARTIAL\x10\x03\x12\x14\n" +
 	"\x10JOB_STATE_FAILED\x10\x04\x12\x16\n" +
-	"\x12JOB_STATE_CANCELED\x10\x052\x9a\x02\n" +
-	"\x04Jobs\x12.\n" +
-	"\x05Start\x12\x16.sheaf.v1.StartRequest\x1a\r.sheaf.v1.Job\x12B\n" +
-	"\x04List\x12\x19.sheaf.v1.JobsListRequest\x1a\x1a.sheaf.v1.JobsListResponse\"\x03\x90\x02\x01\x12:\n" +
-	"\x05Watch\x12\x16.sheaf.v1.WatchRequest\x1a\x17.sheaf.v1.WatchResponse0\x01\x120\n" +
-	"\x06Cancel\x12\x17.sheaf.v1.CancelRequest\x1a\r.sheaf.v1.Job\x120\n" +
-	"\x06Resume\x12\x17.sheaf.v1.ResumeRequest\x1a\r.sheaf.v1.JobB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x12JOB_STATE_CANCELED\x10\x052\x98\x03\n" +
+	"\x04Jobs\x12C\n" +
+	"\x05Start\x12\x16.sheaf.v1.StartRequest\x1a\r.sheaf.v1.Job\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12R\n" +
+	"\x04List\x12\x19.sheaf.v1.JobsListRequest\x1a\x1a.sheaf.v1.JobsListResponse\"\x13\x82\xd3\xe4\x93\x02\n" +
+	"\x12\b/v1/jobs\x90\x02\x01\x12Q\n" +
+	"\x05Watch\x12\x16.sheaf.v1.WatchRequest\x1a\x17.sheaf.v1.WatchResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/jobs/{id}0\x01\x12Q\n" +
+	"\x06Cancel\x12\x17.sheaf.v1.CancelRequest\x1a\r.sheaf.v1.Job\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/jobs/{id}/cancel\x12Q\n" +
+	"\x06Resume\x12\x17.sheaf.v1.ResumeRequest\x1a\r.sheaf.v1.Job\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/jobs/{id}/resumeB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_jobs_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -283,7 +284,7 @@ var File_sheaf_v1_keys_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_keys_proto_rawDesc = "" +
 	"\n" +
-	"\x13sheaf/v1/keys.proto\x12\bsheaf.v1\"6\n" +
+	"\x13sheaf/v1/keys.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\"6\n" +
 	"\x14SetPassphraseRequest\x12\x1e\n" +
 	"\n" +
 	"passphrase\x18\x01 \x01(\fR\n" +
@@ -297,11 +298,11 @@ const file_sheaf_v1_keys_proto_rawDesc = "" +
 	"\brecovery\x18\x01 \x01(\tR\brecovery\"3\n" +
 	"\x15RetireRecoveryRequest\x12\x1a\n" +
 	"\brecovery\x18\x01 \x01(\tR\brecovery\"\x18\n" +
-	"\x16RetireRecoveryResponse2\xf9\x01\n" +
-	"\x04Keys\x12P\n" +
-	"\rSetPassphrase\x12\x1e.sheaf.v1.SetPassphraseRequest\x1a\x1f.sheaf.v1.SetPassphraseResponse\x12J\n" +
-	"\vNewRecovery\x12\x1c.sheaf.v1.NewRecoveryRequest\x1a\x1d.sheaf.v1.NewRecoveryResponse\x12S\n" +
-	"\x0eRetireRecovery\x12\x1f.sheaf.v1.RetireRecoveryRequest\x1a .sheaf.v1.RetireRecoveryResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x16RetireRecoveryResponse2\xdc\x02\n" +
+	"\x04Keys\x12p\n" +
+	"\rSetPassphrase\x12\x1e.sheaf.v1.SetPassphraseRequest\x1a\x1f.sheaf.v1.SetPassphraseResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/keys/passphrase\x12h\n" +
+	"\vNewRecovery\x12\x1c.sheaf.v1.NewRecoveryRequest\x1a\x1d.sheaf.v1.NewRecoveryResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/keys/recovery\x12x\n" +
+	"\x0eRetireRecovery\x12\x1f.sheaf.v1.RetireRecoveryRequest\x1a .sheaf.v1.RetireRecoveryResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/keys/recovery/retireB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_keys_proto_rawDescOnce sync.Once

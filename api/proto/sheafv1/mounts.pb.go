@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -420,7 +421,7 @@ var File_sheaf_v1_mounts_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_mounts_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/mounts.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sheaf/v1/replicas.proto\"\x84\x01\n" +
+	"\x15sheaf/v1/mounts.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sheaf/v1/replicas.proto\"\x84\x01\n" +
 	"\x05Mount\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x1b\n" +
 	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x1a\n" +
@@ -442,11 +443,13 @@ const file_sheaf_v1_mounts_proto_rawDesc = "" +
 	"\breplicas\x18\x02 \x03(\v2\x11.sheaf.v1.ReplicaR\breplicas\"\x13\n" +
 	"\x11MountsListRequest\"=\n" +
 	"\x12MountsListResponse\x12'\n" +
-	"\x06mounts\x18\x01 \x03(\v2\x0f.sheaf.v1.MountR\x06mounts2\xca\x01\n" +
-	"\x06Mounts\x128\n" +
-	"\x05Mount\x12\x16.sheaf.v1.MountRequest\x1a\x17.sheaf.v1.MountResponse\x12>\n" +
-	"\aUnmount\x12\x18.sheaf.v1.UnmountRequest\x1a\x19.sheaf.v1.UnmountResponse\x12F\n" +
-	"\x04List\x12\x1b.sheaf.v1.MountsListRequest\x1a\x1c.sheaf.v1.MountsListResponse\"\x03\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x06mounts\x18\x01 \x03(\v2\x0f.sheaf.v1.MountR\x06mounts2\x92\x02\n" +
+	"\x06Mounts\x12O\n" +
+	"\x05Mount\x12\x16.sheaf.v1.MountRequest\x1a\x17.sheaf.v1.MountResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/mounts\x12]\n" +
+	"\aUnmount\x12\x18.sheaf.v1.UnmountRequest\x1a\x19.sheaf.v1.UnmountResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/mounts/unmount\x12X\n" +
+	"\x04List\x12\x1b.sheaf.v1.MountsListRequest\x1a\x1c.sheaf.v1.MountsListResponse\"\x15\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/mounts\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_mounts_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -1571,7 +1572,7 @@ var File_sheaf_v1_remotes_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_remotes_proto_rawDesc = "" +
 	"\n" +
-	"\x16sheaf/v1/remotes.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\"\n" +
+	"\x16sheaf/v1/remotes.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\"\n" +
 	"\fKindsRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\";\n" +
 	"\rKindsResponse\x12*\n" +
@@ -1671,18 +1672,18 @@ const file_sheaf_v1_remotes_proto_rawDesc = "" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
 	"\askipped\x18\x03 \x01(\tR\askipped\x12\x18\n" +
 	"\aunknown\x18\x04 \x03(\tR\aunknown\x12\"\n" +
-	"\rneeds_sign_in\x18\x05 \x01(\bR\vneedsSignIn2\xa3\x05\n" +
-	"\aRemotes\x12=\n" +
-	"\x05Kinds\x12\x16.sheaf.v1.KindsRequest\x1a\x17.sheaf.v1.KindsResponse\"\x03\x90\x02\x01\x12H\n" +
-	"\x04List\x12\x1c.sheaf.v1.RemotesListRequest\x1a\x1d.sheaf.v1.RemotesListResponse\"\x03\x90\x02\x01\x129\n" +
-	"\x03Get\x12\x1b.sheaf.v1.RemotesGetRequest\x1a\x10.sheaf.v1.Remote\"\x03\x90\x02\x01\x124\n" +
-	"\x03Add\x12\x1b.sheaf.v1.RemotesAddRequest\x1a\x10.sheaf.v1.Remote\x126\n" +
-	"\x04Edit\x12\x1c.sheaf.v1.RemotesEditRequest\x1a\x10.sheaf.v1.Remote\x12I\n" +
-	"\x06Remove\x12\x1e.sheaf.v1.RemotesRemoveRequest\x1a\x1f.sheaf.v1.RemotesRemoveResponse\x12C\n" +
-	"\x04Test\x12\x1c.sheaf.v1.RemotesTestRequest\x1a\x1d.sheaf.v1.RemotesTestResponse\x12J\n" +
-	"\vStartSignIn\x12\x1c.sheaf.v1.StartSignInRequest\x1a\x1d.sheaf.v1.StartSignInResponse\x12?\n" +
-	"\fFinishSignIn\x12\x1d.sheaf.v1.FinishSignInRequest\x1a\x10.sheaf.v1.Remote\x12I\n" +
-	"\x06Import\x12\x1e.sheaf.v1.RemotesImportRequest\x1a\x1f.sheaf.v1.RemotesImportResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\rneeds_sign_in\x18\x05 \x01(\bR\vneedsSignIn2\xa5\a\n" +
+	"\aRemotes\x12N\n" +
+	"\x05Kinds\x12\x16.sheaf.v1.KindsRequest\x1a\x17.sheaf.v1.KindsResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/kinds\x90\x02\x01\x12[\n" +
+	"\x04List\x12\x1c.sheaf.v1.RemotesListRequest\x1a\x1d.sheaf.v1.RemotesListResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/remotes\x90\x02\x01\x12S\n" +
+	"\x03Get\x12\x1b.sheaf.v1.RemotesGetRequest\x1a\x10.sheaf.v1.Remote\"\x1d\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/remotes/{name}\x90\x02\x01\x12L\n" +
+	"\x03Add\x12\x1b.sheaf.v1.RemotesAddRequest\x1a\x10.sheaf.v1.Remote\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/remotes\x12U\n" +
+	"\x04Edit\x12\x1c.sheaf.v1.RemotesEditRequest\x1a\x10.sheaf.v1.Remote\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*2\x12/v1/remotes/{name}\x12e\n" +
+	"\x06Remove\x12\x1e.sheaf.v1.RemotesRemoveRequest\x1a\x1f.sheaf.v1.RemotesRemoveResponse\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/remotes/{name}\x12`\n" +
+	"\x04Test\x12\x1c.sheaf.v1.RemotesTestRequest\x1a\x1d.sheaf.v1.RemotesTestResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/remotes/test\x12b\n" +
+	"\vStartSignIn\x12\x1c.sheaf.v1.StartSignInRequest\x1a\x1d.sheaf.v1.StartSignInResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/signins\x12\\\n" +
+	"\fFinishSignIn\x12\x1d.sheaf.v1.FinishSignInRequest\x1a\x10.sheaf.v1.Remote\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/signins/{id}\x12h\n" +
+	"\x06Import\x12\x1e.sheaf.v1.RemotesImportRequest\x1a\x1f.sheaf.v1.RemotesImportResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/remotes/importB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_remotes_proto_rawDescOnce sync.Once

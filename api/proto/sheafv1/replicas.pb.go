@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -492,7 +493,7 @@ var File_sheaf_v1_replicas_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_replicas_proto_rawDesc = "" +
 	"\n" +
-	"\x17sheaf/v1/replicas.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x97\x04\n" +
+	"\x17sheaf/v1/replicas.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x97\x04\n" +
 	"\aReplica\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\tR\x02at\x12\x16\n" +
@@ -525,12 +526,12 @@ const file_sheaf_v1_replicas_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x18\n" +
 	"\x16ReplicasRemoveResponse\"\x15\n" +
-	"\x13ReplicasSyncRequest2\xa2\x02\n" +
-	"\bReplicas\x126\n" +
-	"\x03Add\x12\x1c.sheaf.v1.ReplicasAddRequest\x1a\x11.sheaf.v1.Replica\x12J\n" +
-	"\x04List\x12\x1d.sheaf.v1.ReplicasListRequest\x1a\x1e.sheaf.v1.ReplicasListResponse\"\x03\x90\x02\x01\x12K\n" +
-	"\x06Remove\x12\x1f.sheaf.v1.ReplicasRemoveRequest\x1a .sheaf.v1.ReplicasRemoveResponse\x12E\n" +
-	"\x04Sync\x12\x1d.sheaf.v1.ReplicasSyncRequest\x1a\x1e.sheaf.v1.ReplicasListResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x13ReplicasSyncRequest2\x8a\x03\n" +
+	"\bReplicas\x12O\n" +
+	"\x03Add\x12\x1c.sheaf.v1.ReplicasAddRequest\x1a\x11.sheaf.v1.Replica\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/replicas\x12^\n" +
+	"\x04List\x12\x1d.sheaf.v1.ReplicasListRequest\x1a\x1e.sheaf.v1.ReplicasListResponse\"\x17\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/replicas\x90\x02\x01\x12h\n" +
+	"\x06Remove\x12\x1f.sheaf.v1.ReplicasRemoveRequest\x1a .sheaf.v1.ReplicasRemoveResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/replicas/{name}\x12c\n" +
+	"\x04Sync\x12\x1d.sheaf.v1.ReplicasSyncRequest\x1a\x1e.sheaf.v1.ReplicasListResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/replicas/syncB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_replicas_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -536,7 +537,7 @@ var File_sheaf_v1_snapshots_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_snapshots_proto_rawDesc = "" +
 	"\n" +
-	"\x18sheaf/v1/snapshots.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n" +
+	"\x18sheaf/v1/snapshots.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
@@ -567,12 +568,13 @@ const file_sheaf_v1_snapshots_proto_rawDesc = "" +
 	"\vDropRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"(\n" +
 	"\fDropResponse\x12\x18\n" +
-	"\adropped\x18\x01 \x01(\x05R\adropped2\x80\x02\n" +
-	"\tSnapshots\x125\n" +
-	"\x06Create\x12\x17.sheaf.v1.CreateRequest\x1a\x12.sheaf.v1.Snapshot\x12L\n" +
-	"\x04List\x12\x1e.sheaf.v1.SnapshotsListRequest\x1a\x1f.sheaf.v1.SnapshotsListResponse\"\x03\x90\x02\x01\x127\n" +
-	"\x04Diff\x12\x15.sheaf.v1.DiffRequest\x1a\x16.sheaf.v1.DiffResponse0\x01\x125\n" +
-	"\x04Drop\x12\x15.sheaf.v1.DropRequest\x1a\x16.sheaf.v1.DropResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\adropped\x18\x01 \x01(\x05R\adropped2\xe0\x02\n" +
+	"\tSnapshots\x12O\n" +
+	"\x06Create\x12\x17.sheaf.v1.CreateRequest\x1a\x12.sheaf.v1.Snapshot\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/snapshots\x12a\n" +
+	"\x04List\x12\x1e.sheaf.v1.SnapshotsListRequest\x1a\x1f.sheaf.v1.SnapshotsListResponse\"\x18\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/snapshots\x90\x02\x01\x12I\n" +
+	"\x04Diff\x12\x15.sheaf.v1.DiffRequest\x1a\x16.sheaf.v1.DiffResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
+	"\x12\b/v1/diff0\x01\x12T\n" +
+	"\x04Drop\x12\x15.sheaf.v1.DropRequest\x1a\x16.sheaf.v1.DropResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/snapshots/dropB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_snapshots_proto_rawDescOnce sync.Once

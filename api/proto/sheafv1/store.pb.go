@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -171,7 +172,7 @@ var File_sheaf_v1_store_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_store_proto_rawDesc = "" +
 	"\n" +
-	"\x14sheaf/v1/store.proto\x12\bsheaf.v1\"\x0e\n" +
+	"\x14sheaf/v1/store.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\"\x0e\n" +
 	"\fStatsRequest\"\xf5\x01\n" +
 	"\rStatsResponse\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
@@ -184,9 +185,9 @@ const file_sheaf_v1_store_proto_rawDesc = "" +
 	"\vplain_bytes\x18\x06 \x01(\x03R\n" +
 	"plainBytes\x12#\n" +
 	"\rjournal_bytes\x18\a \x01(\x03R\fjournalBytes\x12\x1c\n" +
-	"\tsnapshots\x18\b \x01(\x03R\tsnapshots2F\n" +
-	"\x05Store\x12=\n" +
-	"\x05Stats\x12\x16.sheaf.v1.StatsRequest\x1a\x17.sheaf.v1.StatsResponse\"\x03\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\tsnapshots\x18\b \x01(\x03R\tsnapshots2W\n" +
+	"\x05Store\x12N\n" +
+	"\x05Stats\x12\x16.sheaf.v1.StatsRequest\x1a\x17.sheaf.v1.StatsResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/store\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_store_proto_rawDescOnce sync.Once

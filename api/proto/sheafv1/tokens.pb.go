@@ -7,6 +7,7 @@
 package sheafv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -438,7 +439,7 @@ var File_sheaf_v1_tokens_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_tokens_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/tokens.proto\x12\bsheaf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
+	"\x15sheaf/v1/tokens.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x1b\n" +
@@ -462,11 +463,13 @@ const file_sheaf_v1_tokens_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x0f.sheaf.v1.TokenR\x06tokens\"'\n" +
 	"\x13TokensRevokeRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x16\n" +
-	"\x14TokensRevokeResponse2\xe2\x01\n" +
-	"\x06Tokens\x12G\n" +
-	"\x06Create\x12\x1d.sheaf.v1.TokensCreateRequest\x1a\x1e.sheaf.v1.TokensCreateResponse\x12F\n" +
-	"\x04List\x12\x1b.sheaf.v1.TokensListRequest\x1a\x1c.sheaf.v1.TokensListResponse\"\x03\x90\x02\x01\x12G\n" +
-	"\x06Revoke\x12\x1d.sheaf.v1.TokensRevokeRequest\x1a\x1e.sheaf.v1.TokensRevokeResponseB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x14TokensRevokeResponse2\xa9\x02\n" +
+	"\x06Tokens\x12^\n" +
+	"\x06Create\x12\x1d.sheaf.v1.TokensCreateRequest\x1a\x1e.sheaf.v1.TokensCreateResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/tokens\x12X\n" +
+	"\x04List\x12\x1b.sheaf.v1.TokensListRequest\x1a\x1c.sheaf.v1.TokensListResponse\"\x15\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/tokens\x90\x02\x01\x12e\n" +
+	"\x06Revoke\x12\x1d.sheaf.v1.TokensRevokeRequest\x1a\x1e.sheaf.v1.TokensRevokeResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/tokens/revokeB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_tokens_proto_rawDescOnce sync.Once

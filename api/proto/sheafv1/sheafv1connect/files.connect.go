@@ -68,7 +68,7 @@ type FilesClient interface {
 	// last end; only then the file appears under its name, whole. Without end,
 	// what was sent is kept under the upload's name and can be gone on with.
 	Write(context.Context) (*connect.ClientStreamForClientSimple[sheafv1.WriteRequest, sheafv1.WriteResponse], error)
-	// Upload says how far an upload that was cut off came.
+	// Upload says how far an upload that was cut off came. One that nobody went on with for a week is gone.
 	Upload(context.Context, *sheafv1.UploadRequest) (*sheafv1.UploadResponse, error)
 	// Mkdir makes a directory.
 	Mkdir(context.Context, *sheafv1.MkdirRequest) (*sheafv1.Node, error)
@@ -260,7 +260,7 @@ type FilesHandler interface {
 	// last end; only then the file appears under its name, whole. Without end,
 	// what was sent is kept under the upload's name and can be gone on with.
 	Write(context.Context, *connect.ClientStream[sheafv1.WriteRequest]) (*sheafv1.WriteResponse, error)
-	// Upload says how far an upload that was cut off came.
+	// Upload says how far an upload that was cut off came. One that nobody went on with for a week is gone.
 	Upload(context.Context, *sheafv1.UploadRequest) (*sheafv1.UploadResponse, error)
 	// Mkdir makes a directory.
 	Mkdir(context.Context, *sheafv1.MkdirRequest) (*sheafv1.Node, error)
