@@ -345,6 +345,7 @@ func (d *Drive) publish(ctx context.Context, old, new chunk.Ref, s manifest.Snap
 		d.tried = append(d.tried, new)
 	} else {
 		d.tried = nil
+		d.tellMoved()
 	}
 	return err
 }

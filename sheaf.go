@@ -96,6 +96,7 @@ type Drive struct {
 	keysMu sync.Mutex        // one writer of slots at a time
 	past   map[chunk.Ref]int // roots of the trees of the past that are in use, and how often
 	tried  []chunk.Ref       // since the last move of the head: snapshots whose heads may have been put
+	moved  chan struct{}     // closed when the head has moved; nil: nobody waits
 
 	adoptMu    sync.Mutex // held to put a head beside the commits of the tree, and to take over the work of others
 	agreements agreeing   // guarded by adoptMu

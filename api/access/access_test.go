@@ -137,7 +137,7 @@ func TestCheck_HoldsForEachCallAndEachScope(t *testing.T) {
 			{&Grant{}, !need.Socket},
 			{&Grant{ReadOnly: true}, !need.Socket && !need.Writes},
 			{&Grant{Services: []string{"none"}}, need.Anyone},
-			{&Grant{Folder: "f"}, need.Anyone || p == "/sheaf.v1.Files/Write" || p == "/sheaf.v1.Files/Remove"}, // these name nothing here
+			{&Grant{Folder: "f"}, need.Anyone || p == "/sheaf.v1.Files/Write" || p == "/sheaf.v1.Files/Remove" || p == "/sheaf.v1.Events/Watch"}, // these name nothing here
 			{&Grant{local: true}, true},
 		} {
 			if err := Check(With(t.Context(), c.g), p, empty); (err == nil) != c.allow {

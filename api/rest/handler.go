@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -13,10 +14,12 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/gate"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1/sheafv1connect"
 	"github.com/sheaf-drive/sheaf/api/rpc"
 	"github.com/sheaf-drive/sheaf/api/service"
+	"github.com/sheaf-drive/sheaf/api/ws"
 )
 
 // descriptionPath is where the description of the contract is.
@@ -26,8 +29,6 @@ const descriptionPath = "/openapi.json"
 type Options struct {
 	// RPC serves the calls, each with the access.Grant of its request. What is no route goes to it as it is. Needed.
 	RPC http.Handler
-	// Sockets serves the requests for events that want a WebSocket; nil: there are none.
-	Sockets http.Handler
 }
 
 type handler struct {
@@ -84,16 +85,16 @@ func (h *handler) serve(w http.ResponseWriter, req *http.Request, r *Route, fiel
 		special(h, w, req, fields)
 		return
 	}
-	if r.Path == eventsPath && h.o.Sockets != nil && req.Header.Get("Upgrade") != "" {
-		h.o.Sockets.ServeHTTP(w, req)
-		return
-	}
 	m, err := r.fill(w, req, fields)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	call := h.callers[r.Procedure]
+	if r.Path == eventsPath && req.Header.Get("Upgrade") != "" {
+		h.socket(w, req, call, m)
+		return
+	}
 	if !r.rpc.IsStreamingServer() {
 		resp, err := call.CallUnary(req.Context(), connect.NewRequest(m))
 		if err != nil {
@@ -112,8 +113,40 @@ func (h *handler) serve(w http.ResponseWriter, req *http.Request, r *Route, fiel
 	h.stream(w, stream)
 }
 
-// eventsPath is the route that can be a WebSocket, too.
-const eventsPath = "/v1/events"
+// The route that can be a WebSocket, too, and its call.
+const (
+	eventsPath = "/v1/events"
+	eventsCall = "/sheaf.v1.Events/Watch"
+)
+
+// socket tells over a WebSocket what a call yields. What is refused is so before the connection changes, so that a refusal has its status.
+func (h *handler) socket(w http.ResponseWriter, req *http.Request, call *caller, m *dynamicpb.Message) {
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	stream, err := call.CallServerStream(ctx, connect.NewRequest(m))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer func() { _ = stream.Close() }()
+	if err := access.Check(ctx, eventsCall, nil); err != nil { // refused, and logged, by the call, too
+		fail(w, err)
+		return
+	}
+	ws.Serve(w, req, func(ctx context.Context, send func([]byte) error) error {
+		defer context.AfterFunc(ctx, cancel)()
+		for stream.Receive() {
+			line, err := encode(stream.Msg())
+			if err == nil {
+				err = send(line)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return stream.Err()
+	})
+}
 
 // stream answers with one object a line. Who asked learns of an error before the first of them by the status, and of a later one by
 // the last line, which is a gate.Problem.

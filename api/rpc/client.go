@@ -21,6 +21,7 @@ type Client struct {
 	Devices   sheafv1connect.DevicesClient
 	Custody   sheafv1connect.CustodyClient
 	Tokens    sheafv1connect.TokensClient
+	Events    sheafv1connect.EventsClient
 	Doors     sheafv1connect.DoorsClient
 }
 
@@ -34,7 +35,7 @@ func NewClient(h connect.HTTPClient, url string) *Client {
 		Jobs: sheafv1connect.NewJobsClient(h, url, plain), Replicas: sheafv1connect.NewReplicasClient(h, url, plain),
 		Conflicts: sheafv1connect.NewConflictsClient(h, url, plain), Remotes: sheafv1connect.NewRemotesClient(h, url, plain),
 		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
-		Tokens: sheafv1connect.NewTokensClient(h, url, plain),
-		Doors:  sheafv1connect.NewDoorsClient(h, url, plain),
+		Events: sheafv1connect.NewEventsClient(h, url, plain), Tokens: sheafv1connect.NewTokensClient(h, url, plain),
+		Doors: sheafv1connect.NewDoorsClient(h, url, plain),
 	}
 }

@@ -48,6 +48,10 @@ func (d *fakeDrive) Pending() int64   { return 1 }
 
 func (d *fakeDrive) Load() (*live.Load, error) { return nil, errors.ErrUnsupported }
 
+func (d *fakeDrive) State() manifest.Kept                    { return manifest.Kept{} }
+func (d *fakeDrive) Moved() <-chan struct{}                  { return nil }
+func (d *fakeDrive) DeviceOf(causal.Device) (string, string) { return "", "" }
+
 func (d *fakeDrive) Commit(ctx context.Context) error {
 	_, err := d.Snapshot(ctx, "")
 	return err

@@ -48,6 +48,7 @@ func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewDevicesHandler(devices{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewCustodyHandler(custody{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewTokensHandler(tokens{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewEventsHandler(events{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewDoorsHandler(doors{s}, o...) },
 	} {
 		path, handler := h()
@@ -79,6 +80,7 @@ type (
 	devices   struct{ s *service.Service }
 	custody   struct{ *service.Service }
 	tokens    struct{ s *service.Service }
+	events    struct{ s *service.Service }
 	doors     struct{ *service.Service }
 )
 
@@ -264,4 +266,8 @@ func (t tokens) List(ctx context.Context, r *sheafv1.TokensListRequest) (*sheafv
 
 func (t tokens) Revoke(ctx context.Context, r *sheafv1.TokensRevokeRequest) (*sheafv1.TokensRevokeResponse, error) {
 	return t.s.RevokeTokens(ctx, r)
+}
+
+func (e events) Watch(ctx context.Context, r *sheafv1.EventsWatchRequest, out *connect.ServerStream[sheafv1.Event]) error {
+	return e.s.WatchEvents(ctx, r, out.Send)
 }

@@ -108,8 +108,9 @@ func (s *Service) mayOpen() error {
 
 func (s *Service) set(d Drive) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.drive = d
+	s.mu.Unlock()
+	s.observe(d)
 }
 
 // Wait returns when all lies in packs, in so many copies.

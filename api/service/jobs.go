@@ -151,6 +151,7 @@ func (s *Service) begin(j *job, w work) error {
 	j.mu.Lock()
 	j.run, j.rate, j.rateAt, j.rateOf = r, 0, time.Time{}, 0
 	j.mu.Unlock()
+	s.tellJob(j)
 	// Counted among the users by use, so that Close, which waits for these, waits for it.
 	go func() {
 		defer release()
@@ -165,9 +166,16 @@ func (s *Service) begin(j *job, w work) error {
 		j.mu.Lock()
 		r.err, r.ended = err, time.Now()
 		j.mu.Unlock()
+		s.tellJob(j)
 		close(r.done)
 	}()
 	return nil
+}
+
+// tellJob tells that a job began or ended.
+func (s *Service) tellJob(j *job) {
+	m := j.show(time.Now())
+	s.events.add(&sheafv1.Event{Kind: sheafv1.EventKind_EVENT_KIND_JOB, Job: m.GetId(), Work: m.GetWork(), State: m.GetState()})
 }
 
 // job returns a job by its ID.

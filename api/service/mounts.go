@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -144,6 +145,7 @@ func (s *Service) enter(ctx context.Context, fsys vfs.FS, dir string, readOnly b
 func (s *Service) keepMount(m *mounted) {
 	s.mu.Lock()
 	s.mounts[m.info.GetDir()] = m
+	s.events.add(&sheafv1.Event{Kind: sheafv1.EventKind_EVENT_KIND_MOUNTED, Path: wirepath.Encode(m.info.GetDir())})
 	s.noteMounts()
 	s.mu.Unlock()
 	// Not one of s.work: Close unmounts before it waits for the drive's users, of which this is one.
@@ -154,6 +156,7 @@ func (s *Service) keepMount(m *mounted) {
 		}
 		s.mu.Lock()
 		delete(s.mounts, m.info.GetDir())
+		s.events.add(&sheafv1.Event{Kind: sheafv1.EventKind_EVENT_KIND_UNMOUNTED, Path: wirepath.Encode(m.info.GetDir())})
 		s.noteMounts()
 		if !s.ending {
 			s.unwantLocked(m.info.GetDir())

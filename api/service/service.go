@@ -12,6 +12,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
+	"github.com/sheaf-drive/sheaf/chunkstore/causal"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
@@ -21,6 +22,7 @@ import (
 // are the specification.
 type Drive interface {
 	Tree
+	Telling
 	Words
 	Past
 	Care
@@ -36,6 +38,13 @@ type Tree interface {
 	Pending() int64
 	Commit(ctx context.Context) error
 	Close(ctx context.Context) error
+}
+
+// Telling is how a drive tells that it changed.
+type Telling interface {
+	State() manifest.Kept
+	Moved() <-chan struct{}
+	DeviceOf(short causal.Device) (id, name string)
 }
 
 // Words are the secrets that open the drive.
@@ -151,6 +160,7 @@ type Service struct {
 	claims transfer.Claims
 
 	signIns signIns
+	events  *events
 }
 
 // New returns a Service whose drive is not open yet.
@@ -158,7 +168,7 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{o: o, since: time.Now(), mounts: map[string]*mounted{}, wanted: map[string]*sheafv1.MountRequest{}}
+	s := &Service{o: o, events: newEvents(), since: time.Now(), mounts: map[string]*mounted{}, wanted: map[string]*sheafv1.MountRequest{}}
 	s.idle = sync.NewCond(&s.mu)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
