@@ -51,16 +51,15 @@ func readBody(w http.ResponseWriter, r *http.Request) (*element, error) {
 	body := &bounded{r: http.MaxBytesReader(w, r.Body, maxXML)}
 	e, err := parseXML(body)
 	var big *http.MaxBytesError
-	if errors.As(body.err, &big) {
+	switch {
+	case err == nil:
+		return e, nil
+	case errors.As(body.err, &big):
 		return nil, refuse(http.StatusRequestEntityTooLarge, "there is too much XML in the request")
-	}
-	if err != nil && body.n == 0 && body.err == io.EOF { //nolint:errorlint // a reader returns io.EOF itself
-		return nil, nil
-	}
-	if err != nil {
+	case body.n > 0 || body.err != io.EOF: //nolint:errorlint // a reader returns io.EOF itself
 		return nil, refuse(http.StatusBadRequest, "the XML of the request is not well-formed")
 	}
-	return e, nil
+	return nil, nil
 }
 
 // bounded remembers how a reader ended, which the parser of XML hides.
