@@ -26,8 +26,9 @@ type Client struct {
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
-func NewClient(h connect.HTTPClient, url string) *Client {
-	plain := connect.WithAcceptCompression("gzip", nil, nil)
+// With other options it speaks gRPC or gRPC-Web.
+func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption) *Client {
+	plain := connect.WithClientOptions(append(options, connect.WithAcceptCompression("gzip", nil, nil))...)
 	return &Client{
 		Drives: sheafv1connect.NewDrivesClient(h, url, plain), Files: sheafv1connect.NewFilesClient(h, url, plain),
 		Snapshots: sheafv1connect.NewSnapshotsClient(h, url, plain), Mounts: sheafv1connect.NewMountsClient(h, url, plain),

@@ -22,6 +22,7 @@ const sessionURL = "http://sheaf"
 // A session is a way to the services: to the daemon, or to this process itself.
 type session struct {
 	*rpc.Client
+	http   *http.Client // reaches the same services, at sessionURL
 	daemon bool
 	close  func(ctx context.Context) error
 }
@@ -40,7 +41,8 @@ func (a *app) dial(ctx context.Context) *session {
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return a.home.Dial(ctx) },
 		DisableCompression: true,
 	}
-	return &session{Client: rpc.NewClient(&http.Client{Transport: t}, sessionURL), daemon: true, close: func(context.Context) error {
+	h := &http.Client{Transport: t}
+	return &session{Client: rpc.NewClient(h, sessionURL), http: h, daemon: true, close: func(context.Context) error {
 		t.CloseIdleConnections()
 		return nil
 	}}
@@ -98,7 +100,8 @@ func (a *app) inProcess(lock interface{ Unlock() error }) *session {
 	var served sync.WaitGroup
 	served.Go(func() { _ = srv.Serve(l) })
 	t := &http.Transport{DialContext: l.dial, DisableCompression: true}
-	return &session{Client: rpc.NewClient(&http.Client{Transport: t}, sessionURL), close: func(ctx context.Context) error {
+	h := &http.Client{Transport: t}
+	return &session{Client: rpc.NewClient(h, sessionURL), http: h, close: func(ctx context.Context) error {
 		err := svc.Close(ctx)
 		t.CloseIdleConnections()
 		err = errors.Join(err, srv.Close())
