@@ -282,3 +282,25 @@ func TestDescription_SaysAllThatIsAnswered(t *testing.T) {
 		z.one(t, o.method, o.path, o.op)
 	}
 }
+
+// The control: what is answered and not described is found.
+func TestFits_FindsWhatIsNotSaid(t *testing.T) {
+	z := &fuzzer{doc: description(t)}
+	schema := ref("Node")
+	node := func(change func(m map[string]any)) map[string]any {
+		m := map[string]any{"path": "a", "type": "KIND_FILE", "mode": 420.0, "size": "7", "modified": "2026-01-02T03:04:05Z", "changed": nil, "pinned": true}
+		change(m)
+		return m
+	}
+	if err := z.fits(schema, node(func(map[string]any) {})); err != nil {
+		t.Error(err)
+	}
+	for k, v := range map[string]any{"new": 1.0, "size": 7.0, "type": "KIND_NEW", "modified": "yesterday", "pinned": "true", "mode": "420", "path": nil} {
+		if z.fits(schema, node(func(m map[string]any) { m[k] = v })) == nil {
+			t.Errorf("%s: %v was not found", k, v)
+		}
+	}
+	if z.fits(ref("Problem"), map[string]any{"code": "x", "error": "y"}) == nil {
+		t.Error("a field that is missing was not found")
+	}
+}

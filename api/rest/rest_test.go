@@ -235,15 +235,26 @@ func TestRoutes_SayWhatIsWrong(t *testing.T) {
 		status             int
 		code               string
 	}{
-		{"GET", "/v1/none", "", 404, "not_found"}, {"GET", "/v1", "", 404, "not_found"},
-		{"POST", "/v1/status", "", 405, "usage"}, {"OPTIONS", "/v1/status", "", 405, "usage"},
-		{"GET", "/v1/status?x=1", "", 400, "usage"}, {"GET", "/v1/list/?recursive=maybe", "", 400, "usage"}, {"GET", "/v1/diff?from=a&from=b", "", 400, "usage"},
-		{"GET", "/v1/nodes/a%2Fb", "", 400, "usage"}, {"GET", "/v1/nodes/..", "", 400, "usage"}, {"GET", "/v1/nodes/a//b", "", 400, "usage"},
-		{"GET", "/v1/nodes/%00zz", "", 400, "usage"}, {"GET", "/v1/nodes/%FF", "", 400, "usage"},
-		{"POST", "/v1/folders", "{", 400, "usage"}, {"POST", "/v1/folders", `{"pfad":"a"}`, 400, "usage"}, {"POST", "/v1/folders", `{"path":7}`, 400, "usage"},
+		{"GET", "/v1/none", "", 404, "not_found"},
+		{"GET", "/v1", "", 404, "not_found"},
+		{"POST", "/v1/status", "", 405, "usage"},
+		{"OPTIONS", "/v1/status", "", 405, "usage"},
+		{"GET", "/v1/status?x=1", "", 400, "usage"},
+		{"GET", "/v1/list/?recursive=maybe", "", 400, "usage"},
+		{"GET", "/v1/diff?from=a&from=b", "", 400, "usage"},
+		{"GET", "/v1/nodes/a%2Fb", "", 400, "usage"},
+		{"GET", "/v1/nodes/..", "", 400, "usage"},
+		{"GET", "/v1/nodes/a//b", "", 400, "usage"},
+		{"GET", "/v1/nodes/%00zz", "", 400, "usage"},
+		{"GET", "/v1/nodes/%FF", "", 400, "usage"},
+		{"POST", "/v1/folders", "{", 400, "usage"},
+		{"POST", "/v1/folders", `{"pfad":"a"}`, 400, "usage"},
+		{"POST", "/v1/folders", `{"path":7}`, 400, "usage"},
 		{"POST", "/v1/folders", `{"path":"` + strings.Repeat("x", maxBody) + `"}`, 413, "limit"},
-		{"GET", "/v1/files/", "", 409, "wrong_kind"}, {"GET", "/v1/jobs/7", "", 404, "not_found"},
-		{"POST", "/v1/keys/recovery", "{}", 403, "forbidden"}, {"GET", "/v1/tokens", "", 403, "forbidden"},
+		{"GET", "/v1/files/", "", 409, "wrong_kind"},
+		{"GET", "/v1/jobs/7", "", 404, "not_found"},
+		{"POST", "/v1/keys/recovery", "{}", 403, "forbidden"},
+		{"GET", "/v1/tokens", "", 403, "forbidden"},
 	} {
 		f.do(t, c.method, c.path, strings.NewReader(c.body)).problem(t, c.status, c.code)
 	}
