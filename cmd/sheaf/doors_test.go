@@ -183,9 +183,7 @@ func byCommand(d *apiDaemon) tongue {
 // A17: by whichever door the same is done, the same comes of it, and what fails fails with the same kind of error.
 func TestDoors_AreOneBehaviour(t *testing.T) {
 	d, token := startAPI(t)
-	p := new(http.Protocols)
-	p.SetUnencryptedHTTP2(true)
-	h := &http.Client{Transport: withToken{&http.Transport{Protocols: p}, token}}
+	h := overHTTP2(token)
 	c := rpc.NewClient(h, d.url, connect.WithGRPC())
 	tongues := []struct {
 		name string
