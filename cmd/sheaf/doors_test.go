@@ -60,7 +60,8 @@ func byGRPC(c *rpc.Client) tongue {
 			}
 			for _, m := range []*sheafv1.WriteRequest{
 				{Part: &sheafv1.WriteRequest_Start{Start: &sheafv1.WriteStart{Path: path}}},
-				{Part: &sheafv1.WriteRequest_Data{Data: []byte(o.body)}}, {Part: &sheafv1.WriteRequest_End{End: &sheafv1.WriteEnd{}}},
+				{Part: &sheafv1.WriteRequest_Data{Data: []byte(o.body)}},
+				{Part: &sheafv1.WriteRequest_End{End: &sheafv1.WriteEnd{}}},
 			} {
 				if err := st.Send(m); err != nil {
 					break // why, it says at the end
