@@ -159,7 +159,7 @@ func deadProps(ctx context.Context, n vfs.Node) ([]deadProp, error) {
 	}
 	var props []deadProp
 	if json.Unmarshal(b, &props) != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // somebody else wrote it there
 	}
 	sound := props[:0]
 	for _, p := range props {

@@ -23,7 +23,7 @@ type fixture struct {
 
 func start(t *testing.T, next http.Handler) *fixture {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

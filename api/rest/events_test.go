@@ -24,6 +24,7 @@ type event struct {
 // listen opens a WebSocket from a cursor on.
 func (f *fixture) listen(t *testing.T, ctx context.Context, after string) (*websocket.Conn, error) {
 	t.Helper()
+	//nolint:bodyclose // a WebSocket has taken it, or it is read already
 	c, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(f.url, "http")+"/v1/events?after="+after, &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + f.secret}},
 	})

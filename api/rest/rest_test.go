@@ -35,7 +35,7 @@ func start(t *testing.T, change func(o *service.Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestUploads_GoOnWhereTheyWereCutOff(t *testing.T) {
 		t.Errorf("got %v", a.Header)
 	}
 	// The connection breaks in the midst of a body that says to be longer.
-	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://")) //nolint:noctx // at once
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
