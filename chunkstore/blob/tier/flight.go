@@ -176,8 +176,9 @@ const maxHabits = 1024
 // one file at once, and what they read comes out of order. It is no reason to ask for more ahead, either: who looks here and there reads so, too.
 const near = 4
 
-// read notes that a piece is read, and returns how many behind it are worth asking for: 0 at first, and twice as many and one
-// each time that it goes on from what was read before.
+// read notes that a piece is read, and returns how many behind it are worth asking for: 0 at first, and one more
+// each time that it goes on from what was read before: so what nobody reads in the end is not more than what was read. Twice as many each time
+// brought 8 MiB to who had asked for one, by what the system reads ahead itself.
 func (h *habits) read(hash [32]byte, no int) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -187,7 +188,7 @@ func (h *habits) read(hash [32]byte, no int) int {
 	was, ok := h.packs[hash]
 	switch {
 	case ok && no == was.next:
-		was.ahead = min(2*was.ahead+1, maxAhead-1)
+		was.ahead = min(was.ahead+1, maxAhead-1)
 		was.next = no + 1
 	case ok && no > was.next && no-was.next < near: // some are passed over
 		was.next = no + 1

@@ -28,7 +28,7 @@
 //
 // Get looks in Local, and then, for packs and index blobs, in the cache and at the remotes; for all else, in the Mirror. What is asked of a
 // remote lies on a grid of 1 MiB (SECURITY.md 2.4): it tells nothing of where chunks begin. A piece of the grid that several readers want is
-// asked for once. Of a pack that is read in order the next pieces are asked for ahead, twice as many each time, up to 8. A remote that fails,
+// asked for once. Of a pack that is read in order the next pieces are asked for ahead, one more each time, up to 8. A remote that fails,
 // or does not have the blob, or sends less than the catalog says, gives way to the next, those first whose catalog has the
 // blob. If no remote could give it the error wraps [fs.ErrNotExist] only if all remotes that are known said that it is not there, and else
 // [blob.ErrTemporary].
