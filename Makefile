@@ -65,8 +65,7 @@ unit:
 model:
 	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
 	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore/index ./chunkstore/keys ./chunkstore/refs ./vfs/live/journal
-	$(GO) test -timeout 20m -short ./bench/...
-	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$' $(HEAVY)
+	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$' $(HEAVY) ./bench/... # in one, so that both processors have work
 	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill' ./internal/powerloss
 
 #: make race       all tests, with -race, in their short form
