@@ -202,7 +202,7 @@ func WriteFile(ctx context.Context, fsys FS, path string, data []byte, what New)
 func RemoveAll(ctx context.Context, fsys FS, path string) error {
 	d, name, err := WalkParent(ctx, fsys, path)
 	if err == nil {
-		err = removeAll(ctx, d, name)
+		err = RemoveAllOf(ctx, d, name)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove all of %q: %w", path, err)
@@ -210,8 +210,8 @@ func RemoveAll(ctx context.Context, fsys FS, path string) error {
 	return nil
 }
 
-// removeAll removes the child of d with all below it.
-func removeAll(ctx context.Context, d Dir, name string) error {
+// RemoveAllOf removes the child of d with all below it. If there is none it is fs.ErrNotExist; what goes meanwhile below it is no error.
+func RemoveAllOf(ctx context.Context, d Dir, name string) error {
 	n, err := d.Lookup(ctx, name)
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ func removeAll(ctx context.Context, d Dir, name string) error {
 		if err != nil {
 			return err
 		}
-		if err := removeAll(ctx, sub, e.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := RemoveAllOf(ctx, sub, e.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

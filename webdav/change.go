@@ -61,9 +61,9 @@ func (x *request) delete() error {
 	// What is below may be much, so this is no step. Nobody locks it meanwhile, and what is made in it meanwhile is an error.
 	after := context.WithoutCancel(x.ctx)
 	if s.litter {
-		err = removeAll(after, s.dir, s.name)
+		err = vfs.RemoveAllOf(after, s.dir, s.name)
 	} else {
-		err = removeAll(x.ctx, s.dir, s.name)
+		err = vfs.RemoveAllOf(x.ctx, s.dir, s.name)
 	}
 	if err != nil {
 		return err
@@ -103,27 +103,6 @@ func (x *request) deleting() (s spot, leave func(), err error) {
 		return spot{}, nil, err
 	}
 	return s, x.t.locks.keepOff(s.path), nil
-}
-
-// removeAll removes a child of d with all that is below it. What is gone already is no error below it.
-func removeAll(ctx context.Context, d vfs.Dir, name string) error {
-	n, err := d.Lookup(ctx, name)
-	if err != nil {
-		return err
-	}
-	sub, ok := n.(vfs.Dir)
-	if !ok {
-		return d.Remove(ctx, name, false)
-	}
-	for e, err := range sub.List(ctx, "") {
-		if err != nil {
-			return err
-		}
-		if err := removeAll(ctx, sub, e.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return d.Remove(ctx, name, true)
 }
 
 // A trip is a COPY or a MOVE.
@@ -247,7 +226,7 @@ func (x *request) moveOut(p *trip) error {
 	}
 	after := context.WithoutCancel(x.ctx)
 	x.t.locks.gone(p.from.path)
-	if err := removeAll(after, p.from.dir, p.from.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := vfs.RemoveAllOf(after, p.from.dir, p.from.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return x.arrived(p, func() {})
@@ -293,7 +272,7 @@ func (x *request) place(d vfs.Dir, name string, isDir bool, to spot) (tidy func(
 	x.t.litter.forget(after, to.path)
 	return func() {
 		defer done()
-		if err := removeAll(after, shop, aside); err != nil {
+		if err := vfs.RemoveAllOf(after, shop, aside); err != nil {
 			x.t.o.Log.Warn("what was replaced stays until the next start", "error", err)
 		}
 	}, nil
@@ -323,7 +302,7 @@ func (x *request) copyBy(p *trip, move bool) error {
 	defer done()
 	after := context.WithoutCancel(x.ctx)
 	sweep := func(err error) error {
-		if e := removeAll(after, shop, name); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		if e := vfs.RemoveAllOf(after, shop, name); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			x.t.o.Log.Warn("what was left of a copy stays until the next start", "error", e)
 		}
 		return err
