@@ -43,7 +43,7 @@ func openAtHand(ctx context.Context, db kv.DB) (*atHand, error) {
 // on this device anyhow, are left out, as are those of more than kv.MaxValue bytes.
 // It is for the few chunks without which a drive does not open, and costs a read of each that is new. Calls come one at a time. After an error some of them are kept.
 func (s *Store) KeepAtHand(ctx context.Context, near func(pack.Name) bool, ids ...chunk.ID) error {
-	keep := map[chunk.ID][]byte{}
+	keep, fresh := map[chunk.ID][]byte{}, false
 	for _, id := range ids[:min(len(ids), MaxAtHand)] {
 		s.mu.Lock()
 		_, have := s.hand.ids[id]
@@ -60,7 +60,7 @@ func (s *Store) KeepAtHand(ctx context.Context, near func(pack.Name) bool, ids .
 			if err := src.read(ctx, sealed, 0); err != nil {
 				return err
 			}
-			keep[id] = sealed
+			keep[id], fresh = sealed, true
 			return nil
 		})
 		if err != nil {
@@ -75,13 +75,7 @@ func (s *Store) KeepAtHand(ctx context.Context, near func(pack.Name) bool, ids .
 		}
 	}
 	s.mu.Unlock()
-	fresh := 0
-	for _, sealed := range keep {
-		if sealed != nil {
-			fresh++
-		}
-	}
-	if fresh == 0 && len(gone) == 0 {
+	if !fresh && len(gone) == 0 {
 		return nil
 	}
 	err := s.hand.db.Update(ctx, func(tx kv.Tx) error {

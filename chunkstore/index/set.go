@@ -89,7 +89,7 @@ func spread(p uint64) uint64 {
 	return p * 0x9e3779b97f4a7c15 >> 20
 }
 
-// filterMax is the most prefixes that a filter keeps; its table has then 64 MiB.
+// filterMax is the most prefixes that a filter keeps; its table has then 64 MiB, and while it is filled again there are two.
 const filterMax = 6 << 20
 
 // filterFloor is how many prefixes of chunks that are gone are not worth a fill.
@@ -113,13 +113,17 @@ func (f *filter) excludes(cid [32]byte) bool {
 func (f *filter) add(cid [32]byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, set := range []**Set{&f.set, &f.next} {
-		if *set == nil {
-			continue
-		}
-		if (*set).Add(cid); (*set).Len() > filterMax {
-			*set, f.over = nil, true
-		}
+	f.put(&f.set, cid)
+	f.put(&f.next, cid)
+}
+
+// put adds to one of the two, if it is there, and gives it up if it becomes too large. f.mu is held.
+func (f *filter) put(set **Set, cid [32]byte) {
+	if *set == nil {
+		return
+	}
+	if (*set).Add(cid); (*set).Len() > filterMax {
+		*set, f.over = nil, true
 	}
 }
 
@@ -141,9 +145,7 @@ func (f *filter) met(fill *Set, cid [32]byte) bool {
 	if f.next != fill {
 		return false
 	}
-	if fill.Add(cid); fill.Len() > filterMax {
-		f.next, f.set, f.over = nil, nil, true
-	}
+	f.put(&f.next, cid)
 	return f.next != nil
 }
 
