@@ -50,7 +50,7 @@ func Description() ([]byte, error) {
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "sheaf", "version": "v1",
-			"license": object{"name": "MIT", "identifier": "MIT"},
+			"license": object{"name": "Apache License 2.0", "identifier": "Apache-2.0"},
 			"description": "An encrypted drive, over HTTP. In a path, each name is escaped by itself. Numbers of 64 bits are texts. " +
 				"What yields many messages answers with one JSON object a line, of which the last may be a Problem.",
 		},

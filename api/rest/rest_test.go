@@ -31,15 +31,11 @@ type fixture struct {
 func start(t *testing.T, change func(o *service.Options)) *fixture {
 	t.Helper()
 	f := &fixture{Daemon: apitest.Start(t, change)}
-	h, err := New(Options{RPC: f.Calls()})
-	if err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := gate.New(gate.Options{Addr: l.Addr().String(), Tokens: f.Tokens, Log: f.Log.Logger(), Next: h})
+	g, err := gate.New(gate.Options{Addr: l.Addr().String(), Tokens: f.Tokens, Log: f.Log.Logger(), Next: New(Options{RPC: f.Calls()})})
 	if err != nil {
 		t.Fatal(err)
 	}

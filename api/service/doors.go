@@ -120,8 +120,6 @@ func (s *Service) Serve(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.
 			return nil, errorf(sheafv1.Code_CODE_EXISTS, "sheaf serve stop "+have.GetAddr(), "%s serves something else already", have.GetAddr())
 		}
 		resp.Serving, resp.Already = have, true
-	}
-	if resp.Already {
 		if err := s.letIn(ctx, g, r, resp); err != nil {
 			return nil, err
 		}

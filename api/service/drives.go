@@ -110,7 +110,7 @@ func (s *Service) set(d Drive) {
 	s.mu.Lock()
 	s.drive = d
 	s.mu.Unlock()
-	s.observe(d)
+	s.observe()
 }
 
 // Wait returns when all lies in packs, in so many copies.

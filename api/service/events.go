@@ -80,6 +80,10 @@ func (s *Service) WatchEvents(ctx context.Context, r *sheafv1.EventsWatchRequest
 		return err
 	}
 	defer release()
+	s.mu.Lock()
+	s.watched = true
+	s.mu.Unlock()
+	s.observe() // before it is said from where on all is told
 	n, known := s.events.position(r.GetAfter())
 	if !known {
 		first := &sheafv1.Event{Kind: sheafv1.EventKind_EVENT_KIND_RESET, Cursor: s.events.cursor(n), Time: stamp(time.Now())}
@@ -126,15 +130,24 @@ func seesEvent(g *access.Grant, e *sheafv1.Event) bool {
 	return false
 }
 
-// observe tells what happens in an open drive until the Service closes.
-func (s *Service) observe(d Drive) {
+// observe tells what happens in the drive, once it is open and somebody has asked, until the Service closes: two states are compared after each commit,
+// which is not for those whom nobody listens to. What is committed after it returns is told.
+func (s *Service) observe() {
+	s.observing.Lock()
+	defer s.observing.Unlock()
 	s.mu.Lock()
+	d := s.drive
+	if s.observed || !s.watched || d == nil || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.observed = true
 	ctx, release := s.admit(s.life)
 	s.mu.Unlock()
 	moved := d.Moved()
+	at := d.State()
 	go func() {
 		defer release()
-		at := d.State()
 		stood := map[string]*sheafv1.Event{}
 		tick := time.NewTicker(replicaEvery)
 		defer tick.Stop()

@@ -48,12 +48,6 @@ func (s *Service) tellWanted() {
 	s.o.Wanted(all)
 }
 
-func (s *Service) setEnding(is bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ending = is
-}
-
 // Restore mounts what Options.Wanted was told last by a process before this one. What cannot be mounted now is in the errors, one for each, and
 // stays wanted: a folder may be on a disk that comes later. The drive is open.
 func (s *Service) Restore(ctx context.Context, all []*sheafv1.MountRequest) (errs []error) {

@@ -143,13 +143,17 @@ type Service struct {
 	mu     sync.Mutex // guards the rest
 	drive  Drive      // nil: not open
 	closed bool
-	ending bool       // all is being unmounted for the process ends
-	users  int        // calls and jobs that use drive
-	idle   *sync.Cond // of mu: users became 0
-	mounts map[string]*mounted
-	wanted map[string]*sheafv1.MountRequest
-	jobs   []*job
-	lastID int
+	ending bool // all is being unmounted for the process ends
+	// somebody has asked what happens; it is looked at
+	watched, observed bool
+	users             int        // calls and jobs that use drive
+	idle              *sync.Cond // of mu: users became 0
+	mounts            map[string]*mounted
+	wanted            map[string]*sheafv1.MountRequest
+	jobs              []*job
+	lastID            int
+
+	observing sync.Mutex // held while that begins
 
 	replicas sync.Mutex // held while the list of replicas changes
 	mounting sync.Mutex // held while something is mounted or unmounted
@@ -229,6 +233,9 @@ func (s *Service) admit(ctx context.Context) (_ context.Context, release func())
 // Close unmounts all, in use or not, closes all doors, ends all jobs, commits and closes the drive. With ctx
 // done it commits nothing: what is in the journal stays there. Further calls do nothing.
 func (s *Service) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.ending = true // what is unmounted now is to be mounted by the next process
+	s.mu.Unlock()
 	_, err := s.leave(context.WithoutCancel(ctx), true)
 	_, cerr := s.close(ctx)
 	return errors.Join(err, cerr)
@@ -239,10 +246,8 @@ func (s *Service) Close(ctx context.Context) error {
 func (s *Service) leave(ctx context.Context, force bool) (unmounted int, err error) {
 	s.mounting.Lock()
 	defer s.mounting.Unlock()
-	s.setEnding(true)
 	n, err := s.unmountAll(ctx, force)
 	if err != nil && !force {
-		s.setEnding(false)
 		return n, err
 	}
 	s.mu.Lock()
