@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,11 +36,10 @@ func (a *app) sayAPI(d *daemon) error {
 		return nil
 	}
 	if a.json {
-		line, err := json.Marshal(map[string]string{"kind": "api", "url": d.api})
-		if err == nil {
-			_, err = a.out.Write(append(line, '\n'))
-		}
-		return err
+		return a.record(struct {
+			Kind string `json:"kind"`
+			URL  string `json:"url"`
+		}{"api", d.api})
 	}
 	a.say("the API answers at %s", d.api)
 	return nil
@@ -49,11 +47,5 @@ func (a *app) sayAPI(d *daemon) error {
 
 // doors returns the handler of all that speaks HTTP, for callers with an access.Grant.
 func doors(svc *service.Service, log *slog.Logger) http.Handler {
-	calls := rpc.NewGuarded(svc, log)
-	h, err := rest.New(rest.Options{RPC: calls})
-	if err != nil { // the contract in this program is malformed, which tests would have found
-		log.Error("there is no REST", "error", err)
-		return calls
-	}
-	return h
+	return rest.New(rest.Options{RPC: rpc.NewGuarded(svc, log)})
 }

@@ -62,15 +62,19 @@ func (a *app) checkStore() *sheafv1.Check {
 	if err != nil {
 		return bad("store", err.Error(), "chmod u+rwx "+quoted(dir))
 	}
-	f, err := os.CreateTemp(dir, ".doctor-*")
-	if err != nil {
+	if err := tryWrite(dir); err != nil {
 		return bad("store", "cannot be written: "+err.Error(), "chmod u+rwx "+quoted(dir))
 	}
-	err = errors.Join(f.Close(), os.Remove(f.Name()))
-	if err != nil {
-		return bad("store", err.Error(), "")
-	}
 	return ok("store", dir)
+}
+
+// tryWrite makes a file in a folder, and takes it away.
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // checkPrivate looks whether others can reach the device's key.
@@ -149,11 +153,7 @@ func (a *app) checkCache() *sheafv1.Check {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return ok("cache", "not made yet")
 	}
-	f, err := os.CreateTemp(dir, ".doctor-*")
-	if err == nil {
-		err = errors.Join(f.Close(), os.Remove(f.Name()))
-	}
-	if err != nil {
+	if err := tryWrite(dir); err != nil {
 		return warn("cache", "what is read from replicas is not kept: "+err.Error(), "chmod -R u+rwX "+quoted(dir))
 	}
 	return ok("cache", dir)

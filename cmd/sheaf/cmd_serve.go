@@ -83,36 +83,25 @@ func (a *app) serveKindCmd(kind sheafv1.DoorKind) *cobra.Command {
 }
 
 // foregroundServing is the daemon itself: it serves, and stays until somebody stops it or ctx is done.
-func (a *app) foregroundServing(ctx context.Context, begin func(ctx context.Context, s *session) error) (err error) {
+func (a *app) foregroundServing(ctx context.Context, begin func(ctx context.Context, s *session) error) error {
 	if s := a.dial(ctx); s != nil {
 		defer func() { _ = s.Close(ctx) }()
 		return usagef("leave --foreground out", "a daemon runs already")
 	}
-	d, err := a.serve(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := a.endOf(d); err == nil {
-			err = e
+	return a.asDaemon(ctx, func(d *daemon, s *session) error {
+		err := a.unlock(ctx, s)
+		if err == nil {
+			err = begin(ctx, s)
 		}
-	}()
-	s := a.dial(ctx)
-	if s == nil {
-		return coded(sheafv1.Code_CODE_NO_DAEMON, "sheaf doctor", "the socket %s does not answer", a.home.Socket())
-	}
-	defer func() { _ = s.Close(ctx) }()
-	if err = a.unlock(ctx, s); err == nil {
-		err = begin(ctx, s)
-	}
-	if err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-	case <-d.stopped:
-	}
-	return nil
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-d.stopped:
+		}
+		return nil
+	})
 }
 
 // serveBy opens a door, and says so.

@@ -22,8 +22,7 @@ func (a *app) serviceLogsCmd() *cobra.Command {
 	var follow bool
 	c := &cobra.Command{
 		Use: "logs", Short: "Print what the daemon said last", Args: cobra.NoArgs,
-		Long: `Prints the end of the log, which the service and a daemon that sheaf mount started share. No names of
-files and no keys are in it.`,
+		Long: `Prints the end of the log, which the service and a daemon that sheaf mount started share.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := os.Open(a.home.Log())
 			if errors.Is(err, fs.ErrNotExist) {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"net"
 	"path/filepath"
 	"strings"
 
@@ -63,7 +61,7 @@ type foreground struct {
 
 // foreground is the daemon itself: it mounts, and stays until the mount ends, somebody stops it,
 // or ctx is done.
-func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, f foreground) (err error) {
+func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, f foreground) error {
 	var init *sheafv1.InitRequest
 	if f.create && !(&device{home: a.home}).Exists() {
 		p, err := a.newPassphrase(ctx)
@@ -72,92 +70,52 @@ func (a *app) foreground(ctx context.Context, r *sheafv1.MountRequest, f foregro
 		}
 		init = &sheafv1.InitRequest{Passphrase: p}
 	}
-	d, err := a.serve(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := a.endOf(d); err == nil {
-			err = e
-		}
-	}()
-	s := a.dial(ctx)
-	if s == nil {
-		return coded(sheafv1.Code_CODE_NO_DAEMON, "sheaf doctor", "the socket %s does not answer", a.home.Socket())
-	}
-	defer func() { _ = s.Close(ctx) }()
-	if init != nil {
-		resp, err := s.Drives.Init(ctx, init)
-		if err != nil {
+	return a.asDaemon(ctx, func(d *daemon, s *session) error {
+		if err := a.begin(ctx, s, init); err != nil {
 			return err
 		}
-		if a.json {
-			if err := a.object("init", resp); err != nil {
-				return err
-			}
+		if f.restore {
+			a.restore(ctx, d)
 		}
-		a.sayMade(resp)
-		a.say("")
-	} else if err := a.unlock(ctx, s); err != nil {
+		if err := a.mountBy(ctx, s, r); err != nil {
+			return err
+		}
+		a.notify("READY=1")
+		gone := d.svc.Gone(r.GetDir())
+		if f.stay {
+			gone = nil
+		}
+		if err := a.sayAPI(d); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-d.stopped:
+		case <-gone:
+		}
+		a.notify("STOPPING=1")
+		a.say("unmounting and putting all into packs …")
+		return nil
+	})
+}
+
+// begin makes the drive, or opens the one that is there, if init is nil.
+func (a *app) begin(ctx context.Context, s *session, init *sheafv1.InitRequest) error {
+	if init == nil {
+		return a.unlock(ctx, s)
+	}
+	resp, err := s.Drives.Init(ctx, init)
+	if err != nil {
 		return err
 	}
-	if f.restore {
-		a.restore(ctx, d)
+	if a.json {
+		if err := a.object("init", resp); err != nil {
+			return err
+		}
 	}
-	if err := a.mountBy(ctx, s, r); err != nil {
-		return err
-	}
-	a.notify("READY=1")
-	gone := d.svc.Gone(r.GetDir())
-	if f.stay {
-		gone = nil
-	}
-	if err := a.sayAPI(d); err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-	case <-d.stopped:
-	case <-gone:
-	}
-	a.notify("STOPPING=1")
-	a.say("unmounting and putting all into packs …")
+	a.sayMade(resp)
+	a.say("")
 	return nil
-}
-
-// restore mounts what the process before this one had mounted.
-func (a *app) restore(ctx context.Context, d *daemon) {
-	wanted, err := a.home.Wanted()
-	if err != nil {
-		a.logger(a.err).Warn("what was mounted is not known", "error", err)
-		return
-	}
-	var all []*sheafv1.MountRequest
-	for _, w := range wanted {
-		all = append(all, &sheafv1.MountRequest{Dir: string(w.Dir), ReadOnly: w.ReadOnly, At: w.At})
-	}
-	for _, err := range d.svc.Restore(ctx, all) {
-		a.logger(a.err).Warn("a mount is not back", "error", err)
-	}
-}
-
-// notify tells the supervisor that started this process how it is, if that asked for it: sd_notify(3).
-func (a *app) notify(state string) {
-	socket := a.getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return
-	}
-	if socket[0] == '@' { // of the abstract name space
-		socket = "\x00" + socket[1:]
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err == nil {
-		_, err = c.Write([]byte(state))
-		err = errors.Join(err, c.Close())
-	}
-	if err != nil {
-		a.logger(a.err).Warn("the supervisor was not told", "state", state, "error", err)
-	}
 }
 
 // mountBy mounts, and says so.

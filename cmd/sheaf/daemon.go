@@ -116,6 +116,25 @@ func (a *app) endOf(d *daemon) error {
 	return d.end()
 }
 
+// asDaemon makes this process the daemon, as long as f runs, which is given a session with it.
+func (a *app) asDaemon(ctx context.Context, f func(d *daemon, s *session) error) (err error) {
+	d, err := a.serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := a.endOf(d); err == nil {
+			err = e
+		}
+	}()
+	s := a.dial(ctx)
+	if s == nil {
+		return coded(sheafv1.Code_CODE_NO_DAEMON, "sheaf doctor", "the socket %s does not answer", a.home.Socket())
+	}
+	defer func() { _ = s.Close(ctx) }()
+	return f(d, s)
+}
+
 // ready is what a daemon tells the process that started it, as one line.
 type ready struct {
 	PID   int    `json:"pid"`

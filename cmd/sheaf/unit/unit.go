@@ -48,7 +48,7 @@ type Manager interface {
 	Uninstall(ctx context.Context, name string) error
 	// Start starts it, if it does not run.
 	Start(ctx context.Context, name string) error
-	// Stop ends it, and returns when it has ended.
+	// Stop ends it, and returns when the system says that it has.
 	Stop(ctx context.Context, name string) error
 	// State tells how it is.
 	State(ctx context.Context, name string) (State, error)
