@@ -3,9 +3,11 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -82,6 +84,8 @@ type TreeCan struct {
 	ServerMove bool // Move costs the same for any size
 	DirMove    bool // it moves a directory with all below it in one step
 	ServerCopy bool // the Tree is a Copier
+	Touch      bool // the Tree is a Toucher
+	Watch      bool // the Tree is a Watcher
 	EmptyDirs  bool // directories exist without files
 	Symlinks   bool // Put takes Symlinks
 	Modes      bool // Item.Mode is kept
@@ -102,8 +106,9 @@ type TreeCan struct {
 //
 // All methods are safe for concurrent use and stop when their context is done. A missing path is an error that wraps
 // [fs.ErrNotExist]; a Tree that cannot do what it is asked wraps [errors.ErrUnsupported], and Can says so beforehand; a version
-// that is not the known one is [ErrChanged]; the other errors are those of package blob (ErrUnauthorized, ErrFull, …). No method follows a symbolic link, and
-// none reaches outside of the root. Every implementation must pass treetest.Run.
+// that is not the known one is [ErrChanged]; a path that CheckPath refuses, or that the place cannot have, is [ErrIllegal]; the other errors are those of package blob
+// (ErrUnauthorized, ErrNoSpace, ErrTemporary, …). No method follows a symbolic link, and none reaches outside of the root: what a path would
+// reach through something that is no directory is not there. Every implementation must pass treetest.Run.
 type Tree interface {
 	// Can says what this Tree can do. It is the same for the life of the Tree.
 	Can() TreeCan
@@ -119,17 +124,23 @@ type Tree interface {
 	// each cursor means the same as "". A cursor that the place knows no more is ErrCursor.
 	Changes(ctx context.Context, since Cursor) (changes iter.Seq2[Change, error], next func() Cursor)
 
+	// List yields what the directory dir holds, and not what lies below that, in the byte order of the names; "" is the root. The
+	// sequence ends at its first error. Where directories do not exist without files, one that is not there may be an empty one.
+	List(ctx context.Context, dir string) iter.Seq2[Item, error]
+
 	// Stat returns what is at path now.
 	Stat(ctx context.Context, path string) (Item, error)
 
-	// Open opens n bytes of the file at path from offset off; n < 0 means to its end. The caller closes the reader. If known is not "" and
-	// the file has another version, it is ErrChanged, from Open or from a Read: a reader never gets the bytes of two versions without being told.
+	// Open opens n bytes of the file at path from offset off >= 0; n < 0 means to its end. A range that passes the end is cut off there. The
+	// caller closes the reader. What is no file is fs.ErrInvalid. If known is not "" and the file has another version, it is ErrChanged, from Open
+	// or from a Read: a reader never gets the bytes of two versions without being told.
 	Open(ctx context.Context, path string, off, n int64, known Version) (io.ReadCloser, error)
 
 	// Put makes the file or the Symlink it.Path what it and r say (Kind, MTime, Mode and Target are taken as far as the place keeps them; r is nil for a Symlink), if what is
-	// there has the version known; "" means that nothing is there. A reader sees the old file or all of the new one. The parent must be there where
-	// Can has EmptyDirs. it.Size is what r gives, -1 if that is not known; another number of bytes is an error, and nothing changes. When it returns nil the
-	// file is there as durably as the place can say, and the Item returned is what it has become.
+	// there has the version known; "" means that nothing is there. A reader sees the old file or all of the new one. Where Can has EmptyDirs, a
+	// parent that is not there is fs.ErrNotExist; elsewhere it comes with what it holds. it.Size is what r gives, -1 if that is not known; another
+	// number of bytes is blob.ErrSize, and nothing changes. Nobody reads r any more when Put has returned. When it returns nil the file is there as
+	// durably as the place can say, and the Item returned is what it has become: where names fold, its Path has the name as the place has it.
 	Put(ctx context.Context, it Item, r io.Reader, known Version) (Item, error)
 
 	// A Mover, below, has what changes names.
@@ -138,13 +149,15 @@ type Tree interface {
 
 // A Mover is the part of a Tree that changes names.
 type Mover interface {
-	// Move moves the file or directory from, if it has the version known, to a name where nothing is (ErrChanged if something is). A directory has no version: known is "" for it.
-	// It is also the way to change the case of a name where names fold.
+	// Move moves the file, link or directory from, if it has the version known, to a name where nothing is (ErrChanged if something is). A
+	// directory has no version: known is "" for it; to move one below itself is fs.ErrInvalid. What has moved keeps its ID. It is also the way to
+	// change the case of a name where names fold. If from is not there it is fs.ErrNotExist.
 	Move(ctx context.Context, from, to string, known Version) (Item, error)
-	// Mkdir makes a directory. One that is there is no error; anything else is ErrChanged.
+	// Mkdir makes a directory in one that is there. One that is there already is no error; anything else is ErrChanged. Where directories do
+	// not exist without files nothing is made, and it is no error.
 	Mkdir(ctx context.Context, path string, mode fs.FileMode) (Item, error)
-	// Remove removes a file that has the version known, or a directory (known is "") that is empty. One that is not
-	// empty is ErrChanged. What is not there is ErrNotExist.
+	// Remove removes a file or link that has the version known, or a directory (known is "") that is empty. One that is not
+	// empty is ErrChanged. What is not there is fs.ErrNotExist. What is Other is fs.ErrInvalid.
 	Remove(ctx context.Context, path string, known Version) error
 }
 
@@ -165,6 +178,16 @@ type Watcher interface {
 	// Watch yields paths at or below which something may have changed, "" for anywhere, until ctx is done or the watch ends for good, with an error. It is a hint: changes may
 	// be missed, and what it yields may not be one.
 	Watch(ctx context.Context) iter.Seq2[string, error]
+}
+
+// CheckPath returns an error that wraps ErrIllegal if path is none of an Item: its elements are not empty, neither "." nor "..", and without NUL.
+func CheckPath(path string) error {
+	for elem := range strings.SplitSeq(path, "/") {
+		if elem == "" || elem == "." || elem == ".." || strings.IndexByte(elem, 0) >= 0 {
+			return fmt.Errorf("path %q: %w", path, ErrIllegal)
+		}
+	}
+	return nil
 }
 
 // SortKey orders paths as Changes does: by their elements, so that a directory comes right before what it holds.
