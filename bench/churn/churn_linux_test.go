@@ -33,6 +33,7 @@ type plan struct {
 	rate   int           // steps of each worker in a second; 0: as many as it can
 	memory bound         // of MiB
 	count  bound         // of handles and the like
+	pool   bound         // of the pools of handles, which fill: that they stay within their limit is looked at besides
 	live   bound         // of the ratios of live bytes and of the store
 
 	// until, if it is not nil, is asked once lasts is over: it goes on until this is true, at most for a minute.
@@ -41,13 +42,17 @@ type plan struct {
 
 const workers = 2
 
+// poolLimit is how many handles the pools of a drive have at most: those of 64 files of its store and of 256 tables of its
+// database, which may be a few more for the moment of a compaction.
+const poolLimit = 64 + 256 + 16
+
 // short is what CI has time for. Caches still fill, which takes up to 64 MiB for the pack that is being written, as much for what
 // was read and 16 MiB for the journal, packs are opened, and
 // much is written while garbage is collected; only what leaks much is found. The workers have a pace, for a collection
 // takes the longer the more is written meanwhile.
 var short = plan{
 	files: 1500, lasts: 10 * time.Second, sample: 50 * time.Millisecond, care: 250 * time.Millisecond, rate: 300,
-	memory: bound{once: 150}, count: bound{once: 40}, live: bound{once: 0.7},
+	memory: bound{once: 150}, count: bound{once: 40}, pool: bound{once: poolLimit}, live: bound{once: 0.7},
 }
 
 // thePlan is short, or an hour over 100,000 files, or what SHEAF_CHURN and SHEAF_CHURN_FILES say.
@@ -59,7 +64,7 @@ func thePlan(t *testing.T) plan {
 	}
 	p := plan{
 		files: 100_000, lasts: time.Hour, sample: 5 * time.Second, care: 40 * time.Second, rate: 200,
-		memory: bound{anHour: 16}, count: bound{anHour: 4}, live: bound{anHour: 0.1},
+		memory: bound{anHour: 16}, count: bound{anHour: 4}, pool: bound{once: poolLimit}, live: bound{anHour: 0.1},
 	}
 	var err error
 	if lasts != "" {
@@ -114,7 +119,8 @@ func TestMounted_ChurnFindsALeak(t *testing.T) {
 const (
 	heap       = "heap"
 	resident   = "resident memory"
-	handles    = "handles"
+	handles    = "handles"          // but those of pools
+	pooled     = "handles of pools" // of files that were used last, and of tables of the database: how many these are is limited
 	threads    = "threads"
 	goroutines = "goroutines"
 	journal    = "journal"
@@ -316,7 +322,7 @@ func (c *keeper) rest(t *testing.T, live, stored float64) error {
 		return fmt.Errorf("rest: %w", err)
 	}
 	// It tells so when it likes to: a look at a time, until there is no less in use.
-	var now [7]float64
+	var now [8]float64
 	for heap := math.Inf(1); ; heap = now[0] {
 		if now, err = c.measure(); err != nil {
 			return err
@@ -324,6 +330,9 @@ func (c *keeper) rest(t *testing.T, live, stored float64) error {
 		if now[0] > heap-1 {
 			break
 		}
+	}
+	if now[3] > poolLimit {
+		return fmt.Errorf("%.0f handles of pools, which are to have %d at most", now[3], poolLimit)
 	}
 	at := c.clock().Seconds()
 	t.Logf("%5.0f s: %.1f %.3f %.3f", at, now, live, stored)
@@ -410,6 +419,7 @@ func (c *keeper) note() {
 		{name: heap, unit: "MiB", bound: c.memory},
 		{name: resident, unit: "MiB", bound: c.memory.times(2)},
 		{name: handles, bound: c.count},
+		{name: pooled, bound: c.pool},
 		{name: threads, bound: c.count},
 		{name: goroutines, bound: c.count},
 		{name: journal, unit: "MiB", bound: c.memory.times(2)},
@@ -460,7 +470,7 @@ func (c *keeper) watch(failed *atomic.Bool) error {
 }
 
 // measure returns one value of each figure but those of the store.
-func (c *keeper) measure() (v [7]float64, err error) {
+func (c *keeper) measure() (v [8]float64, err error) {
 	// First of all: this collects what is garbage, and gives it back.
 	var in Inside
 	if err := c.d.ask("Look", 0, &in); err != nil {
@@ -471,7 +481,7 @@ func (c *keeper) measure() (v [7]float64, err error) {
 	if err != nil {
 		return v, err
 	}
-	fds, err := os.ReadDir(proc + "fd")
+	open, pool, err := c.open(proc + "fd")
 	if err != nil {
 		return v, err
 	}
@@ -483,10 +493,33 @@ func (c *keeper) measure() (v [7]float64, err error) {
 	if err != nil {
 		return v, err
 	}
-	return [7]float64{
-		in.Heap, field(status, "VmRSS") / 1024, float64(len(fds)), field(status, "Threads"), float64(in.Goroutines),
+	return [8]float64{
+		// Which pages of a program and of its files are in memory is the kernel's to say; those without a file are the program's.
+		in.Heap, field(status, "RssAnon") / 1024, float64(open), float64(pool), field(status, "Threads"), float64(in.Goroutines),
 		mib(j), mib(data - j),
 	}, nil
+}
+
+// open counts the handles of the process, those of pools apart. A file that is gone and still open takes room that nobody sees.
+func (c *keeper) open(dir string) (n, pool int, err error) {
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	files := filepath.Join(c.home, "store") + "/"
+	for _, fd := range fds {
+		to, err := os.Readlink(filepath.Join(dir, fd.Name()))
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // closed meanwhile
+		case err != nil:
+			return 0, 0, err
+		case strings.HasPrefix(to, files) || strings.Contains(to, ".sst"):
+			pool++
+		default:
+			n++
+		}
+	}
+	return n, pool, nil
 }
 
 // field returns a number of /proc/PID/status.
