@@ -19,7 +19,10 @@ import (
 )
 
 // doorAddr is where a door is opened if nobody says where.
-const doorAddr = "127.0.0.1:7433"
+var doorAddr = map[sheafv1.DoorKind]string{
+	sheafv1.DoorKind_DOOR_KIND_WEBDAV: "127.0.0.1:7433", sheafv1.DoorKind_DOOR_KIND_HTTP: "127.0.0.1:7433",
+	sheafv1.DoorKind_DOOR_KIND_SFTP: "127.0.0.1:7422",
+}
 
 // doorUser is who is let in if nobody says who.
 const doorUser = "sheaf"
@@ -144,15 +147,19 @@ func (s *Service) Serve(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.
 
 // doorOf returns the door that a request asks for.
 func (s *Service) doorOf(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1.Serving, error) {
-	if r.GetKind() != sheafv1.DoorKind_DOOR_KIND_WEBDAV && r.GetKind() != sheafv1.DoorKind_DOOR_KIND_HTTP {
-		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "what is served is webdav or http")
+	addr := doorAddr[r.GetKind()]
+	switch {
+	case addr == "":
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "what is served is webdav, http or sftp")
+	case r.GetKind() == sheafv1.DoorKind_DOOR_KIND_SFTP && (r.GetTls() || len(r.GetHosts()) > 0):
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "sftp has an encryption of its own, and asks for no names: neither tls nor hosts are for it")
 	}
 	info := &sheafv1.Serving{
 		Id: strings.ToLower(rand.Text()[:8]), Kind: r.GetKind(), Addr: r.GetAddr(), ReadOnly: r.GetReadOnly() || r.GetKind() == sheafv1.DoorKind_DOOR_KIND_HTTP,
 		Tls: r.GetTls(), Hosts: r.GetHosts(), KeepLitter: r.GetKeepLitter(),
 	}
 	if info.Addr == "" {
-		info.Addr = doorAddr
+		info.Addr = addr
 	}
 	p, err := s.folderOf(ctx, r.GetPath())
 	info.Path = p

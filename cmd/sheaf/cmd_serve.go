@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/url"
 	"strings"
 
@@ -13,12 +15,13 @@ import (
 func (a *app) serveCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the drive by WebDAV or HTTP, to programs that cannot see a mount",
+		Short: "Serve the drive by WebDAV, SFTP or HTTP, to programs that cannot see a mount",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(
-		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_WEBDAV), a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_HTTP), a.serveListCmd(), a.serveStopCmd(),
+		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_WEBDAV), a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_HTTP),
+		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_SFTP), a.serveListCmd(), a.serveStopCmd(),
 	)
 	return c
 }
@@ -26,8 +29,10 @@ func (a *app) serveCmd() *cobra.Command {
 const serveHelp = `Returns when the door answers, and leaves a daemon running that serves it, also after a restart of
 the daemon, until sheaf serve stop. With --foreground this process is that daemon, and stays.
 
-Only programs of this machine can reach it, unless --addr says otherwise, which needs --tls. Every
+Only programs of this machine can reach it, unless --addr says otherwise%s. Every
 client needs a password: the first is made and shown here, further ones by sheaf apppassword create.`
+
+const needsTLS = ", which needs --tls"
 
 const windowsHelp = `
 
@@ -42,26 +47,37 @@ func (a *app) serveKindCmd(kind sheafv1.DoorKind) *cobra.Command {
 	var foreground bool
 	c := &cobra.Command{
 		Use: "webdav [PATH]", Short: "Serve the drive, or a folder of it, by WebDAV",
-		Long: "Serves the drive, or a folder of it, by WebDAV, for file managers of every system.\n\n" + serveHelp + windowsHelp,
+		Long: "Serves the drive, or a folder of it, by WebDAV, for file managers of every system.\n\n" + fmt.Sprintf(serveHelp, needsTLS) + windowsHelp,
 		Example: `  sheaf serve webdav
   sheaf serve webdav sheaf:/Photos --read-only
   sheaf serve webdav --addr 192.168.1.5:7433 --tls`,
 		Args: cobra.MaximumNArgs(1),
 	}
-	if kind == sheafv1.DoorKind_DOOR_KIND_HTTP {
+	usual := "127.0.0.1:7433"
+	switch kind {
+	case sheafv1.DoorKind_DOOR_KIND_SFTP:
+		c.Use, c.Short, usual = "sftp [PATH]", "Serve the drive, or a folder of it, by SFTP", "127.0.0.1:7422"
+		c.Long = "Serves the drive, or a folder of it, by SFTP, for sftp, sshfs, rclone and the like. It gives no shell.\n\n" + fmt.Sprintf(serveHelp, "")
+		c.Example = `  sheaf serve sftp
+  sheaf serve sftp sheaf:/Inbox --addr 0.0.0.0:7422`
+	case sheafv1.DoorKind_DOOR_KIND_HTTP:
 		c.Use, c.Short = "http [PATH]", "Serve the drive, or a folder of it, as pages for a browser"
-		c.Long = "Serves the drive, or a folder of it, as pages for a browser, to read only.\n\n" + serveHelp
+		c.Long = "Serves the drive, or a folder of it, as pages for a browser, to read only.\n\n" + fmt.Sprintf(serveHelp, needsTLS)
 		c.Example = "  sheaf serve http sheaf:/Photos --addr 127.0.0.1:0"
 	}
 	f := c.Flags()
-	f.StringVar(&r.Addr, "addr", "", "the IP `address:port` to listen at, port 0 for any (default 127.0.0.1:7433)")
+	f.StringVar(&r.Addr, "addr", "", "the IP `address:port` to listen at, port 0 for any (default "+usual+")")
 	f.StringVar(&r.User, "user", "", "the `name` of who is let in (default sheaf)")
 	f.StringVar(&passwordFile, "password-file", "", "a `file` with his password; else chance makes one")
-	f.BoolVar(&r.Tls, "tls", false, "with TLS, by a certificate that this device makes")
-	f.StringArrayVar(&r.Hosts, "host", nil, "a further `name` by which clients may call this machine")
+	if kind != sheafv1.DoorKind_DOOR_KIND_SFTP {
+		f.BoolVar(&r.Tls, "tls", false, "with TLS, by a certificate that this device makes")
+		f.StringArrayVar(&r.Hosts, "host", nil, "a further `name` by which clients may call this machine")
+	}
 	f.BoolVar(&foreground, "foreground", false, "stay, and close when interrupted")
-	if kind == sheafv1.DoorKind_DOOR_KIND_WEBDAV {
+	if kind != sheafv1.DoorKind_DOOR_KIND_HTTP {
 		f.BoolVar(&r.ReadOnly, "read-only", false, "for reading only")
+	}
+	if kind == sheafv1.DoorKind_DOOR_KIND_WEBDAV {
 		f.BoolVar(&r.KeepLitter, "keep-litter", false, "put \"._*\", \".DS_Store\", \"desktop.ini\" and the like into the drive")
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -143,8 +159,13 @@ func (a *app) serveBy(ctx context.Context, s *session, r *sheafv1.ServeRequest, 
 		a.say("certificate %s", v.GetCertificate())
 		a.say("SHA-256   %s", v.GetFingerprint())
 	}
-	if v.GetKind() == sheafv1.DoorKind_DOOR_KIND_WEBDAV {
+	switch v.GetKind() {
+	case sheafv1.DoorKind_DOOR_KIND_WEBDAV:
 		a.sayHow(v)
+	case sheafv1.DoorKind_DOOR_KIND_SFTP:
+		a.say("host key  %s", v.GetFingerprint())
+		host, port, _ := net.SplitHostPort(v.GetAddr()) // it was made by joining the two
+		a.say("connect   sftp -P %s %s@%s", port, user, host)
 	}
 	a.next(false, "sheaf serve stop %s", v.GetAddr())
 	return nil

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -31,7 +30,7 @@ func (a *app) gate(log *slog.Logger) service.NewGate {
 		if err != nil {
 			return nil, err
 		}
-		g := &tcpDoors{fsys: d.FS(), notes: d, passwords: p, certs: a.home.Data, name: d.Info().Device, log: log}
+		g := &tcpDoors{fsys: d.FS(), notes: d, passwords: p, keeper: guard.NewKeeper(p), certs: a.home.Data, name: d.Info().Device, log: log}
 		if uid := os.Getuid(); uid >= 0 {
 			g.uid, g.gid = uint32(uid), uint32(os.Getgid())
 		}
@@ -56,6 +55,7 @@ type tcpDoors struct {
 	fsys      vfs.FS
 	notes     service.Notes
 	passwords *guard.Passwords
+	keeper    *guard.Keeper
 	certs     string // the folder of the certificate
 	name      string // the ID of this device
 	log       *slog.Logger
@@ -73,6 +73,9 @@ func (g *tcpDoors) Serve(ctx context.Context, what *sheafv1.Serving) (service.Se
 	root, err := wirepath.Decode(what.GetPath())
 	if err != nil {
 		return nil, err
+	}
+	if what.GetKind() == sheafv1.DoorKind_DOOR_KIND_SFTP {
+		return g.serveSFTP(ctx, what, at, root)
 	}
 	if g.tree == nil {
 		t, err := webdav.Open(ctx, g.fsys, webdav.Options{
@@ -96,16 +99,14 @@ func (g *tcpDoors) Serve(ctx context.Context, what *sheafv1.Serving) (service.Se
 	}
 	d, err := door.Listen(ctx, door.Options{Addr: at.String(), TLS: cert, Log: g.log, Handler: func(at netip.AddrPort) http.Handler {
 		return guard.New(g.tree.Handler(view), guard.Options{
-			Hosts: guard.Hosts{Addr: at, Names: lower(what.GetHosts()), TLS: what.GetTls()}, Passwords: g.passwords, Log: g.log,
+			Hosts: guard.Hosts{Addr: at, Names: lower(what.GetHosts()), TLS: what.GetTls()}, Keeper: g.keeper, Log: g.log,
 		})
 	}})
 	switch {
 	case errors.Is(err, door.ErrPlain):
 		return nil, &service.Error{Code: sheafv1.Code_CODE_USAGE, Hint: "--tls, or an address of this machine only: 127.0.0.1", Err: err}
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &service.Error{Code: sheafv1.Code_CODE_EXISTS, Hint: "choose another port: --addr 127.0.0.1:0 takes any", Err: err}
 	case err != nil:
-		return nil, err
+		return nil, listenError(err)
 	}
 	what.Addr, what.Url = d.Addr().String(), d.URL()
 	return d, nil

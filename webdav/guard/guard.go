@@ -57,8 +57,8 @@ func (h Hosts) Allow(host string) bool {
 
 // Options are what a guard needs.
 type Options struct {
-	Hosts     Hosts
-	Passwords *Passwords
+	Hosts  Hosts
+	Keeper *Keeper
 	// Log takes who was refused and why; nil discards it.
 	Log *slog.Logger
 }
@@ -68,14 +68,13 @@ func New(next http.Handler, o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &guard{next: next, o: o, cross: http.NewCrossOriginProtection(), tries: newTries(), audit: audit{log: o.Log}}
+	return &guard{next: next, o: o, cross: http.NewCrossOriginProtection(), audit: audit{log: o.Log}}
 }
 
 type guard struct {
 	next  http.Handler
 	o     Options
 	cross *http.CrossOriginProtection
-	tries *tries
 	audit audit
 }
 
@@ -105,21 +104,17 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a password is needed", http.StatusUnauthorized)
 		return
 	}
-	p, ok := g.o.Passwords.known(user, secret)
-	if !ok {
-		from := source(r.RemoteAddr)
-		if wait := g.tries.wait(from); wait > 0 {
-			h.Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-			g.refuse(w, r, http.StatusTooManyRequests, "guessing")
-			return
-		}
-		if p, ok = g.o.Passwords.Check(r.Context(), user, secret); !ok {
-			g.tries.failed(from)
-			h.Set("Www-Authenticate", `Basic realm="sheaf", charset="UTF-8"`)
-			g.refuse(w, r, http.StatusUnauthorized, "password")
-			return
-		}
-		g.tries.passed(from)
+	p, wait, ok := g.o.Keeper.Ask(r.Context(), r.RemoteAddr, user, secret)
+	switch {
+	case ok:
+	case wait > 0:
+		h.Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+		g.refuse(w, r, http.StatusTooManyRequests, "guessing")
+		return
+	default:
+		h.Set("Www-Authenticate", `Basic realm="sheaf", charset="UTF-8"`)
+		g.refuse(w, r, http.StatusUnauthorized, "password")
+		return
 	}
 	g.next.ServeHTTP(w, r.WithContext(webdav.WithScope(r.Context(), webdav.Scope{User: p.ID, Root: p.Folder, ReadOnly: p.ReadOnly})))
 }
@@ -150,80 +145,6 @@ func (g *guard) foreign(r *http.Request) bool {
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, code int, why string) {
 	g.audit.tell(r, code, why)
 	http.Error(w, strings.ToLower(http.StatusText(code)), code)
-}
-
-// source is who tries: an address, or for IPv6 the network that one person has.
-func source(remote string) netip.Prefix {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	a := ap.Addr().Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // such a number of bits is legal
-	return p
-}
-
-// The bounds of guessing: after so many failures in a row, each further one has to wait twice as long as the last.
-const (
-	freeTries  = 5
-	maxWait    = time.Minute
-	maxSources = 1000
-	forgetting = 15 * time.Minute
-)
-
-// tries counts who failed how often.
-type tries struct {
-	mu  sync.Mutex
-	all map[netip.Prefix]failures
-}
-
-type failures struct {
-	n    int
-	last time.Time
-}
-
-func newTries() *tries { return &tries{all: map[netip.Prefix]failures{}} }
-
-// wait returns how long somebody has to wait before his next try.
-func (t *tries) wait(from netip.Prefix) time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := t.all[from]
-	if f.n < freeTries {
-		return 0
-	}
-	return time.Until(f.last.Add(min(time.Second<<min(f.n-freeTries, 10), maxWait)))
-}
-
-func (t *tries) failed(from netip.Prefix) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := t.all[from]
-	if time.Since(f.last) > forgetting {
-		f.n = 0
-	}
-	t.all[from] = failures{f.n + 1, time.Now()}
-	if len(t.all) <= maxSources {
-		return
-	}
-	// The longest ago is forgotten. To fill this one needs a thousand addresses, each with tries of its own.
-	oldest := from
-	for p, f := range t.all {
-		if f.last.Before(t.all[oldest].last) {
-			oldest = p
-		}
-	}
-	delete(t.all, oldest)
-}
-
-func (t *tries) passed(from netip.Prefix) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.all, from)
 }
 
 // linesPerMinute bounds what somebody can make us write.

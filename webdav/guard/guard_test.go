@@ -118,7 +118,7 @@ func newGated(t *testing.T) gated {
 	p := passwords(t, &shelf{})
 	var log bytes.Buffer
 	h := guard.New(tree.Handler(webdav.View{}), guard.Options{
-		Hosts: guard.Hosts{Addr: netip.MustParseAddrPort("127.0.0.1:80")}, Passwords: p, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Hosts: guard.Hosts{Addr: netip.MustParseAddrPort("127.0.0.1:80")}, Keeper: guard.NewKeeper(p), Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	return gated{h, p, &log}
 }

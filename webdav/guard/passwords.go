@@ -147,6 +147,13 @@ func (p *Passwords) List() []Password {
 	return slices.Clone(p.all)
 }
 
+// Valid reports whether there is a password of that ID: a connection that was let in with one that was revoked has to end.
+func (p *Passwords) Valid(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.all, func(o Password) bool { return o.ID == id })
+}
+
 // Revoke takes a password away: the next request with it is refused. If there is none of that ID it is fs.ErrNotExist.
 func (p *Passwords) Revoke(ctx context.Context, id string) error {
 	p.mu.Lock()

@@ -33,6 +33,8 @@ const (
 	DoorKind_DOOR_KIND_WEBDAV DoorKind = 1
 	// Pages for a browser, to read only.
 	DoorKind_DOOR_KIND_HTTP DoorKind = 2
+	// SFTP, for the programs of SSH. It is encrypted always.
+	DoorKind_DOOR_KIND_SFTP DoorKind = 3
 )
 
 // Enum value maps for DoorKind.
@@ -41,11 +43,13 @@ var (
 		0: "DOOR_KIND_UNSPECIFIED",
 		1: "DOOR_KIND_WEBDAV",
 		2: "DOOR_KIND_HTTP",
+		3: "DOOR_KIND_SFTP",
 	}
 	DoorKind_value = map[string]int32{
 		"DOOR_KIND_UNSPECIFIED": 0,
 		"DOOR_KIND_WEBDAV":      1,
 		"DOOR_KIND_HTTP":        2,
+		"DOOR_KIND_SFTP":        3,
 	}
 )
 
@@ -97,7 +101,7 @@ type Serving struct {
 	KeepLitter bool `protobuf:"varint,8,opt,name=keep_litter,json=keepLitter,proto3" json:"keep_litter,omitempty"`
 	// How a program of this machine calls it.
 	Url string `protobuf:"bytes,9,opt,name=url,proto3" json:"url,omitempty"`
-	// The SHA-256 of its certificate; "" without TLS.
+	// The SHA-256 of its certificate, or of the host key of SFTP as ssh shows it; "" with neither.
 	Fingerprint string `protobuf:"bytes,10,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// The file on this device that has the certificate; "" without TLS.
 	Certificate string `protobuf:"bytes,11,opt,name=certificate,proto3" json:"certificate,omitempty"`
@@ -344,7 +348,7 @@ type ServeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the door is to speak.
 	Kind DoorKind `protobuf:"varint,1,opt,name=kind,proto3,enum=sheaf.v1.DoorKind" json:"kind,omitempty"`
-	// An IP address and a port, or "localhost" and a port; port 0: any that is free. "" is 127.0.0.1 and the usual port of sheaf, 7433.
+	// An IP address and a port, or "localhost" and a port; port 0: any that is free. "" is 127.0.0.1 and the usual port of sheaf: 7433, and 7422 for SFTP.
 	Addr string `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
 	// The folder of the drive to show, as in Files; "" is all of it.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
@@ -1075,11 +1079,12 @@ const file_sheaf_v1_doors_proto_rawDesc = "" +
 	"\rapp_passwords\x18\x01 \x03(\v2\x15.sheaf.v1.AppPasswordR\fappPasswords\"*\n" +
 	"\x18RevokeAppPasswordRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x1b\n" +
-	"\x19RevokeAppPasswordResponse*O\n" +
+	"\x19RevokeAppPasswordResponse*c\n" +
 	"\bDoorKind\x12\x19\n" +
 	"\x15DOOR_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DOOR_KIND_WEBDAV\x10\x01\x12\x12\n" +
-	"\x0eDOOR_KIND_HTTP\x10\x022\x96\x05\n" +
+	"\x0eDOOR_KIND_HTTP\x10\x02\x12\x12\n" +
+	"\x0eDOOR_KIND_SFTP\x10\x032\x96\x05\n" +
 	"\x05Doors\x12N\n" +
 	"\x05Serve\x12\x16.sheaf.v1.ServeRequest\x1a\x17.sheaf.v1.ServeResponse\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/doors\x12`\n" +
 	"\vListServing\x12\x1c.sheaf.v1.ListServingRequest\x1a\x1d.sheaf.v1.ListServingResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/doors\x90\x02\x01\x12e\n" +
