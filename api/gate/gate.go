@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/sheaf-drive/sheaf/api/access"
+	"github.com/sheaf-drive/sheaf/api/ws"
 )
 
 // Options are what a gate is made of. All are needed.
@@ -68,12 +69,12 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Refuse(w, http.StatusForbidden, "forbidden", "requests of web pages of another origin are refused", "")
 		return
 	}
-	kind, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(kind, "Bearer") || secret == "" {
+	secret := bearer(r)
+	if secret == "" {
 		unauthorized(w, "a token is needed", "sheaf token create, and then: Authorization: Bearer TOKEN")
 		return
 	}
-	ctx, cancel, err := g.Tokens.Admit(r.Context(), strings.TrimSpace(secret))
+	ctx, cancel, err := g.Tokens.Admit(r.Context(), secret)
 	switch {
 	case errors.Is(err, access.ErrInvalid):
 		g.Log.Warn("refused", "why", "the token is not valid")
@@ -86,6 +87,29 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer cancel()
 	g.Next.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// bearer returns the token of a request, "" if it has none.
+func bearer(r *http.Request) string {
+	if a := r.Header.Get("Authorization"); a != "" {
+		kind, secret, _ := strings.Cut(a, " ")
+		if !strings.EqualFold(kind, "Bearer") {
+			return ""
+		}
+		return strings.TrimSpace(secret)
+	}
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return ""
+	}
+	// A page can give a WebSocket no header but this one. It is in no URL, so that no log and no history has it.
+	for _, list := range r.Header.Values("Sec-Websocket-Protocol") {
+		for p := range strings.SplitSeq(list, ",") {
+			if secret, ok := strings.CutPrefix(strings.TrimSpace(p), ws.TokenPrefix); ok {
+				return secret
+			}
+		}
+	}
+	return ""
 }
 
 // own reports whether a host, as a request names it, is exactly the address that is listened on. "localhost" is, with

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/sheaf-drive/sheaf/api/access"
+	"github.com/sheaf-drive/sheaf/api/ws"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -146,5 +148,77 @@ func TestEvents_TellWhatATokenSeesWithinASecond(t *testing.T) {
 	f.secret = "sheaf_guess"
 	if _, err := f.listen(t, ctx, ""); err == nil || !strings.HasPrefix(err.Error(), "401") {
 		t.Errorf("no token: %v", err)
+	}
+}
+
+// A page in a browser can show its token in no header but that of the protocols. The answer must not repeat it.
+func TestEvents_APageShowsItsTokenAsAProtocol(t *testing.T) {
+	f := start(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dial := func(protocols ...string) (*websocket.Conn, int, error) {
+		c, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(f.url, "http")+"/v1/events", &websocket.DialOptions{Subprotocols: protocols}) //nolint:bodyclose // as above
+		if resp == nil {
+			t.Fatal(err)
+		}
+		return c, resp.StatusCode, err
+	}
+	for _, protocols := range [][]string{nil, {ws.Protocol}, {ws.Protocol, ws.TokenPrefix + "wrong"}, {ws.Protocol, f.secret}} {
+		if _, code, err := dial(protocols...); err == nil || code != http.StatusUnauthorized {
+			t.Errorf("with %d protocols: %d %v", len(protocols), code, err)
+		}
+	}
+	c, _, err := dial(ws.Protocol, ws.TokenPrefix+f.secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.CloseNow() }()
+	if c.Subprotocol() != ws.Protocol {
+		t.Errorf("they speak %q", c.Subprotocol())
+	}
+	if e, err := next(ctx, c); err != nil || e.Kind != "EVENT_KIND_BEGIN" {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	// Only a WebSocket may do so.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+"/v1/drive", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Sec-Websocket-Protocol", ws.TokenPrefix+f.secret)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a request with a token as its protocol: %d", resp.StatusCode)
+	}
+}
+
+func TestMetrics_AreForWhoMayAskForTheStatus(t *testing.T) {
+	f := start(t, nil)
+	get := func(secret string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if secret != "" {
+			req.Header.Set("Authorization", "Bearer "+secret)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	if code, _ := get(""); code != http.StatusUnauthorized {
+		t.Errorf("without a token: %d", code)
+	}
+	if code, text := get(f.secret); code != http.StatusOK || !strings.Contains(text, "\nsheaf_drive_open 1\n") {
+		t.Errorf("got %d:\n%s", code, text)
 	}
 }

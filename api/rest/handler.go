@@ -17,14 +17,19 @@ import (
 
 	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/gate"
+	"github.com/sheaf-drive/sheaf/api/metrics"
+	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1/sheafv1connect"
 	"github.com/sheaf-drive/sheaf/api/rpc"
 	"github.com/sheaf-drive/sheaf/api/service"
 	"github.com/sheaf-drive/sheaf/api/ws"
 )
 
-// descriptionPath is where the description of the contract is.
-const descriptionPath = "/openapi.json"
+// What is beside the routes: the description of the contract, and the metrics.
+const (
+	descriptionPath = "/openapi.json"
+	metricsPath     = "/metrics"
+)
 
 // Options are what a handler is made of.
 type Options struct {
@@ -37,6 +42,7 @@ type handler struct {
 	routes  []Route
 	callers map[string]*caller
 	files   sheafv1connect.FilesClient
+	drives  sheafv1connect.DrivesClient
 }
 
 // described is the description of the contract. It is made when it is asked for first: most processes are commands, whom nobody asks.
@@ -45,7 +51,8 @@ var described = sync.OnceValues(Description)
 // New returns the handler of the routes over the calls.
 func New(o Options) http.Handler {
 	c := &http.Client{Transport: inside{o.RPC}}
-	h := &handler{o: o, routes: Routes(), callers: map[string]*caller{}, files: rpc.NewClient(c, insideURL).Files}
+	calls := rpc.NewClient(c, insideURL)
+	h := &handler{o: o, routes: Routes(), callers: map[string]*caller{}, files: calls.Files, drives: calls.Drives}
 	for _, r := range h.routes {
 		h.callers[r.Procedure] = newCaller(c, r.rpc)
 	}
@@ -63,6 +70,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(spec) // whoever asked may be gone
+		return
+	case path == metricsPath && (req.Method == http.MethodGet || req.Method == http.MethodHead):
+		s, err := h.drives.Status(req.Context(), &sheafv1.StatusRequest{})
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		metrics.Serve(w, req, s)
 		return
 	case path != descriptionPath && path != "/v1" && !strings.HasPrefix(path, "/v1/"):
 		h.o.RPC.ServeHTTP(w, req)

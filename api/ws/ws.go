@@ -13,6 +13,13 @@ import (
 // sendWait is how long a reader may take for one message.
 const sendWait = 10 * time.Second
 
+// What a client may say that it speaks (Sec-WebSocket-Protocol): Protocol, and, besides, TokenPrefix with its token behind, which is how a page
+// in a browser shows it, as it can set no other header. The answer has Protocol, and never the token.
+const (
+	Protocol    = "sheaf.events.v1"
+	TokenPrefix = "sheaf.token."
+)
+
 // Why a connection was closed, as its status and, in short, its reason.
 const (
 	TooSlow websocket.StatusCode = 4008
@@ -25,7 +32,7 @@ type Source func(ctx context.Context, send func(line []byte) error) error
 // Serve makes a WebSocket of a request and sends what the source has, until one of both sides ends. What comes in is an error: nothing is to be
 // said. A reader that takes no message for some ten seconds is cut off.
 func Serve(w http.ResponseWriter, r *http.Request, source Source) {
-	c, err := websocket.Accept(w, r, nil) // it refuses pages of other origins itself
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Protocol}}) // it refuses pages of other origins itself
 	if err != nil {
 		return // it has answered
 	}
