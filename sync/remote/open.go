@@ -166,3 +166,33 @@ func (k Kinds) Open(ctx context.Context, p Place, names Names, o Options) (*Open
 	}
 	return &Opened{Bucket: retry.New(limit.New(b, o.Limit), o.Retry), Kind: kind, inner: b}, nil
 }
+
+// An OpenedTree is a Tree of a place.
+type OpenedTree struct {
+	Tree Tree // as the kind gave it: what it can do besides is found by a type assertion, as its Can says
+	Kind *Kind
+}
+
+// Close ends it.
+func (o *OpenedTree) Close() error {
+	if c, ok := o.Tree.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// OpenTree opens a place of plain files. The caller closes it.
+func (k Kinds) OpenTree(ctx context.Context, p Place, names Names, o Options) (*OpenedTree, error) {
+	kind, c, err := k.Resolve(p, names, o)
+	if err != nil {
+		return nil, err
+	}
+	if kind.Tree == nil {
+		return nil, fmt.Errorf("open %s: a %s holds no plain files: %w", p, kind.Name, errors.ErrUnsupported)
+	}
+	t, err := kind.Tree(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &OpenedTree{Tree: t, Kind: kind}, nil
+}

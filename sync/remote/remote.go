@@ -36,6 +36,8 @@ type Kind struct {
 	// a kind has no such face. An error wraps fs.ErrNotExist if the place is not there and Config.Make is not
 	// set: a place that is gone is never taken for an empty one.
 	Bucket func(ctx context.Context, c Config) (blob.Bucket, error)
+	// Tree opens the remote for plain files, in the same way. It is nil where a kind has no such face.
+	Tree func(ctx context.Context, c Config) (Tree, error)
 }
 
 // An Option is one thing that a Kind wants to know.

@@ -1,5 +1,5 @@
 // Package localdir is the kind of remote that is a folder of this machine: a second disk, a
-// stick, a share that is mounted. It is not the store of a drive, though it may hold a copy of one.
+// stick, a share that is mounted; for sealed blobs, or as a place of plain files. It is not the store of a drive, though it may hold a copy of one.
 package localdir
 
 import (
@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/disk"
@@ -18,9 +19,11 @@ import (
 // Kind is a folder of this machine.
 var Kind = remote.Kind{
 	Name: remote.Local, Title: "A folder of this machine",
-	Options: []remote.Option{{
-		Name: "root", Help: "The folder in which the paths of this remote are\nWithout it they begin at the root of this machine.",
-	}},
+	Options: []remote.Option{
+		{Name: "root", Help: "The folder in which the paths of this remote are\nWithout it they begin at the root of this machine."},
+		{Name: "hashes", Advanced: true, Default: "sha256", Help: "The hashes that are computed of files, separated by commas\nsha256, sha1 and md5, of plain files only."},
+		{Name: "cross_mounts", Advanced: true, Help: "Go into other file systems that are mounted below the folder\ntrue or false, of plain files only."},
+	},
 	Can: remote.Capabilities{AtomicPut: true, Move: true, Ranges: true, Rate: remote.Fast},
 	Bucket: func(_ context.Context, c remote.Config) (blob.Bucket, error) {
 		dir, err := dirOf(c)
@@ -36,6 +39,22 @@ var Kind = remote.Kind{
 			}
 		}
 		return disk.Open(dir, disk.Options{})
+	},
+	Tree: func(_ context.Context, c remote.Config) (remote.Tree, error) {
+		dir, err := dirOf(c)
+		if err != nil {
+			return nil, fmt.Errorf("open folder: %w", err)
+		}
+		o := Options{CrossMounts: c.Options["cross_mounts"] == "true"}
+		if names := c.Options["hashes"]; names != "" {
+			o.Hashes = strings.Split(names, ",")
+		}
+		if c.Make {
+			if err := os.MkdirAll(dir, 0o777); err != nil {
+				return nil, fmt.Errorf("make folder: %w", err)
+			}
+		}
+		return OpenTree(dir, o)
 	},
 }
 

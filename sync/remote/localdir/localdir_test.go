@@ -49,3 +49,32 @@ func TestKind_AFolderThatIsNotThereIsNotMade(t *testing.T) {
 		t.Errorf("a file: got error %v, want fs.ErrExist", err)
 	}
 }
+
+func TestKind_AFolderOfPlainFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	place, err := remote.Parse(":local,hashes='sha1,md5',root="+dir+":", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := kinds.OpenTree(t.Context(), place, nil, remote.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if it, err := o.Tree.Stat(t.Context(), "file"); err != nil || it.Size != 1 {
+		t.Errorf("got %+v, error %v", it, err)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	place.Path = "no/such"
+	if _, err := kinds.OpenTree(t.Context(), place, nil, remote.Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder that is not there: got error %v, want fs.ErrNotExist", err)
+	}
+	place.Path, place.Options["hashes"] = "", "crc1"
+	if _, err := kinds.OpenTree(t.Context(), place, nil, remote.Options{}); !errors.Is(err, remote.ErrOption) {
+		t.Errorf("a hash that is not known: got error %v, want ErrOption", err)
+	}
+}

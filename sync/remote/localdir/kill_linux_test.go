@@ -1,0 +1,142 @@
+package localdir
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
+	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/treetest"
+)
+
+// FAT: names fold, times have steps of two seconds, and there are neither modes nor links.
+func TestTree_OnFAT(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its clock has steps of two seconds")
+	}
+	mkfs, err := exec.LookPath("mkfs.vfat")
+	if err != nil {
+		if mkfs, err = exec.LookPath("/usr/sbin/mkfs.vfat"); err != nil {
+			t.Fatal("mkfs.vfat is missing: apt-get install dosfstools")
+		}
+	}
+	image, dir := filepath.Join(t.TempDir(), "fat"), t.TempDir()
+	ok(t, os.WriteFile(image, nil, 0o600))
+	ok(t, os.Truncate(image, 64<<20))
+	if out, err := exec.CommandContext(t.Context(), mkfs, image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.vfat: %v: %s", err, out)
+	}
+	if out, err := exec.CommandContext(t.Context(), "mount", "-o", "loop,utf8", image, dir).CombinedOutput(); err != nil {
+		testkit.Lacks(t, fmt.Errorf("mount a FAT: %w: %s", err, out))
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	n := 0
+	treetest.Run(t, func(t *testing.T) treetest.Place {
+		n++
+		sub := filepath.Join(dir, fmt.Sprint("Test", n))
+		ok(t, os.Mkdir(sub, 0o755))
+		tree := openTree(t, sub, Options{})
+		return treetest.Place{Tree: tree, Again: openTree(t, sub, Options{}), Slow: true}
+	})
+}
+
+const childEnv = "SHEAF_LOCALDIR_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		if rest, ok := strings.CutPrefix(dir, "watch:"); ok {
+			watchFew(rest)
+			return
+		}
+		putForEver(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// putForEver replaces two files in turn until it is killed, and says what is done.
+func putForEver(dir string) {
+	tree, err := OpenTree(dir, Options{})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	versions := [2]remote.Version{}
+	for i := range versions {
+		if it, err := tree.Stat(context.Background(), fmt.Sprint("file", i)); err == nil {
+			versions[i] = it.Version
+		}
+	}
+	for n := 0; ; n++ {
+		i := n % 2
+		data := bytes.Repeat([]byte{byte('a' + n%26)}, 300_000)
+		it, err := tree.Put(context.Background(), remote.Item{Path: fmt.Sprint("file", i), Size: int64(len(data))}, bytes.NewReader(data), versions[i])
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		versions[i] = it.Version
+		fmt.Println("put", i, string(data[:1]))
+	}
+}
+
+// G4, G10: after a kill at any moment each file is whole, and the one that was acknowledged last or the next.
+func TestTree_SurvivesAKill(t *testing.T) {
+	rounds := 30
+	if testing.Short() {
+		rounds = 6
+	}
+	rnd := testkit.Rand(testkit.Seed(t))
+	dir := t.TempDir()
+	total := 0
+	for range rounds {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		ok(t, cmd.Start())
+		time.Sleep(time.Duration(20+rnd.IntN(150)) * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if strings.Contains(out.String(), "error") {
+			t.Fatal(out.String())
+		}
+		last := map[string]string{}
+		for line := range strings.Lines(out.String()) {
+			if f := strings.Fields(line); len(f) == 3 && strings.HasSuffix(line, "\n") {
+				last["file"+f[1]] = f[2]
+				total++
+			}
+		}
+		tree, err := OpenTree(dir, Options{})
+		ok(t, err)
+		for it, err := range tree.List(t.Context(), "") {
+			ok(t, err)
+			p, err := os.ReadFile(filepath.Join(dir, it.Path))
+			ok(t, err)
+			if len(p) != 300_000 || bytes.Count(p, p[:1]) != len(p) {
+				t.Errorf("%s has %d bytes of several files", it.Path, len(p))
+				continue
+			}
+			if want, ok := last[it.Path]; ok && string(p[0]) != want && string(p[0]) != string(rune('a'+(want[0]-'a'+2)%26)) {
+				t.Errorf("%s is of %c, and %s was acknowledged", it.Path, p[0], want)
+			}
+			delete(last, it.Path)
+		}
+		if len(last) > 0 {
+			t.Errorf("what was acknowledged is not there: %v", last)
+		}
+		ok(t, tree.Close())
+	}
+	if total < rounds {
+		t.Errorf("only %d puts in %d rounds: the test shows little", total, rounds)
+	}
+	t.Logf("%d puts in %d rounds", total, rounds)
+}

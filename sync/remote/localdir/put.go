@@ -1,0 +1,485 @@
+package localdir
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/sync/remote"
+)
+
+// A hidden file is one that is being written, or that has just changed places with one. Its name says which file it was made as: one
+// under whose name another file is, is somebody's file that was in the way when a crash came.
+const (
+	hiddenPrefix = ".sheaf-tmp-"
+	hiddenLen    = len(hiddenPrefix) + 16 + 1 + 16
+	// hiddenAge is how old one is that nobody writes any more.
+	hiddenAge = 24 * time.Hour
+)
+
+func hidden(name string) bool {
+	return len(name) == hiddenLen && strings.HasPrefix(name, hiddenPrefix) && name[len(hiddenPrefix)+16] == '-'
+}
+
+func hiddenName(ino uint64) string {
+	var p [8]byte
+	_, _ = rand.Read(p[:]) // never fails
+	return fmt.Sprintf("%s%016x-%s", hiddenPrefix, ino, hex.EncodeToString(p[:]))
+}
+
+// rescue clears up a hidden file that a crash has left. One of ours is removed. Somebody's gets a name that is seen: it is in nobody's way,
+// and nothing that a user has written is ever removed because of its name.
+func (t *Tree) rescue(in *folder, path, name string, now time.Time) {
+	i, err := in.lstat(name)
+	if err != nil || now.Sub(i.ctime) < hiddenAge {
+		return
+	}
+	ino, err := strconv.ParseUint(name[len(hiddenPrefix):len(hiddenPrefix)+16], 16, 64)
+	if err != nil {
+		return
+	}
+	if i.kind != remote.Dir && (ino == i.ino || ino == 0 && i.kind == remote.File && i.size == 0) {
+		if err := in.unlink(name); err == nil {
+			t.o.Log.Info("removed what a crash had left", "folder", path, "name", name)
+		}
+		return
+	}
+	t.giveName(in, path, name, "file")
+}
+
+// giveName gives somebody's file, which is under a hidden name, one that is seen.
+func (t *Tree) giveName(in *folder, path, name, was string) {
+	to := was + " (saved by sheaf " + name[hiddenLen-16:] + ")"
+	if len(to) > 255 {
+		to = "saved by sheaf " + name[hiddenLen-16:]
+	}
+	if err := in.moveNew(name, in, to); err == nil {
+		t.o.Log.Warn("a file had been left under a hidden name, and has one that is seen again", "folder", path, "name", to)
+	}
+}
+
+// Put is as in remote.Tree. The file has the owner of this process, and no more attributes than Item says.
+func (t *Tree) Put(ctx context.Context, it remote.Item, r io.Reader, known remote.Version) (remote.Item, error) {
+	done, err := t.put(ctx, it, r, known)
+	if err != nil {
+		return remote.Item{}, fmt.Errorf("put %q: %w", it.Path, failed(err))
+	}
+	return done, nil
+}
+
+func (t *Tree) put(ctx context.Context, it remote.Item, r io.Reader, known remote.Version) (remote.Item, error) {
+	if err := ctx.Err(); err != nil {
+		return remote.Item{}, err
+	}
+	if it.Kind != remote.File && it.Kind != remote.Symlink {
+		return remote.Item{}, fmt.Errorf("neither a file nor a link: %w", fs.ErrInvalid)
+	}
+	in, name, err := t.above(it.Path)
+	if err != nil {
+		return remote.Item{}, err
+	}
+	defer func() { _ = in.Close() }()
+	if len(name) > 255 { // before all of it is written
+		return remote.Item{}, remote.ErrIllegal
+	}
+	old, err := t.expect(ctx, in, name, known)
+	if err != nil {
+		return remote.Item{}, err
+	}
+	if old != nil && it.Mode == 0 && old.kind == it.Kind {
+		it.Mode = old.mode
+	}
+	if it.MTime.IsZero() { // as exact as it gets: what is written later has another time for certain
+		it.MTime = time.Now()
+	}
+	temp, sums, err := t.write(ctx, in, it, r)
+	var was info
+	if err == nil {
+		was, err = in.lstat(temp)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		if old == nil {
+			err = in.moveNew(temp, in, name)
+			if errors.Is(err, fs.ErrExist) {
+				err = fmt.Errorf("something is there: %w", remote.ErrChanged)
+			}
+		} else {
+			err = t.replace(in, temp, name, old, known)
+		}
+	}
+	if err != nil {
+		if temp != "" {
+			_ = in.unlink(temp) // if not now, a scan does it
+		}
+		return remote.Item{}, err
+	}
+	if err := in.sync(); err != nil {
+		return remote.Item{}, err
+	}
+	done, err := t.ours(ctx, in, it.Path, name, &was)
+	if err == nil && sums != nil {
+		t.o.Known.Put(done.ID, done.Version, sums.hashes())
+		done.Hashes = sums.hashes()
+	}
+	return done, err
+}
+
+// expect returns what is at name if that has the version known, nil if nothing is to be there and is not.
+func (t *Tree) expect(ctx context.Context, in *folder, name string, known remote.Version) (*info, error) {
+	i, version, err := t.settled(ctx, in, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && known == "":
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("it is gone: %w", remote.ErrChanged)
+	case err != nil:
+		return nil, err
+	case known == "" || version != known:
+		return nil, remote.ErrChanged
+	}
+	return &i, nil
+}
+
+// write makes a hidden file, or link, that is all that it says, and durable.
+func (t *Tree) write(ctx context.Context, in *folder, it remote.Item, r io.Reader) (temp string, sums sums, err error) {
+	temp = hiddenName(0)
+	if it.Kind == remote.Symlink {
+		if err := in.symlink(it.Target, temp); err != nil {
+			return "", nil, err
+		}
+		_ = in.setTime(temp, it.MTime) // of a link, many cannot
+		temp, err = t.named(in, temp)
+		return temp, nil, err
+	}
+	f, err := in.create(temp)
+	if err != nil {
+		return "", nil, err
+	}
+	if temp, err = t.named(in, temp); err != nil {
+		return temp, nil, errors.Join(err, f.Close())
+	}
+	sums, err = newSums(t.o.Hashes)
+	if err == nil {
+		err = fill(ctx, f, sums, r, it.Size)
+	}
+	if err == nil && it.Mode != 0 {
+		err = f.Chmod(it.Mode.Perm())
+	}
+	if err == nil {
+		err = in.setTime(temp, it.MTime)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return temp, sums, errors.Join(err, f.Close())
+}
+
+// named gives a hidden file the name that says which file it is.
+func (t *Tree) named(in *folder, temp string) (string, error) {
+	i, err := in.lstat(temp)
+	if err != nil {
+		return temp, err
+	}
+	name := hiddenName(i.ino)
+	if err := in.moveNew(temp, in, name); err != nil {
+		return temp, err
+	}
+	return name, nil
+}
+
+// fill copies what r gives, size bytes, or all if size is negative.
+func fill(ctx context.Context, f *os.File, sums sums, r io.Reader, size int64) error {
+	if size >= 0 {
+		r = blob.Body(ctx, r, size)
+	} else {
+		r = &watched{ctx, r}
+	}
+	_, err := io.Copy(io.MultiWriter(f, sums), r)
+	return err
+}
+
+// watched is a reader that ends with its context.
+type watched struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.r.Read(p)
+}
+
+// replace puts the hidden file temp in the place of old. The two change places; if what came out is not what was known, or somebody has it open for
+// writing, they change back.
+func (t *Tree) replace(in *folder, temp, name string, old *info, known remote.Version) error {
+	now, err := in.lstat(name)
+	if err != nil || now.version() != known {
+		return remote.ErrChanged
+	}
+	ours, err := in.lstat(temp)
+	if err != nil {
+		return err
+	}
+	err = in.exchange(temp, name)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return in.rename(temp, in, name) // the version was looked at right before: Exact is not set
+	}
+	if err != nil {
+		return err
+	}
+	out, err := in.lstat(temp)
+	if err == nil && out.same(old) && !in.written(temp) {
+		return in.unlink(temp)
+	}
+	// It is another one. It comes back, and ours goes.
+	if err := in.exchange(temp, name); err != nil {
+		if errors.Is(err, fs.ErrNotExist) && in.moveNew(temp, in, name) == nil { // ours was removed meanwhile
+			return remote.ErrChanged
+		}
+		t.giveName(in, "", temp, name)
+		return fmt.Errorf("%w: %w", remote.ErrChanged, err)
+	}
+	if out, err := in.lstat(temp); err == nil && out.id() != ours.id() {
+		// Between the two, a third one came. It is the newest, and what was changed before it is kept beside it.
+		if in.exchange(temp, name) == nil {
+			t.giveName(in, "", temp, name)
+		}
+		return remote.ErrChanged
+	}
+	return errors.Join(remote.ErrChanged, in.unlink(temp))
+}
+
+// Mkdir is as in remote.Tree.
+func (t *Tree) Mkdir(ctx context.Context, path string, mode fs.FileMode) (remote.Item, error) {
+	it, err := t.mkdir(ctx, path, mode)
+	if err != nil {
+		return remote.Item{}, fmt.Errorf("make directory %q: %w", path, failed(err))
+	}
+	return it, nil
+}
+
+func (t *Tree) mkdir(ctx context.Context, path string, mode fs.FileMode) (remote.Item, error) {
+	if err := ctx.Err(); err != nil {
+		return remote.Item{}, err
+	}
+	in, name, err := t.above(path)
+	if err != nil {
+		return remote.Item{}, err
+	}
+	defer func() { _ = in.Close() }()
+	err = in.mkdir(name, mode)
+	made := err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return remote.Item{}, err
+	}
+	it, _, err := t.item(ctx, in, path, name)
+	switch {
+	case err != nil:
+		return remote.Item{}, err
+	case it.Kind != remote.Dir:
+		return remote.Item{}, remote.ErrChanged
+	case made:
+		err = in.sync()
+	}
+	return it, err
+}
+
+// Remove is as in remote.Tree. What is removed gets a hidden name first: what comes to its old name meanwhile is not touched.
+func (t *Tree) Remove(ctx context.Context, path string, known remote.Version) error {
+	err := t.remove(ctx, path, known)
+	if err != nil {
+		return fmt.Errorf("remove %q: %w", path, failed(err))
+	}
+	return nil
+}
+
+func (t *Tree) remove(ctx context.Context, path string, known remote.Version) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	in, name, err := t.above(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	it, old, err := t.item(ctx, in, path, name)
+	switch {
+	case err != nil:
+		return err
+	case it.Kind == remote.Other:
+		return fmt.Errorf("it is neither a file, a link nor a directory: %w", fs.ErrInvalid)
+	case it.Kind == remote.Dir && known == "":
+		if err := in.rmdir(name); errors.Is(err, fs.ErrExist) {
+			return t.clear(in, path, name)
+		} else if err != nil {
+			return err
+		}
+		return in.sync()
+	case it.Version != known || known == "":
+		return remote.ErrChanged
+	}
+	temp := hiddenName(0)
+	if err := in.moveNew(name, in, temp); err != nil {
+		return err
+	}
+	if out, err := in.lstat(temp); err != nil || !out.same(&old) || in.written(temp) {
+		if err := in.moveNew(temp, in, name); err != nil {
+			t.giveName(in, path, temp, name)
+		}
+		return remote.ErrChanged
+	}
+	if err := in.unlink(temp); err != nil {
+		return err
+	}
+	return in.sync()
+}
+
+// clear removes a directory in which nothing is but hidden files that are left from a crash.
+func (t *Tree) clear(in *folder, path, name string) error {
+	sub, err := in.open(name, t.o.CrossMounts)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Close() }()
+	names, err := sub.names()
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if !hidden(n) {
+			return fmt.Errorf("it is not empty: %w", remote.ErrChanged)
+		}
+		t.rescue(sub, path, n, time.Now())
+	}
+	if err := in.rmdir(name); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("it is not empty: %w", remote.ErrChanged)
+	} else if err != nil {
+		return err
+	}
+	return in.sync()
+}
+
+// Move is as in remote.Tree.
+func (t *Tree) Move(ctx context.Context, from, to string, known remote.Version) (remote.Item, error) {
+	it, err := t.move(ctx, from, to, known)
+	if err != nil {
+		return remote.Item{}, fmt.Errorf("move %q to %q: %w", from, to, failed(err))
+	}
+	return it, nil
+}
+
+func (t *Tree) move(ctx context.Context, from, to string, known remote.Version) (remote.Item, error) {
+	if err := ctx.Err(); err != nil {
+		return remote.Item{}, err
+	}
+	if err := errors.Join(t.check(from), t.check(to)); err != nil {
+		return remote.Item{}, err
+	}
+	if strings.HasPrefix(to, from+"/") {
+		return remote.Item{}, fmt.Errorf("below itself: %w", fs.ErrInvalid)
+	}
+	in, name, err := t.above(from)
+	if err != nil {
+		return remote.Item{}, err
+	}
+	defer func() { _ = in.Close() }()
+	it, old, err := t.item(ctx, in, from, name)
+	switch {
+	case err != nil:
+		return remote.Item{}, err
+	case it.Kind == remote.Other:
+		return remote.Item{}, fmt.Errorf("it is neither a file, a link nor a directory: %w", fs.ErrInvalid)
+	case it.Version != known:
+		return remote.Item{}, remote.ErrChanged
+	}
+	in2, name2, err := t.above(to)
+	if err != nil {
+		return remote.Item{}, err
+	}
+	defer func() { _ = in2.Close() }()
+	err = in.moveNew(name, in2, name2)
+	if errors.Is(err, fs.ErrExist) && strings.EqualFold(from, to) && t.can.Fold {
+		if is, serr := in2.lstat(name2); serr == nil && is.id() == old.id() {
+			err = in.rename(name, in2, name2) // it is in its own way
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("something is there: %w", remote.ErrChanged)
+	}
+	if err != nil {
+		return remote.Item{}, err
+	}
+	if is, err := in2.lstat(name2); it.Kind != remote.Dir && (err != nil || !is.same(&old)) {
+		_ = in2.moveNew(name2, in, name) // it is another one, and belongs where it was
+		return remote.Item{}, remote.ErrChanged
+	}
+	if err := errors.Join(in2.sync(), in.sync()); err != nil {
+		return remote.Item{}, err
+	}
+	was := &old
+	if it.Kind == remote.Dir {
+		was = nil
+	}
+	done, err := t.ours(ctx, in2, to, name2, was)
+	if err == nil && it.Hashes != nil {
+		done.Hashes = it.Hashes
+		t.o.Known.Put(done.ID, done.Version, it.Hashes)
+	}
+	return done, err
+}
+
+// Touch is as in remote.Toucher.
+func (t *Tree) Touch(ctx context.Context, it remote.Item, known remote.Version) (remote.Item, error) {
+	done, err := t.touch(ctx, it, known)
+	if err != nil {
+		return remote.Item{}, fmt.Errorf("touch %q: %w", it.Path, failed(err))
+	}
+	return done, nil
+}
+
+func (t *Tree) touch(ctx context.Context, it remote.Item, known remote.Version) (remote.Item, error) {
+	if err := ctx.Err(); err != nil {
+		return remote.Item{}, err
+	}
+	in, name, err := t.above(it.Path)
+	if err != nil {
+		return remote.Item{}, err
+	}
+	defer func() { _ = in.Close() }()
+	old, _, err := t.item(ctx, in, it.Path, name)
+	switch {
+	case err != nil:
+		return remote.Item{}, err
+	case old.Version != known || old.Kind == remote.Other:
+		return remote.Item{}, remote.ErrChanged
+	}
+	if now, err := in.lstat(name); err != nil || old.Version != "" && now.version() != known {
+		return remote.Item{}, remote.ErrChanged
+	}
+	if it.Mode != 0 && old.Kind != remote.Symlink {
+		if err := in.setMode(name, it.Mode.Perm()); err != nil {
+			return remote.Item{}, err
+		}
+	}
+	if !it.MTime.IsZero() {
+		if err := in.setTime(name, it.MTime); err != nil {
+			return remote.Item{}, err
+		}
+	}
+	done, _, err := t.item(ctx, in, it.Path, name)
+	return done, err
+}
