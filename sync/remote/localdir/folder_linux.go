@@ -228,6 +228,10 @@ func (d *folder) granularity() time.Duration {
 		switch int64(sfs.Type) { //nolint:unconvert // it is 32 bits wide on some
 		case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC:
 			return 2 * time.Second
+		case unix.EXT4_SUPER_MAGIC:
+			if i, err := d.self(); err == nil && i.btime.IsZero() {
+				return time.Second // its inodes are too small for more
+			}
 		case unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC:
 			return 100 * time.Nanosecond
 		}
