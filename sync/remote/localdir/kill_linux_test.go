@@ -1,6 +1,7 @@
 package localdir
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -110,22 +111,28 @@ func TestTree_SurvivesAKill(t *testing.T) {
 	for range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), childEnv+"="+dir)
-		var out bytes.Buffer
-		cmd.Stdout = &out
+		out, err := cmd.StdoutPipe()
+		ok(t, err)
 		ok(t, cmd.Start())
-		time.Sleep(time.Duration(20+rnd.IntN(150)) * time.Millisecond)
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if strings.Contains(out.String(), "error") {
-			t.Fatal(out.String())
-		}
 		last := map[string]string{}
-		for line := range strings.Lines(out.String()) {
-			if f := strings.Fields(line); len(f) == 3 && strings.HasSuffix(line, "\n") {
-				last["file"+f[1]] = f[2]
-				total++
+		begun := false
+		for lines := bufio.NewReader(out); ; {
+			line, err := lines.ReadString('\n')
+			if strings.HasPrefix(line, "error") {
+				t.Fatal(line)
 			}
+			if err != nil {
+				break // what the kill cut off
+			}
+			if !begun { // from the first put on, so that each round shows something
+				begun = true
+				time.AfterFunc(time.Duration(rnd.IntN(100))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
+			f := strings.Fields(line)
+			last["file"+f[1]] = f[2]
+			total++
 		}
+		_ = cmd.Wait() // it was killed
 		tree, err := OpenTree(dir, Options{})
 		ok(t, err)
 		for it, err := range tree.List(t.Context(), "") {
