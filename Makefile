@@ -23,7 +23,7 @@ BELOW   = $(GO) list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports 
 HEAVY   = $$($(BELOW) | grep -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
 LIGHT   = $$($(BELOW) | grep -v -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
 # What computes much in one goroutine, and would take ten times as long with -race, which finds nothing in it.
-ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack
+ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./sync/merge
 ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_
 
 #: make            this list
@@ -51,7 +51,7 @@ deps:
 .PHONY: test
 test: deps floors
 	$(MAKE) cross CROSS=windows/amd64
-	$(MAKE) fuzz FUZZTIME=100000x FUZZSKIP='FuzzSealedFS|FuzzTime'
+	$(MAKE) fuzz FUZZTIME=100000x FUZZSKIP='FuzzSealedFS|FuzzTime|FuzzPlan'
 	$(MAKE) model
 	$(MAKE) race
 
@@ -87,6 +87,14 @@ sim mutants: export CGO_ENABLED := 0
 sim mutants: export GOFLAGS := -tags=pebblegozstd,noproviders
 sim:
 	scripts/sim
+
+#: make plans      SHEAF_SCHEDULES schedules (1000000) of what a rule between two places plans, from the seed SHEAF_SEED on
+.PHONY: plans
+plans: export CGO_ENABLED := 0
+plans: export GOFLAGS := -tags=pebblegozstd,noproviders
+plans: export SHEAF_SCHEDULES ?= 1000000
+plans:
+	$(GO) test -count=1 -timeout 12h -v -run AllSchedules ./sync/merge
 
 #: make mutants    rules of the drive are left out, one at a time, and each has to be found within SHEAF_MUTANTS schedules (2000)
 mutants: export SHEAF_MUTANTS ?= 2000

@@ -1,0 +1,86 @@
+package merge
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
+)
+
+func environ(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("read %s: %v", name, err)
+	}
+	return n
+}
+
+// G1: two trees are changed on both sides; plans are carried out in any order, while the trees go on changing, steps fail and listings
+// lack things. In the end the sides are alike (I2), nothing that nobody replaced or deleted is lost (I3, I5: checked at each step, too), nothing comes back that was
+// deleted (I4), trees are trees (I6), there is nothing left to do (I7), and that after a few plans (I8). No step is refused when nobody else changes
+// anything (I9), and nothing follows from what a listing lacks (I12).
+//
+// SHEAF_SCHEDULES is how many there are, SHEAF_SEED the first seed. Every eighth is run twice and has to go the same way.
+func TestPlan_AllSchedulesComeToOneTree(t *testing.T) {
+	n := environ(t, "SHEAF_SCHEDULES", 20_000)
+	first := uint64(1)
+	if os.Getenv("SHEAF_SCHEDULES") != "" || os.Getenv(testkit.SeedEnv) != "" {
+		first = uint64(testkit.Seed(t))
+	}
+	sum, bad, began := map[string]int{}, 0, time.Now()
+	for i := range n {
+		sc := newSchedule(first + i)
+		w, err := sc.run(false)
+		for k, v := range w.count {
+			sum[k] += v
+		}
+		if err == nil && i%8 == 0 {
+			a, _ := sc.run(true)
+			b, err := sc.run(true)
+			if err != nil || !slices.Equal(a.said, b.said) {
+				t.Errorf("SHEAF_SEED=%d goes another way the second time (%v)", sc.seed, err)
+			}
+			sum["run again"]++
+		}
+		if err == nil {
+			continue
+		}
+		bad++
+		less := sc.shrink()
+		w, err = less.run(true)
+		t.Errorf("SHEAF_SEED=%d: %v\n%s\n%s", sc.seed, err, describe(w), lines(w.said))
+		if bad == int(environ(t, "SHEAF_FAILURES", 3)) {
+			t.Fatalf("given up after %d schedules", i+1)
+		}
+	}
+	t.Logf("%d schedules from %d, %.3f ms each: %v", n, first, time.Since(began).Seconds()*1e3/float64(n), sum)
+	for _, what := range []string{"move", "mkdir", "copy", "touch", "remove", "compare", "agree", "forget", "conflicts", "crashes", "incomplete", "meanwhile", "run again"} {
+		if n >= 1000 && sum[what] == 0 {
+			t.Errorf("no schedule had %q: that proves nothing of it", what)
+		}
+	}
+}
+
+func describe(w *world) string {
+	s := fmt.Sprintf("mode %d, winner %d", w.o.Mode, w.o.Winner)
+	for i, m := range w.sides {
+		s += fmt.Sprintf("; %s: ids %v sums %v restless %v recycles %v %+v %+v", Side(i), m.ids, m.sums, m.restless, m.recycles, m.names, m.can)
+	}
+	return s
+}
+
+func lines(all []string) (s string) {
+	for _, l := range all {
+		s += l + "\n"
+	}
+	return s
+}
