@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/hpke"
 	"encoding/base32"
@@ -169,6 +170,10 @@ func (d *Device) id() DeviceID {
 
 // Sign signs a record for a purpose.
 func (d *Device) Sign(p Purpose, body []byte) Signed { return sign(d.sign, p, body) }
+
+// Signer signs as TLS does, for the certificates by which devices know each other. What TLS signs begins with 64 blanks (RFC 8446, 4.4.3), and
+// no record for a Purpose does, so neither can be taken for the other.
+func (d *Device) Signer() crypto.Signer { return d.sign }
 
 // Format prints "[key]" for every verb.
 func (Device) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[key]")) }

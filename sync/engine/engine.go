@@ -40,6 +40,11 @@ type Place struct {
 	At string
 	// Open reaches it. The Bucket is closed, if it is an io.Closer, when the place is dropped and when the Engine is closed.
 	Open func(ctx context.Context) (blob.Bucket, error)
+	// Here says that the place is on this device, and that others put there: nothing is brought to it, and it is no copy of what this device has
+	// put. What this device has removed is removed there, too.
+	Here bool
+	// Takes, if not nil, is asked in each turn whether the place takes blobs. From one that does not, they are only fetched, and it is no copy.
+	Takes func(ctx context.Context) (bool, error)
 }
 
 // Options are what an Engine works with. Tier, Own and Mirror are needed.
@@ -88,6 +93,8 @@ type Status struct {
 	Turn      uint64    // counts the turns that began
 	TurnBytes int64     // that the turn under way has copied
 	TurnTotal int64     // that it has to, as far as is known
+	Here      bool      // it is on this device, and others put there
+	Gives     bool      // by the last turn, it takes nothing: it is no copy
 	Err       error     // of the last turn
 }
 
@@ -157,7 +164,7 @@ func (e *Engine) Add(p Place) error {
 	}
 	e.places = append(e.places, &place{
 		Place: p, at: &lazy{open: p.Open}, top: r.Top,
-		Status: Status{Name: p.Name, At: p.At, Known: !r.Pushed.IsZero(), Pushed: r.Pushed, Fetched: r.Fetched, Verified: r.Verified},
+		Status: Status{Name: p.Name, At: p.At, Here: p.Here, Gives: p.Here, Known: !r.Pushed.IsZero(), Pushed: r.Pushed, Fetched: r.Fetched, Verified: r.Verified},
 		wake:   make(chan struct{}, 1), urgent: make(chan struct{}, 1), hurry: true,
 	})
 	close(e.added)
@@ -170,7 +177,12 @@ func (e *Engine) Add(p Place) error {
 func (e *Engine) show() {
 	all := make([]tier.Remote, 0, len(e.places))
 	for _, p := range e.places {
-		all = append(all, tier.Remote{Name: p.Place.Name, Bucket: p.at})
+		r := tier.Remote{Name: p.Place.Name, Bucket: p.at, Near: p.Place.Here}
+		if r.Near { // what is on this device is read there
+			all = slices.Insert(all, 0, r)
+		} else {
+			all = append(all, r)
+		}
 	}
 	e.o.Tier.SetRemotes(all...)
 }
@@ -249,7 +261,9 @@ func (e *Engine) List() []Status {
 		e.mu.Lock()
 		s := p.Status
 		s.Turn = p.begun
-		if blobs == 0 && top != nil && !bytes.Equal(p.top, top) {
+		if s.Gives { // it is to have none of it
+			blobs, size = 0, 0
+		} else if blobs == 0 && top != nil && !bytes.Equal(p.top, top) {
 			blobs = 1 // all that it names is there, and the head itself is not
 		}
 		e.mu.Unlock()
@@ -266,6 +280,22 @@ func (e *Engine) Nudge() {
 	e.change++
 	for _, p := range e.places {
 		p.nudge()
+	}
+}
+
+// Hurry gives one replica a turn at once, also if its last one failed: it has said that it has news, or that it can be reached again. A name that is none
+// changes nothing.
+func (e *Engine) Hurry(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.find(name)
+	if p == nil {
+		return
+	}
+	p.hurry = true
+	select {
+	case p.urgent <- struct{}{}:
+	default:
 	}
 }
 

@@ -35,8 +35,10 @@ func (e *Engine) takeTurn(ctx context.Context, p *place) error {
 	p.Busy, p.Online, p.Err = false, err == nil, err
 	p.turns++
 	if pushed {
-		p.done, p.Pushed, p.Known = max(p.done, upTo), now, true
-		p.top = top
+		p.done = max(p.done, upTo)
+	}
+	if pushed && !p.Gives {
+		p.Pushed, p.Known, p.top = now, true, top
 	}
 	if err == nil {
 		p.Fetched = now
@@ -62,13 +64,23 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 		last = r
 		p.TurnBytes, p.TurnTotal = before.Bytes+r.Bytes, before.OfBytes+r.OfBytes
 	}}
-	from, bridged, err := e.source(ctx, p)
+	takes, err := e.takes(ctx, p)
 	if err != nil {
 		return false, false, err
 	}
 	removed, err := e.o.Tier.Removed(ctx, name)
 	if err != nil {
 		return false, false, fmt.Errorf("read what was removed: %w", err)
+	}
+	if !takes {
+		if err := e.removeHere(ctx, p, removed); err != nil {
+			return false, false, err
+		}
+		return e.fetchFrom(ctx, p, o)
+	}
+	from, bridged, err := e.source(ctx, p)
+	if err != nil {
+		return false, false, err
 	}
 	push := replica.PushOptions{Options: o, Removed: removed}
 	if from != e.o.Own {
@@ -86,9 +98,43 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 	p.bridged = bridged
 	before = last
 	e.mu.Unlock()
+	return e.fetchFrom(ctx, p, o)
+}
+
+// takes reports whether blobs are brought to p, and notes it.
+func (e *Engine) takes(ctx context.Context, p *place) (takes bool, err error) {
+	takes = !p.Place.Here
+	if takes && p.Takes != nil {
+		if takes, err = p.Takes(ctx); err != nil {
+			return false, err
+		}
+	}
+	e.mu.Lock()
+	p.Gives = !takes
+	e.mu.Unlock()
+	return takes, nil
+}
+
+// removeHere removes from a place to which nothing is brought what this device has removed: if it is on this device. Whoever else takes nothing has nothing of it to
+// remove, or has put it himself.
+func (e *Engine) removeHere(ctx context.Context, p *place, removed []blob.Name) error {
+	if len(removed) == 0 {
+		return nil
+	}
+	if p.Place.Here {
+		if err := p.at.Remove(ctx, removed...); err != nil {
+			return fmt.Errorf("remove: %w", err)
+		}
+	}
+	return e.o.Tier.RemovedDone(p.Place.Name, removed...)
+}
+
+// fetchFrom is the second half of a turn.
+func (e *Engine) fetchFrom(ctx context.Context, p *place, o replica.Options) (pushed, news bool, err error) {
+	name := p.Place.Name
 	o.Check = e.check(ctx)
 	got, err := replica.Fetch(ctx, p.at, e.o.Mirror, replica.FetchOptions{
-		Options: o, Own: e.o.Own, Packs: !e.o.Tier.Knows(name), Learn: func(t *catalog.Table) error { return e.learn(p, t) },
+		Options: o, Own: e.o.Own, Packs: p.Gives || !e.o.Tier.Knows(name), Learn: func(t *catalog.Table) error { return e.learn(p, t) },
 	})
 	if err == nil {
 		e.mu.Lock()
@@ -336,9 +382,11 @@ func (e *Engine) await(ctx context.Context, so func() bool) error {
 func (e *Engine) Wait(ctx context.Context, n int) error {
 	e.mu.Lock()
 	e.change++
-	target, running, some := e.change, e.running, len(e.places)
+	target, running, some := e.change, e.running, 0
 	for _, p := range e.places {
-		p.nudge()
+		if p.nudge(); !p.Gives {
+			some++
+		}
 	}
 	e.mu.Unlock()
 	if some < n {
@@ -347,7 +395,7 @@ func (e *Engine) Wait(ctx context.Context, n int) error {
 	have := func() bool {
 		k := 0
 		for _, p := range e.places {
-			if p.done >= target {
+			if p.done >= target && !p.Gives {
 				k++
 			}
 		}

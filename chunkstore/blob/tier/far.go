@@ -22,6 +22,16 @@ func (t *Tier) getFar(ctx context.Context, name blob.Name, off, n int64) (io.Rea
 		return nil, fmt.Errorf("get blob %s: offset %d: %w", name, off, fs.ErrInvalid)
 	}
 	sources, size := t.sources(name)
+	if len(sources) > 0 && sources[0].Near && sources[0].size >= 0 {
+		r, err := sources[0].Bucket.Get(ctx, name, off, n)
+		if err == nil {
+			if hash, ok := catalog.PackHash(name); ok {
+				t.note(hash, sources[0].Name)
+			}
+			return r, nil
+		}
+		t.log.Debug("a place of this device does not have what it listed", "blob", string(name), "remote", sources[0].Name, "err", err)
+	}
 	for try := 0; ; try++ {
 		hash, ok := catalog.PackHash(name)
 		if !ok || size <= 0 || size > maxPieces*Grid {

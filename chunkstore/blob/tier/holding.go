@@ -48,8 +48,12 @@ func (t *Tier) Holding(ctx context.Context, name blob.Name) (Holding, error) {
 		}
 	}
 	if !h.Own {
-		if _, h.Size = t.sources(name); h.Size > 0 && h.Size <= maxPieces*Grid {
+		sources, size := t.sources(name)
+		if h.Size = size; h.Size > 0 && h.Size <= maxPieces*Grid {
 			h.Pieces = t.cache.has(hash, h.Size)
+			if sources != nil && sources[0].Near && sources[0].size == size {
+				h.Pieces = span(0, size)
+			}
 		}
 	}
 	for _, remote := range t.known.names() {

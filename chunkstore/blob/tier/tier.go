@@ -92,6 +92,8 @@ const leastCache = 64 << 20
 type Remote struct {
 	Name   string // 1 to 255 bytes
 	Bucket blob.Bucket
+	// Near says that it is on this device: what it has is read from there, and not cached besides.
+	Near bool
 }
 
 // Options say what a Tier is made of.

@@ -287,13 +287,13 @@ func TestGet_TellsWhatIsNotThereFromWhatCannotBeReached(t *testing.T) {
 		want error
 	}{
 		{"no remotes", nil, nil, fs.ErrNotExist},
-		{"all say no", remotes{{"a", empty}, {"b", empty}}, nil, fs.ErrNotExist},
-		{"all say no, though one had listed it", remotes{{"a", empty}, {"b", empty}}, map[string]blob.Bucket{"a": full}, fs.ErrNotExist},
-		{"one fails", remotes{{"a", broken}, {"b", empty}}, nil, blob.ErrTemporary},
-		{"one that has it fails", remotes{{"a", broken}, {"b", empty}}, map[string]blob.Bucket{"a": full}, blob.ErrTemporary},
-		{"one that has it is not connected", remotes{{"b", empty}}, map[string]blob.Bucket{"a": full}, blob.ErrTemporary},
-		{"one does not answer", remotes{{"a", hanging{}}, {"b", empty}}, nil, blob.ErrTemporary},
-		{"one that has it does not answer", remotes{{"a", hanging{}}}, map[string]blob.Bucket{"a": full}, blob.ErrTemporary},
+		{"all say no", remotes{{Name: "a", Bucket: empty}, {Name: "b", Bucket: empty}}, nil, fs.ErrNotExist},
+		{"all say no, though one had listed it", remotes{{Name: "a", Bucket: empty}, {Name: "b", Bucket: empty}}, map[string]blob.Bucket{"a": full}, fs.ErrNotExist},
+		{"one fails", remotes{{Name: "a", Bucket: broken}, {Name: "b", Bucket: empty}}, nil, blob.ErrTemporary},
+		{"one that has it fails", remotes{{Name: "a", Bucket: broken}, {Name: "b", Bucket: empty}}, map[string]blob.Bucket{"a": full}, blob.ErrTemporary},
+		{"one that has it is not connected", remotes{{Name: "b", Bucket: empty}}, map[string]blob.Bucket{"a": full}, blob.ErrTemporary},
+		{"one does not answer", remotes{{Name: "a", Bucket: hanging{}}, {Name: "b", Bucket: empty}}, nil, blob.ErrTemporary},
+		{"one that has it does not answer", remotes{{Name: "a", Bucket: hanging{}}}, map[string]blob.Bucket{"a": full}, blob.ErrTemporary},
 	} {
 		x := open(t, tier.Options{Patience: 50 * time.Millisecond})
 		x.SetRemotes(c.set...)

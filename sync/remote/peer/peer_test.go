@@ -92,6 +92,9 @@ var over = map[string]func(*Options){
 func TestBucket(t *testing.T) {
 	for way, change := range over {
 		t.Run(way, func(t *testing.T) {
+			if testing.Short() && way == "tcp" {
+				t.Skip("the same calls as over QUIC")
+			}
 			blobtest.Run(t, func(t *testing.T) blob.Bucket {
 				var r roll
 				far := newNode(t, &r, func(o *Options) { change(o); o.Bucket = mem.New() })

@@ -1,0 +1,74 @@
+package sheaf
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+)
+
+// A PeerDevice is another device of the drive, as those that reach it directly know it.
+type PeerDevice struct {
+	Key    [32]byte // its public Ed25519 key
+	ID     string   // SHF-…
+	Name   string
+	Writer bool
+}
+
+// Signer signs as this device, for the certificate that it shows to its peers.
+func (d *Drive) Signer() crypto.Signer { return d.device.Signer() }
+
+// DriveID returns which drive it is.
+func (d *Drive) DriveID() [16]byte { return d.account.Ring.Drive() }
+
+// Peers returns the other devices that are members, in the order of their IDs. It is quick.
+func (d *Drive) Peers() []PeerDevice {
+	var all []PeerDevice
+	for id, m := range d.refs.Members().Active() {
+		if id != d.device.ID() && d.isMember(id) == nil {
+			all = append(all, peerOf(m))
+		}
+	}
+	return all
+}
+
+func peerOf(m keys.Member) PeerDevice {
+	return PeerDevice{Key: m.Public.Sign, ID: m.Public.Fingerprint().String(), Name: m.Name, Writer: m.Roles&keys.Writer != 0}
+}
+
+// PeerByKey returns the member with a public key. The error is ErrNoDevice if there is none and wraps ErrNotMember if it was revoked, as far as is known here. It is quick: it is asked
+// at each handshake and each call of a peer.
+func (d *Drive) PeerByKey(key [32]byte) (PeerDevice, error) {
+	for _, m := range []*keys.Members{d.account.Members(), d.refs.Members()} { // a new entry is in one of them first
+		for id, x := range m.All() {
+			if x.Public.Sign == key {
+				if err := d.isMember(id); err != nil {
+					return PeerDevice{}, err
+				}
+				return peerOf(x), nil
+			}
+		}
+	}
+	return PeerDevice{}, ErrNoDevice
+}
+
+// isMember reports whether a device was revoked by what is known from the log, wherever that was read last.
+func (d *Drive) isMember(id keys.DeviceID) error {
+	for _, m := range []*keys.Members{d.account.Members(), d.refs.Members()} {
+		if x, ok := m.Member(id); ok && x.Revoked {
+			return fmt.Errorf("%w: %s was revoked", ErrNotMember, x.Public.Fingerprint())
+		}
+	}
+	return nil
+}
+
+// LearnMembers reads the log of members anew, as far as it is here: entries may have come beside all heads.
+func (d *Drive) LearnMembers(ctx context.Context) error {
+	err := d.account.Refresh(ctx)
+	if errors.Is(err, keys.ErrIncomplete) || errors.Is(err, keys.ErrRollback) {
+		return nil // it is not all here yet
+	}
+	return err
+}
