@@ -21,8 +21,10 @@ func (p *planner) decide() {
 		}
 	}
 	p.keepParents()
-	p.breakCircles()
-	p.keepParents()
+	for again := true; again; { // what comes to life has a place, too, and each time there is more of it
+		p.breakCircles()
+		again = p.keepParents()
+	}
 	for _, n := range slices.Clone(p.nodes) {
 		if n.alive && !n.out {
 			p.content(n)
@@ -191,7 +193,7 @@ func (p *planner) alike(a, b string) bool {
 }
 
 // keepParents sees to it that what holds something that is to be, is to be.
-func (p *planner) keepParents() {
+func (p *planner) keepParents() (changed bool) {
 	for _, n := range p.nodes {
 		for m := n; m.alive && m != p.root; m = m.tpar {
 			up := m.tpar
@@ -202,11 +204,12 @@ func (p *planner) keepParents() {
 			if up.alive {
 				break // it has, or had, its own turn
 			}
-			up.alive = true
+			up.alive, changed = true, true
 			up.why = "something in it is to stay"
 			p.place(up)
 		}
 	}
+	return changed
 }
 
 // breakCircles takes moves back that would put a directory into itself.
@@ -226,12 +229,12 @@ func (p *planner) breakCircles() {
 			again = false
 			var trail []*node
 			m := n
-			for m != p.root && color[m] == white {
+			for m != nil && m != p.root && color[m] == white {
 				color[m] = grey
 				trail = append(trail, m)
 				m = m.tpar
 			}
-			circle := m != p.root && color[m] == grey
+			circle := m != nil && m != p.root && color[m] == grey
 			if circle {
 				p.flip(trail[slices.Index(trail, m):], flips)
 				again = true
@@ -257,7 +260,7 @@ func (p *planner) flip(circle []*node, flips map[*node]int) {
 	for _, want := range [2]Side{Left, Right} {
 		for _, n := range circle {
 			o := want
-			if n.has[0] && n.has[1] && n.from != o && flips[n] == 0 && n.par[o] != n.tpar {
+			if n.has[0] && n.has[1] && n.from != o && flips[n] == 0 && n.par[o] != nil && n.par[o] != n.tpar {
 				flips[n]++
 				n.from, n.tpar = o, n.par[o]
 				name := p.name(o, n.cur[o].Path)

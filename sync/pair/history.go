@@ -1,0 +1,81 @@
+package pair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/sheaf-drive/sheaf/sync/merge"
+	"github.com/sheaf-drive/sheaf/sync/remote"
+)
+
+// historyPath returns where the old bytes of path go on side s, and makes the directories above. What has no room for the whole path keeps its last element.
+func (p *Pair) historyPath(ctx context.Context, s merge.Side, path, step string) (string, error) {
+	to := HistoryDir + "/" + step + "/" + path
+	if len(to) > 900 {
+		to = HistoryDir + "/" + step + path[strings.LastIndexByte(path, '/'):]
+	}
+	if !p.o.Rule.Can[s].EmptyDirs {
+		return to, nil
+	}
+	for i := 0; i < len(to); i++ {
+		if to[i] == '/' {
+			if _, err := p.o.Tree[s].Mkdir(ctx, to[:i], 0o700); err != nil {
+				return "", fmt.Errorf("make room in the history: %w", err)
+			}
+		}
+	}
+	return to, nil
+}
+
+// prune removes from the histories what is older than Keep. What fails is tried in the next turn.
+func (p *Pair) prune(ctx context.Context) {
+	for s := range merge.Side(2) {
+		t := p.o.Tree[s]
+		if !t.Can().Write {
+			continue
+		}
+		for it, err := range t.List(ctx, HistoryDir) {
+			if err != nil {
+				if !errors.Is(err, fs.ErrNotExist) {
+					p.o.Log.Warn("the history could not be listed", "side", s.String(), "err", err)
+				}
+				break
+			}
+			name := it.Path[len(HistoryDir)+1:]
+			at, err := time.Parse("20060102-150405", name[:min(len(name), 15)])
+			if err != nil || p.o.Now().Sub(at) < p.o.Keep {
+				continue
+			}
+			if err := removeAll(ctx, t, it); err != nil {
+				p.o.Log.Warn("what is old could not be removed from the history", "side", s.String(), "err", err)
+				break
+			}
+		}
+	}
+}
+
+func removeAll(ctx context.Context, t remote.Tree, it remote.Item) error {
+	if it.Kind == remote.Dir {
+		var all []remote.Item
+		for k, err := range t.List(ctx, it.Path) {
+			if err != nil {
+				return err
+			}
+			all = append(all, k)
+		}
+		for _, k := range all {
+			if err := removeAll(ctx, t, k); err != nil {
+				return err
+			}
+		}
+		if !t.Can().EmptyDirs {
+			return nil
+		}
+		return t.Remove(ctx, it.Path, "")
+	}
+	return t.Remove(ctx, it.Path, it.Version)
+}

@@ -1,0 +1,350 @@
+package pair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+	"github.com/sheaf-drive/sheaf/sync/merge"
+	"github.com/sheaf-drive/sheaf/sync/remote"
+)
+
+// maxRounds is how often a turn plans anew.
+const maxRounds = 8
+
+// RunOptions are those of one turn.
+type RunOptions struct {
+	// Allow carries out a plan that deletes more than the brake lets pass.
+	Allow bool
+}
+
+// Run is one turn. Its error is ErrSome if all was tried and some of it failed. What was done stays done, whatever the error.
+func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	var r Report
+	p.run, p.moves, p.failed = p.o.Now().UTC().Format("20060102-150405"), 0, map[string]error{}
+	if err := p.settleJournal(ctx); err != nil {
+		return r, fmt.Errorf("look at what was under way: %w", err)
+	}
+	if err := p.lookBoth(ctx); err != nil {
+		return r, err
+	}
+	for round := 0; ; round++ {
+		plan, err := p.plan(ctx)
+		if err != nil {
+			return r, err
+		}
+		if round == 0 {
+			r.Agreed = plan.Agreed
+		}
+		r.Problems = plan.Problems
+		if plan.Braked != nil && !o.Allow {
+			return r, fmt.Errorf("%w: %w", ErrBraked, plan.Braked)
+		}
+		again, err := p.carryOut(ctx, plan, &r)
+		if err != nil {
+			return r, err
+		}
+		if !again || round+1 == maxRounds {
+			break
+		}
+	}
+	p.prune(ctx)
+	if len(r.Failed) > 0 {
+		return r, fmt.Errorf("%w: %d, the first is %s: %w", ErrSome, len(r.Failed), r.Failed[0].Step, r.Failed[0].Err)
+	}
+	return r, nil
+}
+
+// Preview looks at both sides, and returns what a Run would do now, without doing it.
+func (p *Pair) Preview(ctx context.Context) (Report, error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	var r Report
+	if err := p.settleJournal(ctx); err != nil {
+		return r, fmt.Errorf("look at what was under way: %w", err)
+	}
+	if err := p.lookBoth(ctx); err != nil {
+		return r, err
+	}
+	plan, err := p.plan(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.Agreed, r.Problems = plan.Agreed, plan.Problems
+	for i := range plan.Steps {
+		if st := &plan.Steps[i]; st.Op <= merge.Hash {
+			r.Steps = append(r.Steps, st.String())
+		}
+	}
+	if plan.Braked != nil {
+		return r, fmt.Errorf("%w: %w", ErrBraked, plan.Braked)
+	}
+	return r, nil
+}
+
+func (p *Pair) lookBoth(ctx context.Context) error {
+	for s := range merge.Side(2) {
+		if err := p.look(ctx, s); err != nil {
+			return fmt.Errorf("look at the %s side: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// shadow yields what a side was last seen to have.
+func (p *Pair) shadow(ctx context.Context, s merge.Side) iter.Seq2[merge.Item, error] {
+	return func(yield func(merge.Item, error) bool) {
+		for kvp, err := range p.o.KV.Scan(ctx, p.key(tables[s], ""), p.key(tables[s]+1, "")) {
+			var it merge.Item
+			if err == nil {
+				it, _, err = decodeItem(kvp.Value)
+			}
+			if !yield(it, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// base yields the pairs, without those of which one side has lost what it was given.
+func (p *Pair) base(ctx context.Context, ghosts [2]map[string]bool) iter.Seq2[merge.Pair, error] {
+	return func(yield func(merge.Pair, error) bool) {
+		for kvp, err := range p.o.KV.Scan(ctx, p.key('b', ""), p.key('b'+1, "")) {
+			var b merge.Pair
+			if err == nil {
+				b, err = decodePair(kvp.Value)
+			}
+			if err == nil && (ghosts[0][b.Item[0].Path] || ghosts[1][b.Item[1].Path]) {
+				continue
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// settleGhosts forgets the pairs of what was lost on its way.
+func (p *Pair) settleGhosts(ctx context.Context) (ghosts [2]map[string]bool, err error) {
+	n := 0
+	for s := range merge.Side(2) {
+		ghosts[s] = map[string]bool{}
+		from := p.key('g', s.String())
+		for kvp, err := range p.o.KV.Scan(ctx, from, append(p.key('g', s.String()), 0xff)) {
+			if err != nil {
+				return ghosts, err
+			}
+			ghosts[s][string(kvp.Key[len(from):])] = true
+			n++
+		}
+	}
+	if n == 0 {
+		return ghosts, nil
+	}
+	var gone []merge.Pair
+	for b, err := range p.base(ctx, [2]map[string]bool{}) {
+		if err != nil {
+			return ghosts, err
+		}
+		if ghosts[0][b.Item[0].Path] || ghosts[1][b.Item[1].Path] {
+			gone = append(gone, b)
+		}
+	}
+	return [2]map[string]bool{}, p.o.KV.Update(ctx, func(tx kv.Tx) error {
+		for i := range gone {
+			if err := errors.Join(tx.Delete(p.baseKey(&gone[i])), tx.Delete(p.numberKey(gone[i].N))); err != nil {
+				return err
+			}
+		}
+		for s := range merge.Side(2) {
+			for path := range ghosts[s] {
+				if err := tx.Delete(p.key('g', s.String()+path)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// plan makes the plan of what is known.
+func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
+	ghosts, err := p.settleGhosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in := merge.Input{Base: p.base(ctx, ghosts)}
+	for s := range merge.Side(2) {
+		in.Now[s] = p.filtered(ctx, s)
+	}
+	in.Taken = func(s merge.Side, path string) bool {
+		_, err := p.o.KV.Get(ctx, p.shadowKey(s, path))
+		return err == nil
+	}
+	o := p.o.Rule
+	o.Date = p.o.Now().Format("2006-01-02")
+	return merge.Plan(in, o)
+}
+
+// filtered is shadow, with what the filter leaves out marked.
+func (p *Pair) filtered(ctx context.Context, s merge.Side) iter.Seq2[merge.Item, error] {
+	if p.o.Out == nil {
+		return p.shadow(ctx, s)
+	}
+	return func(yield func(merge.Item, error) bool) {
+		dirs := map[string]bool{}
+		for it, err := range p.shadow(ctx, s) {
+			if err == nil {
+				it.Out = p.isOut(s, &it, dirs)
+			}
+			if !yield(it, err) {
+				return
+			}
+		}
+	}
+}
+
+// isOut asks the filter for it and for what it is in. dirs has what it said of directories.
+func (p *Pair) isOut(s merge.Side, it *merge.Item, dirs map[string]bool) bool {
+	name := p.o.Rule.Names[s].DecodePath(it.Path)
+	for i := 0; i < len(name); i++ {
+		if name[i] != '/' {
+			continue
+		}
+		out, ok := dirs[name[:i]]
+		if !ok {
+			out = p.o.Out(name[:i], true, 0)
+			dirs[name[:i]] = out
+		}
+		if out {
+			return true
+		}
+	}
+	return p.o.Out(name, it.Kind == merge.Dir, it.Size)
+}
+
+// A result is what came of a step.
+type result struct {
+	i     int
+	bytes int64
+	err   error
+}
+
+// carryOut does the steps. again says that there is reason to plan anew.
+func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (again bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	waits := make([]int, len(plan.Steps))
+	then := make([][]int, len(plan.Steps))
+	var ready []int
+	for i := range plan.Steps {
+		waits[i] = len(plan.Steps[i].Needs)
+		for _, n := range plan.Steps[i].Needs {
+			then[n] = append(then[n], i)
+		}
+		if waits[i] == 0 {
+			ready = append(ready, i)
+		}
+	}
+	skip := make([]bool, len(plan.Steps))
+	text := make([]string, len(plan.Steps))
+	for i := range plan.Steps {
+		text[i] = plan.Steps[i].String()
+	}
+	done := make(chan result)
+	var g errgroup.Group
+	var fatal error
+	for busy := 0; busy > 0 || len(ready) > 0 && fatal == nil; {
+		for len(ready) > 0 && busy < p.o.Parallel && fatal == nil {
+			i := ready[0]
+			ready = ready[1:]
+			busy++
+			dead := skip[i]
+			g.Go(func() error {
+				if dead {
+					done <- result{i: i, err: errSkipped}
+					return nil
+				}
+				n, err := p.do(ctx, &plan.Steps[i])
+				done <- result{i, n, err}
+				return nil
+			})
+		}
+		if busy == 0 {
+			break
+		}
+		res := <-done
+		busy--
+		st := &plan.Steps[res.i]
+		for _, k := range then[res.i] {
+			skip[k] = skip[k] || res.err != nil
+			if waits[k]--; waits[k] == 0 {
+				ready = append(ready, k)
+			}
+		}
+		r.Bytes += res.bytes
+		switch {
+		case res.err == nil && st.Op <= merge.Hash:
+			r.Steps = append(r.Steps, text[res.i])
+			again = again || st.Op == merge.Hash
+			if st.Conflict != nil {
+				r.Conflicts = append(r.Conflicts, p.conflict(st.Conflict))
+			}
+		case errors.Is(res.err, errSkipped), res.err == nil:
+		case stale(res.err):
+			again = true
+			if err := p.askAgain(ctx, st); err != nil {
+				fatal = errors.Join(fatal, err)
+			}
+		default:
+			r.Failed = append(r.Failed, Failure{text[res.i], st.Path, res.err})
+			if ends(res.err) || ctx.Err() != nil {
+				fatal = errors.Join(fatal, fmt.Errorf("%s: %w", text[res.i], res.err))
+			}
+		}
+		if p.o.Told != nil && st.Op <= merge.Hash && !errors.Is(res.err, errSkipped) {
+			p.o.Told(Event{Time: p.o.Now(), Step: text[res.i], Why: st.Why, Op: st.Op, Side: st.Side, Path: st.Path, Bytes: res.bytes, Err: res.err})
+		}
+	}
+	_ = g.Wait() // its functions return nil
+	return again && fatal == nil, fatal
+}
+
+var errSkipped = errors.New("what it needs was not done")
+
+// stale reports whether an error says that something has changed since the plan was made.
+func stale(err error) bool {
+	return errors.Is(err, remote.ErrChanged) || errors.Is(err, fs.ErrNotExist)
+}
+
+// askAgain looks at the paths of a step that found something else.
+func (p *Pair) askAgain(ctx context.Context, st *merge.Step) error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, path := range [...]string{st.Path, st.From, st.At[0], st.At[1], st.Thing.Now[0].Path, st.Thing.Now[1].Path} {
+		if path == "" || seen[path] {
+			continue
+		}
+		seen[path] = true
+		for s := range merge.Side(2) {
+			if err := p.ask(ctx, s, path); err != nil && !errors.Is(err, remote.ErrIllegal) {
+				errs = append(errs, err)
+			}
+			if i := strings.LastIndexByte(path, '/'); i > 0 && p.o.Rule.Can[s].EmptyDirs && !seen[s.String()+path[:i]] {
+				seen[s.String()+path[:i]] = true
+				if err := p.ask(ctx, s, path[:i]); err != nil && !errors.Is(err, remote.ErrIllegal) {
+					errs = append(errs, err)
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
