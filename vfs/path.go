@@ -277,3 +277,22 @@ func tree(ctx context.Context, d Dir, prefix string, yield func(TreeEntry, error
 	}
 	return true
 }
+
+// ScratchPrefix begins the names of folders at the root of a tree in which doors that take whole files let them grow. Doors of that kind show
+// them to nobody.
+const ScratchPrefix = ".sheaf-dav-"
+
+// Inner returns the deeper of two folders, of which one must lie in the other: what is seen of one by whoever may see the other only. Both are
+// absolute and clean; "" is the root, as "/" is.
+func Inner(a, b string) (string, bool) {
+	in := func(top, p string) bool {
+		return top == "" || top == "/" || p == top || strings.HasPrefix(p, top) && p[len(top)] == '/'
+	}
+	switch {
+	case in(a, b):
+		return b, true
+	case in(b, a):
+		return a, true
+	}
+	return "", false
+}

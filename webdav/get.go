@@ -234,7 +234,7 @@ func (x *request) broken(err error) error {
 func (x *request) children(s spot, f func(spot) error) error {
 	d := s.node.(vfs.Dir)
 	shown := func(d vfs.Dir, e vfs.Entry, litter bool) error {
-		if e.Kind != vfs.KindDir && e.Kind != vfs.KindFile || s.path == "/" && !litter && strings.HasPrefix(e.Name, scratchPrefix) {
+		if e.Kind != vfs.KindDir && e.Kind != vfs.KindFile || s.path == "/" && !litter && strings.HasPrefix(e.Name, vfs.ScratchPrefix) {
 			return nil
 		}
 		n, err := d.Lookup(x.ctx, e.Name)

@@ -14,9 +14,6 @@ import (
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
-// scratchPrefix begins the names of folders at the root of a tree in which uploads grow. Nobody sees them through this door.
-const scratchPrefix = ".sheaf-dav-"
-
 // scratchIdle is how long such a folder stays when nothing is in it.
 const scratchIdle = 5 * time.Second
 
@@ -71,7 +68,7 @@ func Open(ctx context.Context, fsys vfs.FS, o Options) (*Tree, error) {
 	return t, nil
 }
 
-func (t *Tree) scratchName() string { return scratchPrefix + t.o.Name }
+func (t *Tree) scratchName() string { return vfs.ScratchPrefix + t.o.Name }
 
 // Close removes the folder of uploads. Requests that are still under way may fail. Further calls do nothing.
 func (t *Tree) Close(ctx context.Context) error {
@@ -189,7 +186,7 @@ func (t *Tree) look(ctx context.Context, path string, l *litter) (spot, error) {
 			return spot{path: s.path}, fmt.Errorf("find: %w", errNoParent)
 		}
 		s.dir, s.name, s.node = d, name, nil
-		if i == 0 && strings.HasPrefix(name, scratchPrefix) {
+		if i == 0 && strings.HasPrefix(name, vfs.ScratchPrefix) {
 			return spot{path: s.path}, fmt.Errorf("a name kept for uploads: %w", fs.ErrPermission)
 		}
 		n, err := d.Lookup(ctx, name)

@@ -195,7 +195,7 @@ func (d *Door) serve(c net.Conn) {
 	_ = c.SetDeadline(time.Time{})
 	defer func() { _ = conn.Close() }()
 	go ssh.DiscardRequests(reqs)
-	root, ok := inner(d.o.Root, guest.Folder)
+	root, ok := vfs.Inner(d.o.Root, guest.Folder)
 	if !ok {
 		d.o.Log.Warn("refused at the SFTP door", "from", c.RemoteAddr().String(), "why", "the folder of the password is not in what is shown")
 		return
@@ -245,18 +245,4 @@ func (s *session) serve(nc ssh.NewChannel) {
 		_, _ = ch.SendRequest("exit-status", false, []byte{0, 0, 0, code})
 		return
 	}
-}
-
-// inner returns the deeper of two folders, of which one must lie in the other. Both are absolute and clean, or "".
-func inner(a, b string) (string, bool) {
-	in := func(top, p string) bool {
-		return top == "" || top == "/" || p == top || len(p) > len(top) && p[:len(top)] == top && p[len(top)] == '/'
-	}
-	switch {
-	case in(a, b):
-		return b, true
-	case in(b, a):
-		return a, true
-	}
-	return "", false
 }
