@@ -21,7 +21,7 @@ import (
 // doorAddr is where a door is opened if nobody says where.
 var doorAddr = map[sheafv1.DoorKind]string{
 	sheafv1.DoorKind_DOOR_KIND_WEBDAV: "127.0.0.1:7433", sheafv1.DoorKind_DOOR_KIND_HTTP: "127.0.0.1:7433",
-	sheafv1.DoorKind_DOOR_KIND_SFTP: "127.0.0.1:7422",
+	sheafv1.DoorKind_DOOR_KIND_SFTP: "127.0.0.1:7422", sheafv1.DoorKind_DOOR_KIND_S3: "127.0.0.1:7443",
 }
 
 // doorUser is who is let in if nobody says who.
@@ -150,9 +150,11 @@ func (s *Service) doorOf(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1
 	addr := doorAddr[r.GetKind()]
 	switch {
 	case addr == "":
-		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "what is served is webdav, http or sftp")
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "what is served is webdav, http, sftp or s3")
 	case r.GetKind() == sheafv1.DoorKind_DOOR_KIND_SFTP && (r.GetTls() || len(r.GetHosts()) > 0):
 		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "sftp has an encryption of its own, and asks for no names: neither tls nor hosts are for it")
+	case r.GetKind() == sheafv1.DoorKind_DOOR_KIND_S3 && len(r.GetPassword()) > 0:
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "leave the password out: a key is made", "the keys of S3 are made by chance")
 	}
 	info := &sheafv1.Serving{
 		Id: strings.ToLower(rand.Text()[:8]), Kind: r.GetKind(), Addr: r.GetAddr(), ReadOnly: r.GetReadOnly() || r.GetKind() == sheafv1.DoorKind_DOOR_KIND_HTTP,
@@ -188,13 +190,14 @@ func (s *Service) letIn(ctx context.Context, g Gate, r *sheafv1.ServeRequest, re
 	if user == "" {
 		user = doorUser
 	}
+	signs := r.GetKind() == sheafv1.DoorKind_DOOR_KIND_S3
 	if len(r.GetPassword()) == 0 {
 		all, err := g.Passwords(ctx)
-		if err != nil || slices.ContainsFunc(all, func(p *sheafv1.AppPassword) bool { return p.GetUser() == user }) {
+		if err != nil || slices.ContainsFunc(all, func(p *sheafv1.AppPassword) bool { return p.GetUser() == user && (p.GetSigns() || !signs) }) {
 			return err
 		}
 	}
-	p, secret, err := g.CreatePassword(ctx, &sheafv1.AppPassword{Name: "made by serve", User: user}, string(r.GetPassword()))
+	p, secret, err := g.CreatePassword(ctx, &sheafv1.AppPassword{Name: "made by serve", User: user, Signs: signs}, string(r.GetPassword()))
 	if err != nil {
 		return err
 	}
@@ -388,7 +391,10 @@ func (s *Service) shutAll(ctx context.Context) error {
 
 // CreateAppPassword makes a password for one client.
 func (s *Service) CreateAppPassword(ctx context.Context, r *sheafv1.CreateAppPasswordRequest) (*sheafv1.CreateAppPasswordResponse, error) {
-	what := &sheafv1.AppPassword{Name: r.GetName(), User: r.GetUser(), ReadOnly: r.GetReadOnly()}
+	if r.GetSigns() && len(r.GetPassword()) > 0 {
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "leave the password out: a key is made", "the keys of S3 are made by chance")
+	}
+	what := &sheafv1.AppPassword{Name: r.GetName(), User: r.GetUser(), ReadOnly: r.GetReadOnly(), Signs: r.GetSigns()}
 	if what.User == "" {
 		what.User = doorUser
 	}

@@ -45,6 +45,12 @@ func (a *app) appPasswordCreateCmd() *cobra.Command {
 				if a.json {
 					return a.object("app_password", resp)
 				}
+				if resp.GetAppPassword().GetSigns() {
+					a.say("access key  %s", resp.GetAppPassword().GetId())
+					a.say("secret key  %s   (shown only here)", resp.GetSecret())
+					a.next(false, "sheaf apppassword revoke %s", resp.GetAppPassword().GetId())
+					return nil
+				}
 				a.say("user      %s", resp.GetAppPassword().GetUser())
 				if resp.GetSecret() != "" {
 					a.say("password  %s   (shown only here)", resp.GetSecret())
@@ -58,6 +64,7 @@ func (a *app) appPasswordCreateCmd() *cobra.Command {
 	f.StringVar(&r.User, "user", "", "the `name` of the user (default sheaf)")
 	f.StringVar(&folder, "folder", "/", "the `folder` of the drive that is all it may see")
 	f.BoolVar(&r.ReadOnly, "read-only", false, "for reading only")
+	f.BoolVar(&r.Signs, "s3", false, "a pair of keys for sheaf serve s3")
 	f.StringVar(&passwordFile, "password-file", "", "a `file` with the password; else chance makes one, which is better")
 	return c
 }
@@ -87,6 +94,9 @@ func (a *app) appPasswordListCmd() *cobra.Command {
 					}
 					if p.GetReadOnly() {
 						sees += ", read-only"
+					}
+					if p.GetSigns() {
+						sees += ", S3"
 					}
 					used := "never used"
 					if p.GetUsed() != nil {

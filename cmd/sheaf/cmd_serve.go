@@ -15,13 +15,13 @@ import (
 func (a *app) serveCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the drive by WebDAV, SFTP or HTTP, to programs that cannot see a mount",
+		Short: "Serve the drive by WebDAV, SFTP, S3 or HTTP, to programs that cannot see a mount",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(
 		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_WEBDAV), a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_HTTP),
-		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_SFTP), a.serveListCmd(), a.serveStopCmd(),
+		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_SFTP), a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_S3), a.serveListCmd(), a.serveStopCmd(),
 	)
 	return c
 }
@@ -60,6 +60,12 @@ func (a *app) serveKindCmd(kind sheafv1.DoorKind) *cobra.Command {
 		c.Long = "Serves the drive, or a folder of it, by SFTP, for sftp, sshfs, rclone and the like. It gives no shell.\n\n" + fmt.Sprintf(serveHelp, "")
 		c.Example = `  sheaf serve sftp
   sheaf serve sftp sheaf:/Inbox --addr 0.0.0.0:7422`
+	case sheafv1.DoorKind_DOOR_KIND_S3:
+		c.Use, c.Short, usual = "s3 [PATH]", "Serve the drive, or a folder of it, by the protocol of S3", "127.0.0.1:7443"
+		c.Long = "Serves the drive, or a folder of it, by the protocol of S3: the folders at its top are the buckets.\nBuckets are named in the path of a URL, not in that of the host.\n\n" +
+			fmt.Sprintf(serveHelp, needsTLS)
+		c.Example = `  sheaf serve s3
+  sheaf apppassword create backup --s3 --folder /Backups`
 	case sheafv1.DoorKind_DOOR_KIND_HTTP:
 		c.Use, c.Short = "http [PATH]", "Serve the drive, or a folder of it, as pages for a browser"
 		c.Long = "Serves the drive, or a folder of it, as pages for a browser, to read only.\n\n" + fmt.Sprintf(serveHelp, needsTLS)
@@ -68,7 +74,9 @@ func (a *app) serveKindCmd(kind sheafv1.DoorKind) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&r.Addr, "addr", "", "the IP `address:port` to listen at, port 0 for any (default "+usual+")")
 	f.StringVar(&r.User, "user", "", "the `name` of who is let in (default sheaf)")
-	f.StringVar(&passwordFile, "password-file", "", "a `file` with his password; else chance makes one")
+	if kind != sheafv1.DoorKind_DOOR_KIND_S3 {
+		f.StringVar(&passwordFile, "password-file", "", "a `file` with his password; else chance makes one")
+	}
 	if kind != sheafv1.DoorKind_DOOR_KIND_SFTP {
 		f.BoolVar(&r.Tls, "tls", false, "with TLS, by a certificate that this device makes")
 		f.StringArrayVar(&r.Hosts, "host", nil, "a further `name` by which clients may call this machine")
@@ -146,8 +154,16 @@ func (a *app) serveBy(ctx context.Context, s *session, r *sheafv1.ServeRequest, 
 	if user == "" {
 		user = "sheaf"
 	}
-	a.say("user      %s", user)
+	keys := v.GetKind() == sheafv1.DoorKind_DOOR_KIND_S3
+	if !keys {
+		a.say("user      %s", user)
+	}
 	switch {
+	case keys && resp.GetSecret() != "":
+		a.say("access key %s", resp.GetAppPassword().GetId())
+		a.say("secret key %s   (shown only here)", resp.GetSecret())
+	case keys:
+		a.say("keys      those that were made before; others: sheaf apppassword create NAME --s3")
 	case resp.GetSecret() != "":
 		a.say("password  %s   (shown only here)", resp.GetSecret())
 	case len(r.GetPassword()) > 0:

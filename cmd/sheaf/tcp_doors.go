@@ -17,6 +17,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/api/service"
+	"github.com/sheaf-drive/sheaf/door/s3"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/webdav"
 	"github.com/sheaf-drive/sheaf/webdav/door"
@@ -61,7 +62,8 @@ type tcpDoors struct {
 	log       *slog.Logger
 	uid, gid  uint32
 
-	tree *webdav.Tree // nil: not opened yet
+	tree    *webdav.Tree // nil: not opened yet
+	objects bool         // a door of S3 was opened
 }
 
 // Serve implements service.Gate.
@@ -74,8 +76,11 @@ func (g *tcpDoors) Serve(ctx context.Context, what *sheafv1.Serving) (service.Se
 	if err != nil {
 		return nil, err
 	}
-	if what.GetKind() == sheafv1.DoorKind_DOOR_KIND_SFTP {
+	switch what.GetKind() {
+	case sheafv1.DoorKind_DOOR_KIND_SFTP:
 		return g.serveSFTP(ctx, what, at, root)
+	case sheafv1.DoorKind_DOOR_KIND_S3:
+		return g.serveS3(ctx, what, at, root)
 	}
 	if g.tree == nil {
 		t, err := webdav.Open(ctx, g.fsys, webdav.Options{
@@ -86,22 +91,28 @@ func (g *tcpDoors) Serve(ctx context.Context, what *sheafv1.Serving) (service.Se
 		}
 		g.tree = t
 	}
+	view := webdav.View{
+		Root: root, ReadOnly: what.GetReadOnly(), Pages: what.GetKind() == sheafv1.DoorKind_DOOR_KIND_HTTP, KeepLitter: what.GetKeepLitter(),
+	}
+	return g.listen(ctx, what, at, func(at netip.AddrPort) http.Handler {
+		return guard.New(g.tree.Handler(view), guard.Options{
+			Hosts: guard.Hosts{Addr: at, Names: lower(what.GetHosts()), TLS: what.GetTls()}, Keeper: g.keeper, Log: g.log,
+		})
+	})
+}
+
+// listen opens a door that speaks HTTP.
+func (g *tcpDoors) listen(ctx context.Context, what *sheafv1.Serving, at netip.AddrPort, handler func(netip.AddrPort) http.Handler) (service.Served, error) {
 	var cert *tls.Certificate
 	what.Fingerprint, what.Certificate = "", ""
 	if what.GetTls() {
+		var err error
 		if cert, err = door.Certificate(g.certs, what.GetHosts(), []netip.Addr{at.Addr()}); err != nil {
 			return nil, err
 		}
 		what.Fingerprint, what.Certificate = door.Fingerprint(cert), filepath.Join(g.certs, door.CertFile)
 	}
-	view := webdav.View{
-		Root: root, ReadOnly: what.GetReadOnly(), Pages: what.GetKind() == sheafv1.DoorKind_DOOR_KIND_HTTP, KeepLitter: what.GetKeepLitter(),
-	}
-	d, err := door.Listen(ctx, door.Options{Addr: at.String(), TLS: cert, Log: g.log, Handler: func(at netip.AddrPort) http.Handler {
-		return guard.New(g.tree.Handler(view), guard.Options{
-			Hosts: guard.Hosts{Addr: at, Names: lower(what.GetHosts()), TLS: what.GetTls()}, Keeper: g.keeper, Log: g.log,
-		})
-	}})
+	d, err := door.Listen(ctx, door.Options{Addr: at.String(), TLS: cert, Log: g.log, Handler: handler})
 	switch {
 	case errors.Is(err, door.ErrPlain):
 		return nil, &service.Error{Code: sheafv1.Code_CODE_USAGE, Hint: "--tls, or an address of this machine only: 127.0.0.1", Err: err}
@@ -131,6 +142,9 @@ func lower(names []string) []string {
 	return out
 }
 
+// signing is the Key that asks for a password that signs.
+var signing = map[bool]string{true: "yes"}
+
 // CreatePassword implements service.Gate.
 func (g *tcpDoors) CreatePassword(ctx context.Context, what *sheafv1.AppPassword, chosen string) (*sheafv1.AppPassword, string, error) {
 	folder, err := wirepath.Decode(what.GetPath())
@@ -138,7 +152,7 @@ func (g *tcpDoors) CreatePassword(ctx context.Context, what *sheafv1.AppPassword
 		return nil, "", err
 	}
 	p, secret, err := g.passwords.Create(ctx, guard.Password{
-		Name: what.GetName(), User: what.GetUser(), Folder: folder, ReadOnly: what.GetReadOnly(),
+		Name: what.GetName(), User: what.GetUser(), Folder: folder, ReadOnly: what.GetReadOnly(), Key: signing[what.GetSigns()],
 	}, chosen)
 	switch {
 	case errors.Is(err, guard.ErrWeak):
@@ -170,7 +184,7 @@ func appPassword(p guard.Password) *sheafv1.AppPassword {
 	}
 	return &sheafv1.AppPassword{
 		Id: p.ID, Name: p.Name, User: p.User, Path: wirepath.Encode(p.Folder), ReadOnly: p.ReadOnly,
-		Created: stamp(p.Created), Used: stamp(p.Used), Chosen: p.Chosen,
+		Created: stamp(p.Created), Used: stamp(p.Used), Chosen: p.Chosen, Signs: p.Key != "",
 	}
 }
 
@@ -181,8 +195,12 @@ func (g *tcpDoors) RevokePassword(ctx context.Context, id string) error {
 
 // Close implements service.Gate.
 func (g *tcpDoors) Close(ctx context.Context) error {
-	if g.tree == nil {
-		return nil
+	var errs error
+	if g.tree != nil {
+		errs = g.tree.Close(ctx)
 	}
-	return g.tree.Close(ctx)
+	if g.objects {
+		errs = errors.Join(errs, s3.Clear(ctx, g.fsys, uploads(g.name)))
+	}
+	return errs
 }

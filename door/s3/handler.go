@@ -40,7 +40,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// A Handler is the door. It is safe for concurrent use. Close it when no request is under way.
+// A Handler is the door. It is safe for concurrent use.
 type Handler struct {
 	o       Options
 	fsys    vfs.FS
@@ -48,22 +48,22 @@ type Handler struct {
 	next    http.Handler
 }
 
-// New returns the door of a tree. What an earlier one left of uploads is removed.
-func New(ctx context.Context, fsys vfs.FS, o Options) (*Handler, error) {
+// New returns the door of a tree.
+func New(fsys vfs.FS, o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{o: o, fsys: fsys, scratch: vfs.ScratchPrefix + "s3-" + o.Name}
-	if err := h.Close(ctx); err != nil && !errors.Is(err, vfs.ErrReadOnly) {
-		return nil, err
-	}
+	h := &Handler{o: o, fsys: fsys, scratch: scratchName(o.Name)}
 	h.next = gofakes3.New(&backend{h: h, uploads: map[gofakes3.UploadID]*upload{}}, gofakes3.WithoutVersioning(), gofakes3.WithUploadOwner(owner)).Server()
-	return h, nil
+	return h
 }
 
-// Close removes what uploads have left.
-func (h *Handler) Close(ctx context.Context) error {
-	if err := vfs.RemoveAll(ctx, h.fsys, h.scratch); err != nil {
+// scratchName returns the name of the folder in which uploads of doors of a name grow.
+func scratchName(name string) string { return vfs.ScratchPrefix + "s3-" + name }
+
+// Clear removes what uploads to doors of that name have left in a tree: before the first of them is made, and when none of them has a request under way.
+func Clear(ctx context.Context, fsys vfs.FS, name string) error {
+	if err := vfs.RemoveAll(ctx, fsys, scratchName(name)); err != nil && !errors.Is(err, vfs.ErrReadOnly) {
 		return fmt.Errorf("remove what uploads left: %w", err)
 	}
 	return nil

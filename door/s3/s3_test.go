@@ -35,7 +35,6 @@ type site struct {
 	*httptest.Server
 	t       testing.TB
 	fsys    vfs.FS
-	handler *s3.Handler
 	revoked atomic.Bool
 }
 
@@ -48,14 +47,10 @@ func serve(t testing.TB, change func(o *s3.Options, g *s3.Grant)) *site {
 	if change != nil {
 		change(&o, &g)
 	}
-	var err error
-	if s.handler, err = s3.New(t.Context(), s.fsys, o); err != nil {
-		t.Fatal(err)
-	}
-	s.Server = httptest.NewServer(s.handler)
+	s.Server = httptest.NewServer(s3.New(s.fsys, o))
 	t.Cleanup(func() {
 		s.Close()
-		if err := s.handler.Close(context.Background()); err != nil {
+		if err := s3.Clear(context.Background(), s.fsys, o.Name); err != nil {
 			t.Error(err)
 		}
 	})
@@ -341,7 +336,7 @@ func TestDoor_Parts(t *testing.T) {
 	}
 	_, text = s.ok("POST", "/bkt/other?uploads=", "")
 	s.ok("PUT", "/bkt/other?partNumber=1&uploadId="+between(text, "<UploadId>", "</UploadId>")[0], "x")
-	if _, err := s3.New(t.Context(), s.fsys, s3.Options{Name: "test"}); err != nil {
+	if err := s3.Clear(t.Context(), s.fsys, "test"); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, s.fsys); strings.Join(got, " ") != "bkt bkt/big" {

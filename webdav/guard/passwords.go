@@ -19,7 +19,7 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// A Store keeps the passwords of a device, of which it has hashes only. Its calls do not overlap.
+// A Store keeps the passwords of a device, sealed: it has hashes of them, and the keys that sign. Its calls do not overlap.
 type Store interface {
 	// Load returns what Save was given last; nil if it never was.
 	Load(ctx context.Context) ([]byte, error)
@@ -40,6 +40,8 @@ type Password struct {
 	Salt   []byte `json:"salt"`
 	Hash   []byte `json:"hash"`
 	Chosen bool   `json:"chosen,omitempty"` // by a person, so that it may be guessed, and is hashed slowly
+	// Key is the secret itself, of one that signs requests, for a signature cannot be looked at by a hash. "" for all others.
+	Key string `json:"key,omitempty"`
 }
 
 // The bounds of passwords.
@@ -83,7 +85,8 @@ func OpenPasswords(ctx context.Context, store Store) (*Passwords, error) {
 	return p, nil
 }
 
-// Create makes a password as what says, of which Name, User, Folder and ReadOnly count, and returns it with its secret. With chosen, that is
+// Create makes a password as what says, of which Name, User, Folder and ReadOnly count, and returns it with its secret. If Key is not "" it is one that signs, and Key
+// its secret. With chosen, that is
 // the secret (else ErrWeak), and it takes the place of a chosen one of that user.
 func (p *Passwords) Create(ctx context.Context, what Password, chosen string) (Password, string, error) {
 	if what.User == "" || strings.ContainsAny(what.User, ":\x00\r\n") || len(what.User) > maxSecret {
@@ -108,6 +111,12 @@ func (p *Passwords) Create(ctx context.Context, what Password, chosen string) (P
 		secret = one.ID + "-" + strings.ToLower(rand.Text())
 	}
 	one.Hash = p.hash(one, secret)
+	if what.Key != "" {
+		if one.Chosen {
+			return Password{}, "", fmt.Errorf("a password that signs is made by chance: %w", fs.ErrInvalid)
+		}
+		one.Key = secret
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.all
@@ -152,6 +161,18 @@ func (p *Passwords) Valid(id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.all, func(o Password) bool { return o.ID == id })
+}
+
+// Key returns the password of that ID that signs requests, if there is one, and notes that it was used.
+func (p *Passwords) Key(id string) (Password, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.all, func(o Password) bool { return o.ID == id && o.Key != "" })
+	if i < 0 {
+		return Password{}, false
+	}
+	p.used(i)
+	return p.all[i], true
 }
 
 // Revoke takes a password away: the next request with it is refused. If there is none of that ID it is fs.ErrNotExist.

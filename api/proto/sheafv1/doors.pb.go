@@ -35,6 +35,8 @@ const (
 	DoorKind_DOOR_KIND_HTTP DoorKind = 2
 	// SFTP, for the programs of SSH. It is encrypted always.
 	DoorKind_DOOR_KIND_SFTP DoorKind = 3
+	// The protocol of Amazon's S3. The folders at the top of what is shown are its buckets.
+	DoorKind_DOOR_KIND_S3 DoorKind = 4
 )
 
 // Enum value maps for DoorKind.
@@ -44,12 +46,14 @@ var (
 		1: "DOOR_KIND_WEBDAV",
 		2: "DOOR_KIND_HTTP",
 		3: "DOOR_KIND_SFTP",
+		4: "DOOR_KIND_S3",
 	}
 	DoorKind_value = map[string]int32{
 		"DOOR_KIND_UNSPECIFIED": 0,
 		"DOOR_KIND_WEBDAV":      1,
 		"DOOR_KIND_HTTP":        2,
 		"DOOR_KIND_SFTP":        3,
+		"DOOR_KIND_S3":          4,
 	}
 )
 
@@ -252,7 +256,9 @@ type AppPassword struct {
 	// When it was last used, to the minute; not set if it never was.
 	Used *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=used,proto3" json:"used,omitempty"`
 	// Whether somebody chose it, and not chance.
-	Chosen        bool `protobuf:"varint,8,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	Chosen bool `protobuf:"varint,8,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	// Whether it signs requests, as S3 wants it: its ID is the access key, and its secret, which this device keeps sealed, the secret key.
+	Signs         bool `protobuf:"varint,9,opt,name=signs,proto3" json:"signs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -343,12 +349,19 @@ func (x *AppPassword) GetChosen() bool {
 	return false
 }
 
+func (x *AppPassword) GetSigns() bool {
+	if x != nil {
+		return x.Signs
+	}
+	return false
+}
+
 // ServeRequest says what to serve.
 type ServeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the door is to speak.
 	Kind DoorKind `protobuf:"varint,1,opt,name=kind,proto3,enum=sheaf.v1.DoorKind" json:"kind,omitempty"`
-	// An IP address and a port, or "localhost" and a port; port 0: any that is free. "" is 127.0.0.1 and the usual port of sheaf: 7433, and 7422 for SFTP.
+	// An IP address and a port, or "localhost" and a port; port 0: any that is free. "" is 127.0.0.1 and the usual port of sheaf: 7433, 7422 for SFTP and 7443 for S3.
 	Addr string `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
 	// The folder of the drive to show, as in Files; "" is all of it.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
@@ -362,7 +375,7 @@ type ServeRequest struct {
 	KeepLitter bool `protobuf:"varint,7,opt,name=keep_litter,json=keepLitter,proto3" json:"keep_litter,omitempty"`
 	// The user to be let in; "" is "sheaf".
 	User string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
-	// His password, of at least 12 bytes; empty: where this user has none yet, one is made.
+	// His password, of at least 12 bytes, and not for S3; empty: where this user has none yet, one is made.
 	Password      []byte `protobuf:"bytes,9,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -721,7 +734,9 @@ type CreateAppPasswordRequest struct {
 	// Only for reading.
 	ReadOnly bool `protobuf:"varint,4,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// The secret, of at least 12 bytes; empty: chance makes one, which is better.
-	Password      []byte `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"`
+	Password []byte `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"`
+	// It is to sign requests, as S3 wants it; only one that chance makes can.
+	Signs         bool `protobuf:"varint,6,opt,name=signs,proto3" json:"signs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -791,12 +806,19 @@ func (x *CreateAppPasswordRequest) GetPassword() []byte {
 	return nil
 }
 
+func (x *CreateAppPasswordRequest) GetSigns() bool {
+	if x != nil {
+		return x.Signs
+	}
+	return false
+}
+
 // CreateAppPasswordResponse has what was made.
 type CreateAppPasswordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The password.
 	AppPassword *AppPassword `protobuf:"bytes,1,opt,name=app_password,json=appPassword,proto3" json:"app_password,omitempty"`
-	// Its secret. It is stored nowhere and shown only here; "" if it was given.
+	// Its secret. It is shown only here, and stored nowhere unless it signs; "" if it was given.
 	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1032,7 +1054,7 @@ const file_sheaf_v1_doors_proto_rawDesc = "" +
 	" \x01(\tR\vfingerprint\x12 \n" +
 	"\vcertificate\x18\v \x01(\tR\vcertificate\x120\n" +
 	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
-	"\x05error\x18\r \x01(\tR\x05error\"\xf4\x01\n" +
+	"\x05error\x18\r \x01(\tR\x05error\"\x8a\x02\n" +
 	"\vAppPassword\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1041,7 +1063,8 @@ const file_sheaf_v1_doors_proto_rawDesc = "" +
 	"\tread_only\x18\x05 \x01(\bR\breadOnly\x124\n" +
 	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12.\n" +
 	"\x04used\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04used\x12\x16\n" +
-	"\x06chosen\x18\b \x01(\bR\x06chosen\"\xf4\x01\n" +
+	"\x06chosen\x18\b \x01(\bR\x06chosen\x12\x14\n" +
+	"\x05signs\x18\t \x01(\bR\x05signs\"\xf4\x01\n" +
 	"\fServeRequest\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.sheaf.v1.DoorKindR\x04kind\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x12\n" +
@@ -1064,13 +1087,14 @@ const file_sheaf_v1_doors_proto_rawDesc = "" +
 	"\x12StopServingRequest\x12\x12\n" +
 	"\x04door\x18\x01 \x01(\tR\x04door\"B\n" +
 	"\x13StopServingResponse\x12+\n" +
-	"\astopped\x18\x01 \x03(\v2\x11.sheaf.v1.ServingR\astopped\"\x8f\x01\n" +
+	"\astopped\x18\x01 \x03(\v2\x11.sheaf.v1.ServingR\astopped\"\xa5\x01\n" +
 	"\x18CreateAppPasswordRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x1b\n" +
 	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x1a\n" +
-	"\bpassword\x18\x05 \x01(\fR\bpassword\"m\n" +
+	"\bpassword\x18\x05 \x01(\fR\bpassword\x12\x14\n" +
+	"\x05signs\x18\x06 \x01(\bR\x05signs\"m\n" +
 	"\x19CreateAppPasswordResponse\x128\n" +
 	"\fapp_password\x18\x01 \x01(\v2\x15.sheaf.v1.AppPasswordR\vappPassword\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\"\x19\n" +
@@ -1079,12 +1103,13 @@ const file_sheaf_v1_doors_proto_rawDesc = "" +
 	"\rapp_passwords\x18\x01 \x03(\v2\x15.sheaf.v1.AppPasswordR\fappPasswords\"*\n" +
 	"\x18RevokeAppPasswordRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x1b\n" +
-	"\x19RevokeAppPasswordResponse*c\n" +
+	"\x19RevokeAppPasswordResponse*u\n" +
 	"\bDoorKind\x12\x19\n" +
 	"\x15DOOR_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DOOR_KIND_WEBDAV\x10\x01\x12\x12\n" +
 	"\x0eDOOR_KIND_HTTP\x10\x02\x12\x12\n" +
-	"\x0eDOOR_KIND_SFTP\x10\x032\x96\x05\n" +
+	"\x0eDOOR_KIND_SFTP\x10\x03\x12\x10\n" +
+	"\fDOOR_KIND_S3\x10\x042\x96\x05\n" +
 	"\x05Doors\x12N\n" +
 	"\x05Serve\x12\x16.sheaf.v1.ServeRequest\x1a\x17.sheaf.v1.ServeResponse\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/doors\x12`\n" +
 	"\vListServing\x12\x1c.sheaf.v1.ListServingRequest\x1a\x1d.sheaf.v1.ListServingResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/doors\x90\x02\x01\x12e\n" +
