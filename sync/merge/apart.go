@@ -53,7 +53,7 @@ func (p *planner) rank(n *node) int {
 
 // oneName reports whether a and b would have one name on a side.
 func (p *planner) oneName(a, b *node) bool {
-	return a.tpar == b.tpar && (p.o.Names[0].same(a.tname[0], b.tname[0]) || p.o.Names[1].same(a.tname[1], b.tname[1]))
+	return a.tpar == b.tpar && (a.tname[0] == b.tname[0] || a.tname[1] == b.tname[1])
 }
 
 // plain gives nodes that each side has in a form of its own the one that the left side has. It reports whether that changed something.

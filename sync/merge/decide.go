@@ -52,6 +52,9 @@ func (p *planner) compare(n *node) {
 			continue
 		}
 		was, up := p.byBase[s][parent(b.Path)], n.par[s]
+		if was != nil && was.kind != Dir {
+			was = nil // a file, whose name the directory has taken since
+		}
 		n.moved[s] = was != up && (was != nil || p.pathKey(s, parent(c.Path)) != p.pathKey(s, parent(b.Path))) ||
 			!p.o.Names[s].same(p.name(s, c.Path), p.name(s, b.Path))
 		switch n.kind {

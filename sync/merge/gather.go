@@ -66,6 +66,7 @@ type planner struct {
 	byBase [2]map[string]*node // by the path in the base
 	byPath [2]map[string]*node // by the path now, in the form of pathKey
 	loose  [2][]Item           // items of which nothing is known yet
+	known  map[uint64]bool     // pairs of which something has become
 	total  [2]int              // files of the base
 	occ    [2]map[spot]*node
 	free   map[freedKey]int
@@ -78,7 +79,7 @@ func newPlanner(in Input, o Options) *planner {
 			o.Label[s] = Side(s).String()
 		}
 	}
-	p := &planner{in: in, o: o, free: map[freedKey]int{}, root: &node{kind: Dir, fixed: true, alive: true, decided: true, source: -1, touch: -1, prev: -1}}
+	p := &planner{in: in, o: o, free: map[freedKey]int{}, known: map[uint64]bool{}, root: &node{kind: Dir, fixed: true, alive: true, decided: true, source: -1, touch: -1, prev: -1}}
 	p.root.has, p.root.there, p.root.placed = [2]bool{true, true}, [2]bool{true, true}, [2]bool{true, true}
 	p.root.last = [2]int{-1, -1}
 	for s := range 2 {
@@ -215,6 +216,7 @@ func (p *planner) sort(pairs []Pair, items [2][]Item) {
 	for _, b := range pairs {
 		n := p.newNode(b.Item[0].Kind)
 		n.hasBase, n.base, n.thing.N = true, b.Item, b.N
+		p.known[b.N] = true
 		for s := range 2 {
 			if m := p.byBase[s][b.Item[s].Path]; m == nil || m.kind != Dir {
 				p.byBase[s][b.Item[s].Path] = n
@@ -275,9 +277,13 @@ func (p *planner) gatherParents() error {
 	if !missing {
 		return nil
 	}
+	torn := p.torn()
 	for b, err := range orNone(p.in.Base) {
 		if err != nil {
 			return fmt.Errorf("read the base: %w", err)
+		}
+		if p.inside(torn, &b) {
+			continue
 		}
 		if b.Item[0].Kind != Dir || !need[0][b.Item[0].Path] && !need[1][b.Item[1].Path] || p.byBase[0][b.Item[0].Path] != nil {
 			continue
@@ -290,6 +296,52 @@ func (p *planner) gatherParents() error {
 		}
 	}
 	return nil
+}
+
+// torn returns the directories in the place of which a side has another one now. What is in them may have kept its path, and is elsewhere all the same.
+func (p *planner) torn() (torn [2]map[string]bool) {
+	for s := range 2 {
+		torn[s] = map[string]bool{}
+		dirs := map[string]string{}
+		for _, i := range p.loose[s] {
+			if i.Kind == Dir && i.ID != "" {
+				dirs[i.Path] = i.ID
+			}
+		}
+		for _, n := range p.nodes {
+			b := &n.base[s]
+			if id, ok := dirs[b.Path]; ok && n.kind == Dir && b.ID != "" && id != b.ID {
+				torn[s][b.Path] = true
+			}
+		}
+	}
+	return torn
+}
+
+// inside takes a pair that nothing was known to have become of among those that something has, if it is in a torn directory.
+func (p *planner) inside(torn [2]map[string]bool, b *Pair) bool {
+	if len(torn[0])+len(torn[1]) == 0 {
+		return false
+	}
+	is := false
+	for s := range 2 {
+		for up := parent(b.Item[s].Path); up != "" && !is; up = parent(up) {
+			is = torn[s][up]
+		}
+	}
+	if !is || p.known[b.N] {
+		return false
+	}
+	n := p.newNode(b.Item[0].Kind)
+	n.hasBase, n.base, n.thing.N = true, b.Item, b.N
+	p.out.Agreed--
+	for s := range 2 {
+		if m := p.byBase[s][b.Item[s].Path]; m == nil || m.kind != Dir {
+			p.byBase[s][b.Item[s].Path] = n
+		}
+		p.loose[s] = append(p.loose[s], b.Item[s])
+	}
+	return true
 }
 
 func orNone[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {

@@ -195,19 +195,14 @@ func (p *planner) byKids(s Side, items []Item, taken []bool, nodes []*node, bind
 func (p *planner) imply(s Side) {
 	for i := 0; i < len(p.nodes); i++ { // it grows
 		n := p.nodes[i]
-		if !n.has[s] || n == p.root {
-			continue
+		for up := parent(n.cur[s].Path); n.has[s] && p.byPath[s][p.pathKey(s, up)] == nil; up = parent(up) {
+			d := p.byBase[s][up]
+			if d == nil || d.kind != Dir || d.has[s] {
+				d = p.newNode(Dir)
+			}
+			d.cur[s], d.has[s] = Item{Path: up, Kind: Dir}, true
+			p.byPath[s][p.pathKey(s, up)] = d
 		}
-		up := parent(n.cur[s].Path)
-		if p.byPath[s][p.pathKey(s, up)] != nil {
-			continue
-		}
-		d := p.byBase[s][up]
-		if d == nil || d.kind != Dir || d.has[s] {
-			d = p.newNode(Dir)
-		}
-		d.cur[s], d.has[s] = Item{Path: up, Kind: Dir}, true
-		p.byPath[s][p.pathKey(s, up)] = d
 	}
 }
 

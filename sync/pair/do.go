@@ -263,7 +263,10 @@ func (p *Pair) copy(ctx context.Context, st *merge.Step, name string) (int64, er
 		if rerr := to.Remove(ctx, done.Path, done.Version); rerr != nil {
 			err = fmt.Errorf("%w: %w: %w", err, rerr, errCut)
 		}
-		return body.n, err
+		// That it is not there is this package's doing, and nobody's wish.
+		return body.n, errors.Join(err, p.o.KV.Update(ctx, func(tx kv.Tx) error {
+			return errors.Join(tx.Put(p.key('g', s.String()+st.Path), nil), tx.Delete(p.shadowKey(s, st.Path)))
+		}))
 	}
 	took(st, s, done)
 	st.Thing.Now[s].Sums = union(got.Sums, sums)

@@ -2,11 +2,13 @@ package pair
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/sync/merge"
@@ -31,7 +33,9 @@ func (p *Pair) look(ctx context.Context, s merge.Side) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		cursor = remote.Cursor(v)
+		if cursor = remote.Cursor(v); cursor != "" && p.o.Now().Sub(p.lastFull(ctx, s)) >= p.o.Full {
+			cursor = "" // feeds forget
+		}
 	}
 	err := p.follow(ctx, s, cursor)
 	if cursor != "" && errors.Is(err, remote.ErrCursor) {
@@ -133,7 +137,24 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 	if err := p.lacks(ctx, s, missing); err != nil {
 		return err
 	}
-	return p.o.KV.Update(ctx, func(tx kv.Tx) error { return tx.Put(p.key('c', s.String()), []byte(cursor)) })
+	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
+		if full {
+			at := binary.BigEndian.AppendUint64(nil, uint64(p.o.Now().Unix()))
+			if err := tx.Put(p.key('m', "full "+s.String()), at); err != nil {
+				return err
+			}
+		}
+		return tx.Put(p.key('c', s.String()), []byte(cursor))
+	})
+}
+
+// lastFull is when a side was listed in full.
+func (p *Pair) lastFull(ctx context.Context, s merge.Side) time.Time {
+	v, err := p.o.KV.Get(ctx, p.key('m', "full "+s.String()))
+	if err != nil || len(v) != 8 {
+		return time.Time{}
+	}
+	return time.Unix(int64(binary.BigEndian.Uint64(v)), 0)
 }
 
 // within returns what the shadow has at path and below it.
@@ -188,7 +209,7 @@ func (p *Pair) ask(ctx context.Context, s merge.Side, path string) error {
 	}
 	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
 		if it.Path != path { // where names fold, it may be there under another
-			if err := p.lost(tx, s, path); err != nil {
+			if err := tx.Delete(p.shadowKey(s, path)); err != nil {
 				return err
 			}
 		}
@@ -211,6 +232,13 @@ func (p *Pair) seen(tx kv.Tx, s merge.Side, it merge.Item) error {
 			}
 			if was == it && flags == 0 {
 				return nil
+			}
+			if eq, known := merge.Equal(was.Sums, it.Sums); flags&flagOwn != 0 && was.Kind != merge.Dir &&
+				(was.Kind != it.Kind || was.Version != it.Version && (!known || !eq) || was.Target != it.Target) {
+				// What was put was never seen: what is there now need not have come of it.
+				if err := tx.Put(p.key('g', s.String()+it.Path), nil); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -48,7 +48,9 @@ type Options struct {
 	Parallel int
 	// Keep is how long the history is kept; 0 means 30 days.
 	Keep time.Duration
-	// Now is the clock: for names in the history, and nothing else depends on it. nil means time.Now.
+	// Full is after how long a side is listed in full, whatever its feed told; 0 means a week.
+	Full time.Duration
+	// Now is the clock: for names in the history, and for Full. nil means time.Now.
 	Now func() time.Time
 	// Told, if not nil, is called for each step that was done or failed. It must be quick, and may be called by several goroutines.
 	Told func(Event)
@@ -73,11 +75,11 @@ type Pair struct {
 	o    Options
 	turn sync.Mutex
 
-	mu     sync.Mutex // one settlement at a time
-	nextN  uint64
-	run    string // the time of the turn, as the history has it
-	moves  int
-	failed map[string]error
+	mu    sync.Mutex // one settlement at a time
+	nextN uint64
+	run   string // the time of the turn, as the history has it
+	moves int
+	tried map[string]bool // steps of this turn that failed, and were not done since
 }
 
 // Open opens the pair, and looks at what was under way when it was last closed, or killed.
@@ -87,6 +89,9 @@ func Open(ctx context.Context, o Options) (*Pair, error) {
 	}
 	if o.Keep <= 0 {
 		o.Keep = 30 * 24 * time.Hour
+	}
+	if o.Full <= 0 {
+		o.Full = 7 * 24 * time.Hour
 	}
 	if o.Now == nil {
 		o.Now = time.Now

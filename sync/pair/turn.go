@@ -29,7 +29,7 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	var r Report
-	p.run, p.moves, p.failed = p.o.Now().UTC().Format("20060102-150405"), 0, map[string]error{}
+	p.run, p.moves, p.tried = p.o.Now().UTC().Format("20060102-150405"), 0, map[string]bool{}
 	if err := p.settleJournal(ctx); err != nil {
 		return r, fmt.Errorf("look at what was under way: %w", err)
 	}
@@ -55,9 +55,13 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 		if !again || round+1 == maxRounds {
 			break
 		}
+		// What was put is looked for at once: what somebody removes later was removed, and what is not there now was lost.
+		if err := p.lookBoth(ctx); err != nil {
+			return r, err
+		}
 	}
 	p.prune(ctx)
-	if len(r.Failed) > 0 {
+	if r.Failed = p.stillFailed(r.Failed); len(r.Failed) > 0 {
 		return r, fmt.Errorf("%w: %d, the first is %s: %w", ErrSome, len(r.Failed), r.Failed[0].Step, r.Failed[0].Err)
 	}
 	return r, nil
@@ -293,8 +297,9 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 		r.Bytes += res.bytes
 		switch {
 		case res.err == nil && st.Op <= merge.Hash:
+			delete(p.tried, text[res.i])
 			r.Steps = append(r.Steps, text[res.i])
-			again = again || st.Op == merge.Hash
+			again = true
 			if st.Conflict != nil {
 				r.Conflicts = append(r.Conflicts, p.conflict(st.Conflict))
 			}
@@ -305,7 +310,11 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 				fatal = errors.Join(fatal, err)
 			}
 		default:
-			r.Failed = append(r.Failed, Failure{text[res.i], st.Path, res.err})
+			again = again || !p.tried[text[res.i]] // once more, and then it is for the next turn
+			if !p.tried[text[res.i]] {
+				r.Failed = append(r.Failed, Failure{text[res.i], st.Path, res.err})
+			}
+			p.tried[text[res.i]] = true
 			if ends(res.err) || ctx.Err() != nil {
 				fatal = errors.Join(fatal, fmt.Errorf("%s: %w", text[res.i], res.err))
 			}
@@ -316,6 +325,16 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 	}
 	_ = g.Wait() // its functions return nil
 	return again && fatal == nil, fatal
+}
+
+// stillFailed returns those of the failures that no later round has made good.
+func (p *Pair) stillFailed(all []Failure) (left []Failure) {
+	for _, f := range all {
+		if p.tried[f.Step] {
+			left = append(left, f)
+		}
+	}
+	return left
 }
 
 var errSkipped = errors.New("what it needs was not done")
