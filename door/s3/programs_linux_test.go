@@ -113,7 +113,9 @@ func TestDoor_S3cmd(t *testing.T) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := func(args ...string) string { return run(t, src, nil, "s3cmd", append([]string{"-c", conf}, args...)...) }
+	cmd := func(args ...string) string {
+		return run(t, src, nil, "s3cmd", append([]string{"-c", conf}, args...)...)
+	}
 	cmd("mb", "s3://photos")
 	cmd("sync", "./", "s3://photos/in/")
 	cmd("sync", "s3://photos/in/", back+"/")
