@@ -95,6 +95,34 @@ func walk(ctx context.Context, fsys FS, names []string) (Node, error) {
 	return n, nil
 }
 
+// ListAttr yields the children of d as List does, with what Attr says of each at that moment.
+func ListAttr(ctx context.Context, d Dir, after string) iter.Seq2[EntryAttr, error] {
+	if l, ok := d.(AttrLister); ok {
+		return l.ListAttr(ctx, after)
+	}
+	return func(yield func(EntryAttr, error) bool) {
+		for e, err := range d.List(ctx, after) {
+			one := EntryAttr{Name: e.Name}
+			var n Node
+			if err == nil {
+				n, err = d.Lookup(ctx, e.Name)
+			}
+			if err == nil {
+				one.Attr, err = n.Attr(ctx)
+			}
+			if l, ok := n.(Link); ok && err == nil {
+				one.Target, err = l.Target(ctx)
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // gone meanwhile
+			}
+			if !yield(one, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // MkdirAll returns the directory at path and makes what is missing of it as what
 // says, whose Kind it ignores. What is there and no directory is ErrNotDir.
 func MkdirAll(ctx context.Context, fsys FS, path string, what New) (Dir, error) {

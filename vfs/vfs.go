@@ -141,6 +141,19 @@ type Entry struct {
 	Kind Kind
 }
 
+// EntryAttr is one child in a listing, with what Attr says of it.
+type EntryAttr struct {
+	Name   string
+	Attr   Attr
+	Target string // of a Link
+}
+
+// An AttrLister is a Dir that lists attributes for less than a Lookup of each child costs.
+type AttrLister interface {
+	// ListAttr is as Dir.List.
+	ListAttr(ctx context.Context, after string) iter.Seq2[EntryAttr, error]
+}
+
 // Change says what changed behind the door's back, so that it can drop what it
 // has cached of it.
 type Change struct {

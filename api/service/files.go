@@ -44,6 +44,17 @@ func nodeOf(ctx context.Context, path string, n vfs.Node) (*sheafv1.Node, error)
 	if err != nil {
 		return nil, err
 	}
+	target := ""
+	if l, ok := n.(vfs.Link); ok {
+		if target, err = l.Target(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return message(path, a, target), nil
+}
+
+// message returns the contract's Node of what is at a path.
+func message(path string, a vfs.Attr, target string) *sheafv1.Node {
 	m := &sheafv1.Node{
 		Path: wirepath.Encode(path), Type: sheafv1.Kind(a.Kind), Mode: uint32(a.Mode), Size: a.Size,
 		Modified: stamp(a.MTime), Changed: stamp(a.CTime), Uid: a.UID, Gid: a.GID, Links: a.Nlink, Ino: a.Ino,
@@ -51,14 +62,10 @@ func nodeOf(ctx context.Context, path string, n vfs.Node) (*sheafv1.Node, error)
 	if a.Kind == vfs.KindDir {
 		m.Size = 0
 	}
-	if l, ok := n.(vfs.Link); ok {
-		target, err := l.Target(ctx)
-		if err != nil {
-			return nil, err
-		}
+	if a.Kind == vfs.KindLink {
 		m.Target = wirepath.Encode(target)
 	}
-	return m, nil
+	return m
 }
 
 // find opens the drive and walks to a path at a time.
@@ -141,6 +148,10 @@ func (l *lister) add(ctx context.Context, p string, n vfs.Node) error {
 		}
 		m.Place, m.Pinned = places[c.State()], c.Pinned
 	}
+	return l.put(m)
+}
+
+func (l *lister) put(m *sheafv1.Node) error {
 	if l.batch = append(l.batch, m); len(l.batch) == listBatch {
 		return l.flush()
 	}
@@ -157,6 +168,17 @@ func (l *lister) flush() error {
 }
 
 func (l *lister) dir(ctx context.Context, p string, d vfs.Dir) error {
+	if !l.recursive && l.custodian == nil { // no node is needed, and making one of each takes the most
+		for e, err := range vfs.ListAttr(ctx, d, "") {
+			if err != nil {
+				return err
+			}
+			if err := l.put(message(path.Join(p, e.Name), e.Attr, e.Target)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	for e, err := range d.List(ctx, "") {
 		if err != nil {
 			return err

@@ -2,7 +2,6 @@ package sftp
 
 import (
 	"context"
-	"errors"
 	"io"
 	"io/fs"
 	"iter"
@@ -68,19 +67,8 @@ type listing struct {
 // newListing returns the listing of d. Its calls do not overlap: the protocol has one cursor for a folder.
 func newListing(ctx context.Context, d vfs.Dir) *listing {
 	next, stop := iter.Pull2(func(yield func(info, error) bool) {
-		for e, err := range d.List(ctx, "") {
-			var n vfs.Node
-			var a vfs.Attr
-			if err == nil {
-				n, err = d.Lookup(ctx, e.Name)
-			}
-			if err == nil {
-				a, err = n.Attr(ctx)
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // gone meanwhile
-			}
-			if !yield(info{e.Name, a}, err) || err != nil {
+		for e, err := range vfs.ListAttr(ctx, d, "") {
+			if !yield(info{e.Name, e.Attr}, err) || err != nil {
 				return
 			}
 		}

@@ -156,35 +156,67 @@ func exists(op, as string) error  { return &fs.PathError{Op: op, Path: as, Err: 
 const page = 256
 
 func (f *FS) list(ctx context.Context, d *node, after string) iter.Seq2[vfs.Entry, error] {
-	return func(yield func(vfs.Entry, error) bool) {
-		entries := make([]vfs.Entry, 0, page)
+	return paged(ctx, f, d, after, func(as string, n *node, e *manifest.Entry) vfs.Entry {
+		if e != nil {
+			return vfs.Entry{Name: as, Ino: inode(identity(e)), Kind: e.Kind}
+		}
+		return vfs.Entry{Name: as, Ino: n.ino, Kind: n.kind}
+	})
+}
+
+// listAttr is list with attributes. It makes no node that nobody has asked for.
+func (f *FS) listAttr(ctx context.Context, d *node, after string) iter.Seq2[vfs.EntryAttr, error] {
+	return paged(ctx, f, d, after, func(as string, n *node, e *manifest.Entry) vfs.EntryAttr {
+		if e != nil {
+			var id manifest.NodeID
+			f.tableMu.Lock()
+			n, id = f.known(d, e)
+			f.tableMu.Unlock()
+			if n == nil { // one for this moment only
+				n = newNode(id, e.Kind)
+				n.fill(e)
+				n.names = []*name{nil} // it has one, as it has no links
+			}
+		}
+		n.mu.RLock()
+		defer n.mu.RUnlock()
+		return vfs.EntryAttr{Name: as, Attr: n.stat(), Target: n.attr.target}
+	})
+}
+
+// paged yields what of makes of each child whose name is after another. Of gets the name and the node of the child or, where nobody has changed it since it was
+// read, its entry. f.mu is held meanwhile, for reading.
+func paged[T any](ctx context.Context, f *FS, d *node, after string, of func(as string, n *node, e *manifest.Entry) T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		made, at := make([]T, 0, page), after // it may be run again
 		for {
-			if err := ctx.Err(); err != nil {
-				yield(vfs.Entry{}, err)
+			err := ctx.Err()
+			if err == nil {
+				err = f.rlock(ctx, d)
+			}
+			if err != nil {
+				yield(*new(T), err)
 				return
 			}
-			if err := f.rlock(ctx, d); err != nil {
-				yield(vfs.Entry{}, err)
-				return
-			}
-			entries = d.some(entries[:0], after)
+			made = made[:0]
+			d.some(at, func(as string, n *node, e *manifest.Entry) {
+				made, at = append(made, of(as, n, e)), as
+			})
 			f.mu.RUnlock()
-			for _, e := range entries {
-				if !yield(e, nil) {
+			for _, m := range made {
+				if !yield(m, nil) {
 					return
 				}
 			}
-			if len(entries) < page {
+			if len(made) < page {
 				return
 			}
-			after = entries[len(entries)-1].Name
 		}
 	}
 }
 
-// some appends the next children after a name, up to a page of them. f.mu is held and the
-// listing loaded.
-func (n *node) some(dst []vfs.Entry, after string) []vfs.Entry {
+// some hands on the next children after a name, up to a page of them. f.mu is held and the listing loaded.
+func (n *node) some(after string, to func(as string, n *node, e *manifest.Entry)) {
 	base := n.dir.list.entries
 	i, ok := n.dir.list.find(after)
 	if ok {
@@ -199,22 +231,22 @@ func (n *node) some(dst []vfs.Entry, after string) []vfs.Entry {
 		}
 		over = over[j:]
 	}
-	for len(dst) < page && (i < len(base) || len(over) > 0) {
+	for left := page; left > 0 && (i < len(base) || len(over) > 0); {
 		if len(over) > 0 && (i >= len(base) || over[0] <= base[i].Name) {
 			if i < len(base) && base[i].Name == over[0] {
 				i++
 			}
 			if nm := n.dir.over[over[0]]; nm != nil {
-				dst = append(dst, vfs.Entry{Name: nm.name, Ino: nm.bears.ino, Kind: nm.bears.kind})
+				to(nm.name, nm.bears, nil)
+				left--
 			}
 			over = over[1:]
 			continue
 		}
-		e := &base[i]
-		dst = append(dst, vfs.Entry{Name: e.Name, Ino: inode(identity(e)), Kind: e.Kind})
+		to(base[i].Name, nil, &base[i])
 		i++
+		left--
 	}
-	return dst
 }
 
 // sortedOver returns the names in over, in order. It is kept until over changes its names.

@@ -307,6 +307,11 @@ func (d dirNode) List(ctx context.Context, after string) iter.Seq2[vfs.Entry, er
 	return d.v.f.list(ctx, d.n, after)
 }
 
+// ListAttr implements vfs.AttrLister.
+func (d dirNode) ListAttr(ctx context.Context, after string) iter.Seq2[vfs.EntryAttr, error] {
+	return d.v.f.listAttr(ctx, d.n, after)
+}
+
 func (d dirNode) Create(ctx context.Context, as string, what vfs.New, flag vfs.OpenFlag) (vfs.File, vfs.Handle, error) {
 	if what.Kind != vfs.KindFile {
 		return nil, nil, fs.ErrInvalid

@@ -27,6 +27,18 @@ var listTests = []test{
 		for i := range 10 {
 			s.file(s.root, fmt.Sprint(i), nil)
 		}
+		for i := range 600 { // more than an implementation may take at a time
+			s.file(s.root, fmt.Sprintf("x%03d", i), nil)
+		}
+		all := s.root.List(s.ctx, "x")
+		for range 2 {
+			n := 0
+			for _, err := range all {
+				s.ok(err)
+				n++
+			}
+			s.same("how many", n, 600)
+		}
 		seq := s.root.List(s.ctx, "3")
 		for range 2 {
 			var got []string

@@ -182,8 +182,13 @@ func (c ModelConfig) step(ctx context.Context, want, got *Player, o Op) error {
 		others = applicable(ctx, want, o)
 	}
 	w, g := want.Apply(ctx, o), got.Apply(ctx, o)
-	if o.Do == DoSeek {
+	switch o.Do {
+	case DoSeek:
 		return checkSeek(ctx, want, o, w, g)
+	case DoList:
+		if err := checkListAttr(ctx, got, o); err != nil {
+			return err
+		}
 	}
 	if w.Err != "" && w.Err != g.Err && slices.Contains(others, g.Err) {
 		g.Err = w.Err
@@ -242,6 +247,52 @@ func applicable(ctx context.Context, p *Player, o Op) (errs []string) {
 		}
 	}
 	return errs
+}
+
+// checkListAttr looks whether a listing with attributes says what each child says itself. It comes first, so that it is seen what it says of those
+// that nobody has looked up yet.
+func checkListAttr(ctx context.Context, p *Player, o Op) error {
+	n, err := p.node(ctx, o.Slot, o.Path)
+	d, ok := n.(vfs.Dir)
+	if err != nil || !ok {
+		return nil //nolint:nilerr // the Op has told so
+	}
+	var all []vfs.EntryAttr
+	for e, err := range vfs.ListAttr(ctx, d, o.To) {
+		if err != nil {
+			return err
+		}
+		all = append(all, e)
+	}
+	for e, err := range d.List(ctx, o.To) {
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 {
+			return fmt.Errorf("a listing with attributes lacks %q", e.Name)
+		}
+		n, err := d.Lookup(ctx, e.Name)
+		if err != nil {
+			return err
+		}
+		want := vfs.EntryAttr{Name: e.Name}
+		if want.Attr, err = n.Attr(ctx); err != nil {
+			return err
+		}
+		if l, ok := n.(vfs.Link); ok {
+			if want.Target, err = l.Target(ctx); err != nil {
+				return err
+			}
+		}
+		if d := cmp.Diff(want, all[0]); d != "" {
+			return fmt.Errorf("of %q (-itself +listed):\n%s", e.Name, d)
+		}
+		all = all[1:]
+	}
+	if len(all) > 0 {
+		return fmt.Errorf("a listing with attributes has %q, too", all[0].Name)
+	}
+	return nil
 }
 
 // checkSeek looks at the content, which the oracle knows, for two trees may have
