@@ -188,6 +188,9 @@ func unsuffix(s string) (string, bool) {
 // slot returns what the place takes for the same as name.
 func (n *Names) slot(name string) string { return simplify(name, n.Fold, n.Normal) }
 
+// One reports whether the place takes two paths for one.
+func (n *Names) One(a, b string) bool { return n.slot(a) == n.slot(b) }
+
 // same reports whether a and b are one name: a place may show another Unicode form than it was given. Another case is another name.
 func (n *Names) same(a, b string) bool {
 	return a == b || n.Normal && norm.NFC.String(a) == norm.NFC.String(b)

@@ -103,6 +103,10 @@ func (p *Pair) move(ctx context.Context, st *merge.Step) error {
 		return p.moveAll(ctx, st)
 	}
 	it, err := t.Move(ctx, st.From, st.Path, known(st, st.Side))
+	if errors.Is(err, fs.ErrNotExist) && st.Thing.Kind == merge.Dir && !t.Can().EmptyDirs {
+		st.Thing.Now[st.Side].Path = st.Path // it was empty, and so was never there
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -300,15 +304,20 @@ func (p *Pair) hash(ctx context.Context, st *merge.Step) error {
 		}
 		hs := p.hashers()
 		buf := make([]byte, 64<<10)
+		total := int64(0)
 		for err == nil {
 			var n int
 			n, err = r.Read(buf)
+			total += int64(n)
 			for _, h := range hs {
 				h.Write(buf[:n])
 			}
 		}
 		if cerr := r.Close(); errors.Is(err, io.EOF) {
 			err = cerr
+		}
+		if err == nil && now.Size >= 0 && total != now.Size {
+			err = fmt.Errorf("%d of the %d bytes of %s came: %w", total, now.Size, now.Path, blob.ErrTemporary)
 		}
 		if err != nil {
 			return err

@@ -77,7 +77,7 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 		}
 		err := p.o.KV.Update(ctx, func(tx kv.Tx) error {
 			for i := range came {
-				if err := p.seen(tx, s, came[i]); err != nil {
+				if err := p.seen(ctx, tx, s, came[i]); err != nil {
 					return err
 				}
 			}
@@ -208,17 +208,43 @@ func (p *Pair) ask(ctx context.Context, s merge.Side, path string) error {
 		return fmt.Errorf("look at %s: %w", path, err)
 	}
 	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
-		if it.Path != path { // where names fold, it may be there under another
-			if err := tx.Delete(p.shadowKey(s, path)); err != nil {
-				return err
-			}
-		}
-		return p.seen(tx, s, seen(it))
+		return p.seen(ctx, tx, s, seen(it))
 	})
 }
 
+// replaces notes that what the shadow has under another form of the name of it is not there: where names fold, there is one of them only.
+func (p *Pair) replaces(ctx context.Context, tx kv.Tx, s merge.Side, it merge.Item) error {
+	n := &p.o.Rule.Names[s]
+	if !n.Fold && !n.Normal {
+		return nil
+	}
+	k := p.o.Rule.Key(s, it.Path)
+	k = k[:strings.Index(k, "\x00\x00")]
+	for kvp, err := range p.o.KV.Scan(ctx, p.key(tables[s], k+"\x00\x00"), p.key(tables[s], k+"\x00\x01")) {
+		if err != nil {
+			return err
+		}
+		was, flags, err := decodeItem(kvp.Value)
+		if err != nil || was.Path == it.Path || !n.One(was.Path, it.Path) {
+			continue
+		}
+		if another(&was, flags, it) {
+			if err := tx.Put(p.key('g', s.String()+was.Path), nil); err != nil {
+				return err
+			}
+		}
+		if err := tx.Delete(kvp.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // seen notes what a side has.
-func (p *Pair) seen(tx kv.Tx, s merge.Side, it merge.Item) error {
+func (p *Pair) seen(ctx context.Context, tx kv.Tx, s merge.Side, it merge.Item) error {
+	if err := p.replaces(ctx, tx, s, it); err != nil {
+		return err
+	}
 	key := p.shadowKey(s, it.Path)
 	if len(key) > kv.MaxKey-16 {
 		p.o.Log.Warn("a path is too long, and is left alone", "side", s.String(), "path", it.Path)
@@ -233,9 +259,7 @@ func (p *Pair) seen(tx kv.Tx, s merge.Side, it merge.Item) error {
 			if was == it && flags == 0 {
 				return nil
 			}
-			if eq, known := merge.Equal(was.Sums, it.Sums); flags&flagOwn != 0 && was.Kind != merge.Dir &&
-				(was.Kind != it.Kind || was.Version != it.Version && (!known || !eq) || was.Target != it.Target) {
-				// What was put was never seen: what is there now need not have come of it.
+			if another(&was, flags, it) {
 				if err := tx.Put(p.key('g', s.String()+it.Path), nil); err != nil {
 					return err
 				}
@@ -243,6 +267,13 @@ func (p *Pair) seen(tx kv.Tx, s merge.Side, it merge.Item) error {
 		}
 	}
 	return tx.Put(key, encodeItem(&it, 0))
+}
+
+// another reports whether what is there need not have come of what this package has put, for that was never seen.
+func another(was *merge.Item, flags byte, it merge.Item) bool {
+	eq, known := merge.Equal(was.Sums, it.Sums)
+	return flags&flagOwn != 0 && was.Kind != merge.Dir &&
+		(was.Kind != it.Kind || was.Version != it.Version && (!known || !eq) || was.Target != it.Target)
 }
 
 // lost notes that a side has nothing at a path. If it is this package that has put it there, and nobody has seen it since, it was not
