@@ -127,7 +127,7 @@ func (v *watching) add(ctx context.Context, path string) error {
 		if path == "" {
 			return err
 		}
-		return nil //nolint:nilerr // it is no directory, or gone again
+		return nil // it is no directory, or gone again
 	}
 	defer func() { _ = in.Close() }()
 	if err := v.w.Add(filepath.Join(v.t.dir, filepath.FromSlash(path))); err != nil {
@@ -137,11 +137,11 @@ func (v *watching) add(ctx context.Context, path string) error {
 				"hint", "raise fs.inotify.max_user_watches")
 			return nil
 		}
-		return nil //nolint:nilerr // it is gone again
+		return nil // it is gone again
 	}
 	names, err := in.names()
 	if err != nil {
-		return nil //nolint:nilerr // the scan says so
+		return nil // the scan says so
 	}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {

@@ -1,4 +1,4 @@
-// Package provider is rclone's backends as kinds of remotes: each of them as a blob.Bucket. It is the
+// Package provider is rclone's backends as kinds of remotes: each of them as a blob.Bucket, and as a place of plain files. It is the
 // only place that knows rclone, and it never sees what is in a blob.
 //
 // Nothing of rclone is global here: no configuration file is read or written, no environment is looked at, and each
@@ -34,6 +34,7 @@ func Kinds() remote.Kinds {
 		}
 		k := remote.Kind{Name: b.name, Title: b.title, Options: options(&b, info), OAuth: b.oauth, Can: b.can}
 		k.Bucket = func(ctx context.Context, c remote.Config) (blob.Bucket, error) { return open(ctx, &k, &b, info, c) }
+		k.Tree = func(ctx context.Context, c remote.Config) (remote.Tree, error) { return openTree(ctx, &k, &b, info, c) }
 		kinds = append(kinds, k)
 	}
 	slices.SortFunc(kinds, func(a, b remote.Kind) int { return strings.Compare(a.Name, b.Name) })
@@ -86,6 +87,15 @@ type bucket struct {
 
 // open opens the place. The Bucket outlives ctx.
 func open(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegInfo, c remote.Config) (blob.Bucket, error) {
+	return openAs(ctx, k, b, info, c, (*bucket).enter)
+}
+
+// openBare opens a place of objects without looking whether anything is in it.
+func openBare(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegInfo, c remote.Config) (blob.Bucket, error) {
+	return openAs(ctx, k, b, info, c, func(*bucket, context.Context, bool) error { return nil })
+}
+
+func openAs(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegInfo, c remote.Config, enter func(*bucket, context.Context, bool) error) (blob.Bucket, error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	life = configure(life, b.can.Rate)
 	stop := context.AfterFunc(ctx, end) // until it is open
@@ -105,7 +115,7 @@ func open(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegInfo,
 	if errors.Is(err, rclone.ErrorIsFile) {
 		err = fmt.Errorf("%s is a file: %w", c.Path, fs.ErrExist)
 	} else if err == nil {
-		err = bk.enter(ctx, c.Make)
+		err = enter(bk, ctx, c.Make)
 	}
 	if err != nil {
 		err = bk.failed(ctx, err)
