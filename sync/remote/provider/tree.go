@@ -24,7 +24,7 @@ import (
 //
 // No backend lets a writer hold to a version, so Exact is not set: the version is looked at right before the place is told to do something, and of a Put
 // when all but the last byte has gone there. A version is made of what a listing says: the ID, the size, the time and one hash. Where a place has no hashes, what
-// keeps size and time is not seen to be another; docs/adr/0046-plain-places.md says of which places this is so.
+// keeps size and time is not seen to be another; docs/adr/0025-plain-places.md says of which places this is so.
 type tree struct {
 	*bucket
 	can   remote.TreeCan
@@ -532,75 +532,4 @@ func elements(p string, of func(string) string) string {
 func split(p string) (dir, name string) {
 	dir, name = path.Split(p)
 	return strings.TrimSuffix(dir, "/"), name
-}
-
-// Watch implements [remote.Watcher], where the backend asks the place for what changed. A place is asked every ten seconds.
-func (t *tree) Watch(ctx context.Context) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		notify := t.f.Features().ChangeNotify
-		if notify == nil {
-			yield("", fmt.Errorf("watch %s: %w", t.b.name, errors.ErrUnsupported))
-			return
-		}
-		ctx, cancel := t.with(ctx)
-		defer cancel()
-		hints := make(chan string, 256)
-		every := make(chan time.Duration, 1)
-		defer close(every)
-		every <- 10 * time.Second
-		notify(ctx, func(p string, _ rclone.EntryType) {
-			select {
-			case hints <- p:
-			case <-ctx.Done():
-			}
-		}, every)
-		for {
-			select {
-			case p := <-hints:
-				if !yield(plain(strings.Trim(p, "/")), nil) {
-					return
-				}
-			case <-ctx.Done():
-				yield("", fmt.Errorf("watch %s: %w", t.b.name, ctx.Err()))
-				return
-			}
-		}
-	}
-}
-
-// dirs remembers which directories were there a moment ago, so that each file that is put into one does not ask anew. The zero dirs is empty.
-type dirs struct {
-	mu  sync.Mutex
-	all map[string]time.Time
-}
-
-const (
-	dirFor  = 20 * time.Second
-	dirMost = 10_000
-)
-
-func (d *dirs) add(dir string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.all == nil || len(d.all) >= dirMost {
-		d.all = map[string]time.Time{}
-	}
-	d.all[dir] = time.Now()
-}
-
-func (d *dirs) has(dir string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return dir == "" || time.Since(d.all[dir]) < dirFor
-}
-
-// forget is called before a directory is moved or removed.
-func (d *dirs) forget(dir string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for p := range d.all {
-		if p == dir || strings.HasPrefix(p, dir+"/") {
-			delete(d.all, p)
-		}
-	}
 }

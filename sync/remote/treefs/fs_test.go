@@ -174,7 +174,7 @@ func TestFS_AListingIsKeptAndGrowsOld(t *testing.T) {
 
 type counting struct {
 	remote.Tree
-	lists, stats, opens int
+	lists, stats int
 }
 
 func (c *counting) List(ctx context.Context, dir string) iter.Seq2[remote.Item, error] {

@@ -27,8 +27,8 @@ var cannot = map[string][]string{
 		"a_directory_cannot_move_below_itself", "RenameExchange_changes_places,_whatever_the_kinds", "what_is_not_there_cannot_be_renamed",
 		"a_storm_of_renames_loses_nothing_and_doubles_nothing",
 	},
-	"owners":             {"mode_and_owner_are_set_as_told,_on_every_kind", "only_what_is_set_changes", "setuid_stays_when_a_file_is_written_or_given_away"},
-	"more than one time": {"times_are_kept_to_the_nanosecond,_far_back_and_ahead", "what_is_made_has_the_times_of_that_moment", "changes_of_a_file_set_its_mtime_and_ctime"},
+	"owners":               {"mode_and_owner_are_set_as_told,_on_every_kind", "only_what_is_set_changes", "setuid_stays_when_a_file_is_written_or_given_away"},
+	"more than one time":   {"times_are_kept_to_the_nanosecond,_far_back_and_ahead", "what_is_made_has_the_times_of_that_moment", "changes_of_a_file_set_its_mtime_and_ctime"},
 	"versions of the past": {"who_looks_while_a_file_is_replaced_sees_the_old_or_the_new"},
 	"holes": {
 		"a_file_can_be_huge_where_it_is_a_hole", "every_mode_of_Allocate_does_what_it_says,_around_every_edge", "what_was_punched_is_no_longer_counted",
