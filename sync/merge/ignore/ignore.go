@@ -226,5 +226,13 @@ func (l *Line) matches(rel string, dir bool) bool {
 	if l.base {
 		rel = path.Base(rel)
 	}
-	return wild(l.glob, rel, l.fold)
+	// Up to its first special character git compares a pattern as it is, and takes what follows for the beginning of one.
+	plain := strings.IndexAny(l.glob, `*?[\`)
+	if plain <= 0 || l.base {
+		return wild(l.glob, rel, l.fold)
+	}
+	if len(rel) < plain || rel[:plain] != l.glob[:plain] && !(l.fold && strings.EqualFold(rel[:plain], l.glob[:plain])) {
+		return false
+	}
+	return wild(l.glob[plain:], rel[plain:], l.fold)
 }

@@ -62,12 +62,9 @@ func (m *matcher) match(pat, s string, begin bool) bool {
 			begin, pat, s = false, pat[n:], s[1:]
 		case '*':
 			rest := strings.TrimLeft(pat, "*")
-			deep := len(pat)-len(rest) == 2 && begin && (rest == "" || rest[0] == '/' || strings.HasPrefix(rest, `\/`))
-			if deep && rest != "" { // "**/" is also nothing at all
-				after := strings.TrimPrefix(strings.TrimPrefix(rest, `\`), "/")
-				if m.match(after, s, true) {
-					return true
-				}
+			deep := len(pat)-len(rest) >= 2 && begin && (rest == "" || rest[0] == '/' || strings.HasPrefix(rest, `\/`))
+			if deep && strings.HasPrefix(rest, "/") && m.match(rest[1:], s, true) { // "**/" is also nothing at all
+				return true
 			}
 			if rest == "" {
 				return deep || !strings.Contains(s, "/")
