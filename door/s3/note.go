@@ -56,7 +56,7 @@ func noteOf(ctx context.Context, n vfs.Node, a vfs.Attr) (note, error) {
 		empty, _ := hex.DecodeString("d41d8cd98f00b204e9800998ecf8427e") // the MD5 of nothing
 		t.Sum = empty
 	case len(t.Sum) == 0 || t.Size != a.Size || t.Written != a.MTime.UnixNano() || t.Changed != a.CTime.UnixNano():
-		t.Sum = sumOf(uint64(a.Ino), uint64(a.Size), uint64(a.CTime.UnixNano()))
+		t.Sum = sumOf(a.Ino, uint64(a.Size), uint64(a.CTime.UnixNano()))
 	}
 	return t, nil
 }

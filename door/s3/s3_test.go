@@ -263,9 +263,7 @@ func TestDoor_ListsInOrder(t *testing.T) {
 			}
 			_, text := s.ok("GET", "/bkt?"+q, "")
 			text = regexp.MustCompile(`>\s+<`).ReplaceAllString(text, "><")
-			for _, k := range between(text, "<Key>", "</Key>") {
-				all = append(all, k)
-			}
+			all = append(all, between(text, "<Key>", "</Key>")...)
 			for _, p := range between(text, "<CommonPrefixes><Prefix>", "</Prefix>") {
 				all = append(all, "+"+p)
 			}

@@ -42,8 +42,8 @@ func (i info) Mode() fs.FileMode {
 }
 
 // Uid and Gid implement xsftp.FileInfoUidGid, whose names they are.
-func (i info) Uid() uint32 { return i.attr.UID } //nolint:revive,staticcheck // the interface's name
-func (i info) Gid() uint32 { return i.attr.GID } //nolint:revive,staticcheck // the interface's name
+func (i info) Uid() uint32 { return i.attr.UID } //nolint:staticcheck // the interface's name
+func (i info) Gid() uint32 { return i.attr.GID } //nolint:staticcheck // the interface's name
 
 // one is the xsftp.ListerAt of a single thing.
 type one struct{ info os.FileInfo }

@@ -221,7 +221,8 @@ func TestMount_AsAPlainUser(t *testing.T) {
 	must(t, os.Chown(tmp, nobody, nobody))
 	must(t, os.Chmod(dir, 0o755))
 	args := []string{"-test.v", "-test.run", "TestMount_|TestUnmount_|TestWait_|TestAbort_|TestFollow_|TestSuite_"}
-	if testing.Short() {
+	if testing.Short() { // what differs for a plain user is how it is mounted, and not what each way to write does
+		args[2] = strings.Replace(args[2], "TestSuite_", "TestSuite_WriteBack", 1)
 		args = append(args, "-test.short")
 	}
 	cmd := exec.Command(filepath.Join(dir, "test"), args...)

@@ -255,7 +255,7 @@ func checkListAttr(ctx context.Context, p *Player, o Op) error {
 	n, err := p.node(ctx, o.Slot, o.Path)
 	d, ok := n.(vfs.Dir)
 	if err != nil || !ok {
-		return nil //nolint:nilerr // the Op has told so
+		return nil // the Op has told so
 	}
 	var all []vfs.EntryAttr
 	for e, err := range vfs.ListAttr(ctx, d, o.To) {
