@@ -404,6 +404,12 @@ func (n *node) put(done remote.Item) {
 	f := n.f
 	n.work.changed = false
 	f.mu.Lock()
+	if done.ID != "" && numberOf(done) != n.ino {
+		if f.born == nil || len(f.born) >= 1<<16 {
+			f.born = map[string]uint64{}
+		}
+		f.born[done.ID] = n.ino
+	}
 	n.item, n.seen, n.fresh = done, time.Now(), false
 	delete(f.dirty, n)
 	if n.parent.held[n.name] == n {

@@ -45,12 +45,15 @@ type FS struct {
 	can remote.TreeCan
 	o   Options
 
+	renaming sync.Mutex // held by one rename at a time: two could close a circle
+
 	mu     sync.Mutex
 	root   *node
 	nodes  map[uint64]weak.Pointer[node] // by number, so that one thing is one node
 	kept   int                           // entries of listings
 	listed []*node                       // whose listings are kept, the oldest first
 	dirty  map[*node]bool                // that hold what is not put
+	born   map[string]uint64             // the numbers, by ID, of what was made here and had no ID then
 }
 
 // New returns a FS of the Tree, which stays the caller's.
@@ -209,7 +212,11 @@ type node struct {
 }
 
 func (f *FS) newNode(it remote.Item) *node {
-	n := &node{f: f, ino: numberOf(it), kind: it.Kind, item: it, seen: time.Now()}
+	ino, ok := f.born[it.ID]
+	if !ok || it.ID == "" {
+		ino = numberOf(it)
+	}
+	n := &node{f: f, ino: ino, kind: it.Kind, item: it, seen: time.Now()}
 	n.dir.node, n.file.node, n.link.node, n.odd.node = n, n, n, n
 	return n
 }

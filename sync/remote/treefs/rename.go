@@ -37,11 +37,13 @@ func (d *dirNode) rename(ctx context.Context, name string, to *dirNode, newName 
 	if flag == vfs.RenameExchange {
 		return fmt.Errorf("exchange: %w", errors.ErrUnsupported)
 	}
+	f := d.f
+	f.renaming.Lock()
+	defer f.renaming.Unlock()
 	n, err := d.find(ctx, name)
 	if err != nil {
 		return err
 	}
-	f := d.f
 	for up := to.node; up != nil; up = up.parent {
 		if up == n {
 			return fs.ErrInvalid
