@@ -386,6 +386,8 @@ func (d *dirNode) Create(ctx context.Context, name string, what vfs.New, flag vf
 
 // make makes a file that is not put yet.
 func (d *dirNode) make(ctx context.Context, name string, what vfs.New) (*node, error) {
+	d.making.Lock()
+	defer d.making.Unlock()
 	if err := d.free(ctx, name); err != nil {
 		return nil, err
 	}
