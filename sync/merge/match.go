@@ -32,9 +32,13 @@ func (p *planner) match() {
 			i, ok := byPath[p.pathKey(s, n.base[s].Path)]
 			return i, ok && !taken[i] && items[i].Kind == n.kind
 		}
-		for _, n := range free() {
-			if i, ok := atPath(n); ok && (n.base[s].ID == "" || items[i].ID == "" || n.base[s].ID == items[i].ID) {
-				bind(n, i)
+		// Where names fold, two pairs may claim one path: whoever has it to the letter goes first.
+		for _, exact := range [2]bool{true, false} {
+			for _, n := range free() {
+				i, ok := atPath(n)
+				if ok && (!exact || items[i].Path == n.base[s].Path) && (n.base[s].ID == "" || items[i].ID == "" || n.base[s].ID == items[i].ID) {
+					bind(n, i)
+				}
 			}
 		}
 		if !p.in.Incomplete[s] {

@@ -294,6 +294,9 @@ func (w *world) do(st *Step) (err error) {
 				if k == nil {
 					k = m.add(dir, e, Dir)
 				}
+				if k.kind != Dir {
+					return nil, errMChanged
+				}
 				dir = k
 			}
 		}
