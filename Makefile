@@ -63,7 +63,7 @@ unit:
 #: make model      what -race is too slow for: 10^5 schedules of the join, memory, damage, kills, programs on a mount, many devices, remotes
 .PHONY: model
 model:
-	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
+	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./sync/pair ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
 	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/index ./chunkstore/keys ./chunkstore/refs ./vfs/live/journal
 	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$' $(HEAVY) ./bench/... # in one, so that both processors have work
 	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill' ./internal/powerloss
@@ -88,18 +88,20 @@ sim mutants: export GOFLAGS := -tags=pebblegozstd,noproviders
 sim:
 	scripts/sim
 
-#: make plans      SHEAF_SCHEDULES schedules (1000000) of what a rule between two places plans, from the seed SHEAF_SEED on
+#: make plans      SHEAF_SCHEDULES schedules (1000000) of what a rule between two places plans, and a tenth of that carried out with faults and kills
 .PHONY: plans
 plans: export CGO_ENABLED := 0
 plans: export GOFLAGS := -tags=pebblegozstd,noproviders
 plans: export SHEAF_SCHEDULES ?= 1000000
 plans:
 	$(GO) test -count=1 -timeout 12h -v -run AllSchedules ./sync/merge
+	SHEAF_SCHEDULES=$$(($$SHEAF_SCHEDULES / 10)) $(GO) test -count=1 -timeout 12h -v -run AllSchedules ./sync/pair
 
 #: make mutants    rules of the drive are left out, one at a time, and each has to be found within SHEAF_MUTANTS schedules (2000)
 mutants: export SHEAF_MUTANTS ?= 2000
 mutants:
 	$(GO) test -count=1 -timeout 12h -v -run Mutants ./bench/sim
+	SHEAF_MUTANTS=100000 $(GO) test -count=1 -timeout 12h -v -run Mutants ./sync/merge
 
 #: make floors     docs/ARCHITECTURE.md against the code
 .PHONY: floors

@@ -97,6 +97,13 @@ func TestPlan_Cases(t *testing.T) {
 		{"a deleted file is removed", able(), both("a|v=1", "b|v=1"), tree("b|v=1"), tree("a|v=1", "b|v=1"), []string{"right: remove a"}},
 		{"an edit goes over", able(), both("a|v=1"), tree("a|v=2"), tree("a|v=1"), []string{"right: replace a"}},
 		{"an edit is not undone by a delete", able(), both("a|v=1"), nil, tree("a|v=2"), []string{"left: copy a"}},
+		{"a move is not undone by a delete", able(), both("a|v=1|id=1"), nil, tree("b|v=1|id=1"), []string{"left: copy b"}},
+		{
+			"nor is one of a directory with all in it", able(), both("d|dir|id=1", "d/a|v=1|id=2"), nil, tree("e|dir|id=1", "e/a|v=1|id=2"),
+			[]string{"left: mkdir e", "left: copy e/a"},
+		},
+		{"a touch is not undone by a delete", able(), both("a|v=1|t=5"), nil, tree("a|v=2|t=6"), []string{"left: copy a"}},
+		{"a new time goes over without the bytes", able(), both("a|v=1|t=5|sum=x|size=3"), tree("a|v=2|t=6|sum=x|size=3"), tree("a|v=1|t=5|sum=x|size=3"), []string{"right: touch a"}},
 		{"both have the same new file", able(), nil, tree("a|v=1|size=5|sum=x"), tree("a|v=9|size=5|sum=x"), nil},
 		{"both have a new file, and only reading tells", able(), nil, tree("a|v=1|size=5"), tree("a|v=9|size=5"), []string{"compare a"}},
 		{

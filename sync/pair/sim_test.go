@@ -258,7 +258,11 @@ func (w *sim) lost() error {
 // Nothing is ever lost that nobody replaced or deleted (safety, looked at after each turn), and once nothing fails both are alike and at rest (liveness). Each eighth
 // schedule runs twice, and the same way.
 func TestPair_AllSchedulesComeToOneTree(t *testing.T) {
-	n := environ(t, "SHEAF_SCHEDULES", 400)
+	otherwise := uint64(400)
+	if testing.Short() {
+		otherwise = 60
+	}
+	n := environ(t, "SHEAF_SCHEDULES", otherwise)
 	first := uint64(1)
 	if os.Getenv("SHEAF_SCHEDULES") != "" || os.Getenv(testkit.SeedEnv) != "" {
 		first = uint64(testkit.Seed(t))
