@@ -274,10 +274,10 @@ func (p *planner) gatherParents() error {
 			want(Side(s), n.base[s].Path)
 		}
 	}
-	if !missing {
+	torn := p.torn()
+	if !missing && len(torn[0])+len(torn[1]) == 0 {
 		return nil
 	}
-	torn := p.torn()
 	for b, err := range orNone(p.in.Base) {
 		if err != nil {
 			return fmt.Errorf("read the base: %w", err)

@@ -282,7 +282,7 @@ func (w *world) do(st *Step) (err error) {
 		}
 		return t, nil
 	}
-	if st.Op < Hash && !w.o.writes(s) {
+	if st.Op < Hash && w.o.Mode != TwoWay && s == Left {
 		return fmt.Errorf("%s would write to a side that is not to be written to", st)
 	}
 	room := func(p string) (dir *mthing, err error) {

@@ -53,6 +53,17 @@ func TestNames_AreReversible(t *testing.T) {
 	}
 }
 
+func TestNames_EscapeWhatAPlaceCannotHave(t *testing.T) {
+	n := Names{Windows: true}
+	for name, want := range map[string]string{
+		"nul": "％6Eul", "CON.txt": "％43ON.txt", "lpt1": "％6Cpt1", "a:b": "a％3Ab", "q.": "q％2E", "q ": "q％20", "a\x1f": "a％1F", "COM0": "COM0", "console": "console", "％3A": "％253A",
+	} {
+		if got, ok := n.Encode(name, false); got != want || !ok {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 func FuzzName(f *testing.F) {
 	f.Add("a")
 	f.Add("％3A {00000000}.x")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -63,7 +64,12 @@ func steps(t *testing.T, o Options, base []Pair, left, right []Item) []string {
 	for i := range base {
 		w.base[base[i].N] = &base[i]
 	}
-	r, err := Plan(Input{Base: seq(w.pairs()), Now: [2]iter.Seq2[Item, error]{seq(left), seq(right)}}, o)
+	r, err := Plan(Input{
+		Base: seq(w.pairs()), Now: [2]iter.Seq2[Item, error]{seq(left), seq(right)},
+		Taken: func(s Side, path string) bool {
+			return slices.ContainsFunc([2][]Item{left, right}[s], func(i Item) bool { return i.Path == path })
+		},
+	}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +116,26 @@ func TestPlan_Cases(t *testing.T) {
 			"both have edited, the newer keeps the name", able(), both("a.odt|v=1"), tree("a.odt|v=2|size=1|t=5"), tree("a.odt|v=3|size=2|t=9"),
 			[]string{"left: move a.odt to a (conflict, laptop, 2026-11-23).odt", "left: copy a.odt", "right: copy a (conflict, laptop, 2026-11-23).odt"},
 		},
+		{"a move of the right side is followed", able(), both("a|v=1|id=1"), tree("a|v=1|id=1"), tree("b|v=1|id=1"), []string{"left: move a to b"}},
+		{
+			"where names fold, who has a path to the letter has it", fold(able()), agreed(tree("b|v=1", "B|v=2"), tree("b|v=1", "B|v=2")),
+			tree("b|v=1", "B|v=2"), tree("B|v=2"),
+			[]string{"left: remove b"},
+		},
+		{
+			"a directory takes the place of another, and what was in that stays", able(), both("b|dir|id=2", "e|dir|id=1", "e/c|v=1|id=3"),
+			tree("e|dir|id=2", "e/c|v=1|id=3"), tree("b|dir|id=2", "e|dir|id=1", "e/c|v=1|id=3"),
+			[]string{"right: move e to .sheaf-moving-0-e", "right: move b to e", "right: move .sheaf-moving-0-e/c to e/c", "right: remove .sheaf-moving-0-e"},
+		},
+		{
+			"a conflict takes no name that is in use", able(), both("a (conflict, laptop, 2026-11-23)|v=9"),
+			tree("a|v=1|size=1|t=1", "a (conflict, laptop, 2026-11-23)|v=9"), tree("a|v=2|size=2|t=9", "a (conflict, laptop, 2026-11-23)|v=9"),
+			[]string{"left: move a to a (conflict, laptop, 2026-11-23, 2)", "left: copy a", "right: copy a (conflict, laptop, 2026-11-23, 2)"},
+		},
+		{
+			"what is out of the way gets its name back", able(), agreed(tree("a|v=1"), tree(".sheaf-moving-0-a|v=1")), tree("a|v=1"), tree(".sheaf-moving-0-a|v=1"),
+			[]string{"right: move .sheaf-moving-0-a to a"},
+		},
 		{"a move by ID is a move", able(), both("d|dir|id=1", "d/a|v=1|id=2"), tree("e|dir|id=1", "e/a|v=1|id=2"), tree("d|dir|id=1", "d/a|v=1|id=2"), []string{"right: move d to e"}},
 		{
 			"a move without IDs is one by content, of a directory too", able(), both("d|dir", "d/a|v=1|size=3|sum=x", "d/b|v=1|size=3|sum=y"),
@@ -140,6 +166,36 @@ func TestPlan_Cases(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 			}
 		})
+	}
+}
+
+// From a tree that was not seen whole follow no delete and no move (I12), and what was not seen is not taken for replaced.
+func TestPlan_CasesOfIncompleteListings(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		base, left, want []string
+	}{
+		{"no delete", []string{"a|v=1|id=1", "b|v=1|id=2"}, []string{"b|v=1|id=2"}, nil},
+		{"no move", []string{"a|v=1|id=1"}, []string{"b|v=1|id=1"}, []string{"right: copy b"}},
+		{"no change of kind", []string{"a|v=1"}, []string{"a|dir"}, nil},
+	} {
+		right := tree(c.base...)
+		base := agreed(tree(c.base...), right)
+		r, err := Plan(Input{
+			Base: seq(base), Now: [2]iter.Seq2[Item, error]{seq(tree(c.left...)), seq(right)}, Incomplete: [2]bool{true, false},
+		}, able())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i := range r.Steps {
+			if r.Steps[i].Op < Agree {
+				got = append(got, r.Steps[i].String())
+			}
+		}
+		if strings.Join(got, "\n") != strings.Join(c.want, "\n") {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 

@@ -376,6 +376,9 @@ func (w *world) check() error {
 			}
 		}
 	}
+	if n := len(w.sides[0].all()); w.o.Mode == TwoWay && w.problem == 0 && w.sides[0].can.EmptyDirs && w.sides[1].can.EmptyDirs && len(w.base) != n {
+		return fmt.Errorf("the base has %d pairs of %d things: %v", len(w.base), n, w.pairs())
+	}
 	for s := range Side(2) {
 		for _, t := range w.sides[s].all() {
 			if strings.HasPrefix(t.name, Moving) {
