@@ -121,28 +121,48 @@ func (p *Pair) moveAll(ctx context.Context, st *merge.Step) error {
 	if err != nil {
 		return err
 	}
+	if p.o.Rule.Names[st.Side].One(st.From, st.Path) { // what folds cannot go straight to another case of its name
+		away := st.Path + merge.Moving + "0"
+		if err := moveEach(ctx, t, all, st.From, away); err != nil {
+			return err
+		}
+		err = moveEach(ctx, t, all, away, st.Path)
+	} else {
+		err = moveEach(ctx, t, all, st.From, st.Path)
+	}
+	st.Thing.Now[st.Side].Path = st.Path
+	return err
+}
+
+// moveEach moves all from one directory to another, and then removes what directories are left. It keeps paths and versions true.
+func moveEach(ctx context.Context, t remote.Tree, all []merge.Item, from, to string) error {
 	dirs := t.Can().EmptyDirs
-	for _, it := range all {
-		to := st.Path + it.Path[len(st.From):]
+	old := make([]string, len(all))
+	for i := range all {
+		it := &all[i]
+		old[i] = it.Path
+		target := to + it.Path[len(from):]
 		switch {
 		case it.Kind != merge.Dir:
-			if _, err := t.Move(ctx, it.Path, to, remote.Version(it.Version)); err != nil {
+			done, err := t.Move(ctx, it.Path, target, remote.Version(it.Version))
+			if err != nil {
 				return fmt.Errorf("move %s: %w", it.Path, err)
 			}
+			it.Version = string(done.Version)
 		case dirs:
-			if _, err := t.Mkdir(ctx, to, fs.FileMode(it.Mode)); err != nil {
+			if _, err := t.Mkdir(ctx, target, fs.FileMode(it.Mode)); err != nil {
 				return err
 			}
 		}
+		it.Path = target
 	}
 	for i := len(all) - 1; i >= 0 && dirs; i-- {
 		if all[i].Kind == merge.Dir {
-			if err := t.Remove(ctx, all[i].Path, ""); err != nil {
+			if err := t.Remove(ctx, old[i], ""); err != nil {
 				return err
 			}
 		}
 	}
-	st.Thing.Now[st.Side].Path = st.Path
 	return nil
 }
 

@@ -127,6 +127,8 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 			}
 		}
 	}
+	gone = append(gone, p.orphans[s]...) // what was in them is gone, whether anybody tells or not
+	p.orphans[s] = nil
 	for _, dir := range gone {
 		all, err := p.within(ctx, s, dir)
 		if err != nil {
@@ -258,6 +260,9 @@ func (p *Pair) seen(ctx context.Context, tx kv.Tx, s merge.Side, it merge.Item) 
 			}
 			if was == it && flags == 0 {
 				return nil
+			}
+			if was.Kind == merge.Dir && it.Kind != merge.Dir {
+				p.orphans[s] = append(p.orphans[s], it.Path)
 			}
 			if another(&was, flags, it) {
 				if err := tx.Put(p.key('g', s.String()+it.Path), nil); err != nil {

@@ -75,11 +75,12 @@ type Pair struct {
 	o    Options
 	turn sync.Mutex
 
-	mu    sync.Mutex // one settlement at a time
-	nextN uint64
-	run   string // the time of the turn, as the history has it
-	moves int
-	tried map[string]bool // steps of this turn that failed, and were not done since
+	mu      sync.Mutex // one settlement at a time
+	nextN   uint64
+	run     string // the time of the turn, as the history has it
+	moves   int
+	orphans [2][]string     // directories that are files now, since the last look
+	tried   map[string]bool // steps of this turn that failed, and were not done since
 }
 
 // Open opens the pair, and looks at what was under way when it was last closed, or killed.

@@ -173,7 +173,13 @@ func (p *Pair) rebaseAll(ctx context.Context, tx kv.Tx, st *merge.Step, dir *mer
 			b.Item[s].Path = st.Thing.Now[s].Path + "/" + rest
 		}
 		if rest, ok := strings.CutPrefix(b.Item[o].Path, dir.Item[o].Path+"/"); ok && st.Follows {
-			b.Item[o].Path = st.Thing.Now[o].Path + "/" + rest
+			// What did not move with it there has been deleted there, or was never there: it is looked for where it was.
+			path := st.Thing.Now[o].Path + "/" + rest
+			if _, err := tx.Get(p.shadowKey(o, path)); err == nil {
+				b.Item[o].Path = path
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 		if b.Item[0].Path == all[i].Item[0].Path && b.Item[1].Path == all[i].Item[1].Path {
 			continue
