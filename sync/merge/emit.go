@@ -98,7 +98,7 @@ func (p *planner) wants(s Side) {
 		if !n.alive {
 			continue
 		}
-		if n.there[s] && !strings.HasPrefix(n.at[s].name, Moving) && p.o.Names[s].same(p.o.Names[s].Decode(n.at[s].name), n.tname[s]) && claim(n, n.at[s].name) {
+		if n.there[s] && p.o.Names[s].same(p.o.Names[s].Decode(n.at[s].name), n.tname[s]) && claim(n, n.at[s].name) {
 			continue
 		}
 		rest = append(rest, n)

@@ -298,20 +298,18 @@ func (p *planner) gatherParents() error {
 	return nil
 }
 
-// torn returns the directories in the place of which a side has another one now. What is in them may have kept its path, and is elsewhere all the same.
+// torn returns the directories in the place of which a side has another one now, or one that no pair tells of. What is in them may have kept its path, and is
+// elsewhere all the same.
 func (p *planner) torn() (torn [2]map[string]bool) {
 	for s := range 2 {
 		torn[s] = map[string]bool{}
-		dirs := map[string]string{}
 		for _, i := range p.loose[s] {
-			if i.Kind == Dir && i.ID != "" {
-				dirs[i.Path] = i.ID
+			if i.Kind != Dir {
+				continue
 			}
-		}
-		for _, n := range p.nodes {
-			b := &n.base[s]
-			if id, ok := dirs[b.Path]; ok && n.kind == Dir && b.ID != "" && id != b.ID {
-				torn[s][b.Path] = true
+			n := p.byBase[s][i.Path]
+			if n == nil || n.kind != Dir || n.base[s].ID != i.ID && n.base[s].ID != "" && i.ID != "" {
+				torn[s][i.Path] = true
 			}
 		}
 	}

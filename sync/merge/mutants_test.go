@@ -79,7 +79,7 @@ var mutants = []mutant{
 	{"a name is taken before it is free", "emit.go", "(st.Op == Move || st.Op == Mkdir || st.Op == Copy) {", "st.Op == Hash {"},
 	{"what both sides agree on is not noted", "emit.go", "	case both && (!n.hasBase || n.base != n.cur || len(n.steps) > 0):", "	case both && n == nil:"},
 	{"what is gone is not forgotten", "emit.go", "	case !n.alive && n.hasBase && !n.there[0] && !n.there[1] && len(n.steps) == 0:", "	case n == nil:"},
-	{"things keep the names they had for a moment", "emit.go", "if n.there[s] && !strings.HasPrefix(n.at[s].name, Moving) &&", "if n.there[s] &&"},
+	{"things keep the names they had for a moment", "gather.go", "			name = old\n", "			name = of\n"},
 	{"the source writes to itself", "merge.go", "return o.Mode == TwoWay || s == Right }", "return true }"},
 	{"a name is not mapped back", "names.go", "	if n.escapes() && strings.Contains(enc, wide) {\n		enc = unescape(enc)\n	}\n", ""},
 	{"a name is not escaped", "names.go", "	if n.escapes() {\n		enc = n.escape(name)\n	}\n", ""},

@@ -136,6 +136,10 @@ func TestPlan_Cases(t *testing.T) {
 			"what is out of the way gets its name back", able(), agreed(tree("a|v=1"), tree(".sheaf-moving-0-a|v=1")), tree("a|v=1"), tree(".sheaf-moving-0-a|v=1"),
 			[]string{"right: move .sheaf-moving-0-a to a"},
 		},
+		{
+			"on the left side, too", able(), agreed(tree(".sheaf-moving-0-a|v=1"), tree("a|v=1")), tree(".sheaf-moving-0-a|v=1"), tree("a|v=1"),
+			[]string{"left: move .sheaf-moving-0-a to a"},
+		},
 		{"a move by ID is a move", able(), both("d|dir|id=1", "d/a|v=1|id=2"), tree("e|dir|id=1", "e/a|v=1|id=2"), tree("d|dir|id=1", "d/a|v=1|id=2"), []string{"right: move d to e"}},
 		{
 			"a move without IDs is one by content, of a directory too", able(), both("d|dir", "d/a|v=1|size=3|sum=x", "d/b|v=1|size=3|sum=y"),
