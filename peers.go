@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 )
@@ -72,3 +73,41 @@ func (d *Drive) LearnMembers(ctx context.Context) error {
 	}
 	return err
 }
+
+// Welcome makes a device a member that a person has let in: see keys.Account.Welcome. The log with it goes to all replicas.
+func (d *Drive) Welcome(ctx context.Context, p keys.DevicePublic, name string) ([]byte, error) {
+	d.keysMu.Lock()
+	defer d.keysMu.Unlock()
+	gift, err := d.account.Welcome(ctx, p, keys.EnrollOptions{Name: name, Roles: keys.Writer | keys.Admin, Now: time.Now()})
+	if err != nil {
+		return nil, err
+	}
+	if d.replicas != nil {
+		d.replicas.engine.Nudge()
+	}
+	return gift, nil
+}
+
+// Arrive opens a drive for the first time on a device that was welcomed: its device file is in o.Dir. It fetches from the places first. If what they show does not have all of
+// tips, they hide something of the members log, and the error wraps keys.ErrRollback.
+func Arrive(ctx context.Context, o Options, tips keys.Tips) (*Drive, error) {
+	setDefaults(&o)
+	if err := o.Replication.Fetch(ctx, o.Log); err != nil {
+		return nil, fmt.Errorf("arrive at drive: %w", err)
+	}
+	d, err := openHere(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("arrive at drive: %w", err)
+	}
+	err = d.account.Members().Follows(tips)
+	if err == nil {
+		err = o.Replication.purge(ctx, d.account, o.Log)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("arrive at drive: %w", err), d.Close(ctx))
+	}
+	return d, nil
+}
+
+// Public returns the public half of this device's identity.
+func (d *Drive) Public() keys.DevicePublic { return d.device.Public() }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,7 +117,8 @@ func (r *replicating) end() error {
 // error if no place could be reached. What is wrong with single blobs is only logged: who has the keys finds out what that means.
 func (r *Replication) Fetch(ctx context.Context, log *slog.Logger) error {
 	var errs []error
-	for _, p := range r.Places {
+	away := r.away()
+	for _, p := range away {
 		err := r.fetch(ctx, p)
 		if replica.OnlyFaults(err) {
 			log.Warn("a place has blobs that are not as they should be", "place", p.At, "err", err)
@@ -126,10 +128,15 @@ func (r *Replication) Fetch(ctx context.Context, log *slog.Logger) error {
 			errs = append(errs, fmt.Errorf("%s: %w", p.At, err))
 		}
 	}
-	if len(errs) < len(r.Places) {
+	if len(errs) < len(away) {
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// away returns the places that are not on this device.
+func (r *Replication) away() []engine.Place {
+	return slices.DeleteFunc(slices.Clone(r.Places), func(p engine.Place) bool { return p.Here })
 }
 
 // unlockAt is unlock for a device that joins: by what is at its places, if there is a Replication. What it fetches without keys nobody has checked,
@@ -144,10 +151,13 @@ func unlockAt(ctx context.Context, o Options) (*keys.Account, error) {
 		return nil, fmt.Errorf("join drive: %w", err)
 	}
 	account, err := unlock(ctx, o, nil)
-	for i := 0; i < len(r.Places) && err != nil && ctx.Err() == nil; i++ {
-		o.Log.Warn("the drive does not open by what its places have given: they are asked again, one at a time", "place", r.Places[i].At, "err", err)
+	for _, p := range r.away() {
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		o.Log.Warn("the drive does not open by what its places have given: they are asked again, one at a time", "place", p.At, "err", err)
 		one := *r
-		one.Places = r.Places[i : i+1]
+		one.Places = []engine.Place{p}
 		if eerr := empty(ctx, r.Mirror); eerr != nil {
 			return nil, fmt.Errorf("join drive: %w", eerr)
 		}

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/refs"
 	"github.com/sheaf-drive/sheaf/chunkstore/seal"
+	"github.com/sheaf-drive/sheaf/sync/engine"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 )
@@ -372,7 +374,7 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	t.Device, t.Chunker, t.Entropy = d.device.ID().Short(), params, rand.Reader
 	t.Journal = d.journalOptions()
 	t.Adopting, t.State = d.noteAdopting, d.stateOf
-	if d.o.Replication != nil && len(d.o.Replication.Places) > 0 {
+	if r := d.o.Replication; r != nil && slices.ContainsFunc(r.Places, func(p engine.Place) bool { return !p.Here }) {
 		// Others wait for what is committed.
 		t.Idle, t.MaxAge = cmp.Or(t.Idle, time.Second), cmp.Or(t.MaxAge, 10*time.Second)
 	}

@@ -122,6 +122,12 @@ var Needs = map[string]Need{
 	"/sheaf.v1.Doors/ListAppPasswords":  {Socket: true},
 	"/sheaf.v1.Doors/RevokeAppPassword": {Socket: true, Writes: true},
 
+	"/sheaf.v1.Peers/ListPeers":  {},
+	"/sheaf.v1.Peers/Invite":     {Socket: true, Writes: true},
+	"/sheaf.v1.Peers/WaitInvite": {Socket: true, Writes: true},
+	"/sheaf.v1.Peers/Join":       {Socket: true, Writes: true},
+	"/sheaf.v1.Peers/AcceptJoin": {Socket: true, Writes: true},
+
 	"/sheaf.v1.Events/Watch": {Paths: func(proto.Message) []string { return nil }}, // who is of a folder hears of what is in it
 
 	"/sheaf.v1.Tokens/Create": {Socket: true, Writes: true},

@@ -23,6 +23,7 @@ type Client struct {
 	Tokens    sheafv1connect.TokensClient
 	Events    sheafv1connect.EventsClient
 	Doors     sheafv1connect.DoorsClient
+	Peers     sheafv1connect.PeersClient
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
@@ -37,6 +38,6 @@ func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption
 		Conflicts: sheafv1connect.NewConflictsClient(h, url, plain), Remotes: sheafv1connect.NewRemotesClient(h, url, plain),
 		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
 		Events: sheafv1connect.NewEventsClient(h, url, plain), Tokens: sheafv1connect.NewTokensClient(h, url, plain),
-		Doors: sheafv1connect.NewDoorsClient(h, url, plain),
+		Doors: sheafv1connect.NewDoorsClient(h, url, plain), Peers: sheafv1connect.NewPeersClient(h, url, plain),
 	}
 }

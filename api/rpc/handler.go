@@ -50,6 +50,7 @@ func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewTokensHandler(tokens{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewEventsHandler(events{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewDoorsHandler(doors{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewPeersHandler(peers{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
@@ -82,6 +83,7 @@ type (
 	tokens    struct{ s *service.Service }
 	events    struct{ s *service.Service }
 	doors     struct{ *service.Service }
+	peers     struct{ *service.Service }
 )
 
 func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {

@@ -101,7 +101,7 @@ func waited(d Drive, e *engine.Engine, copies int32, err error) error {
 	case errors.As(err, &told):
 		return err
 	case errors.Is(err, engine.ErrTooFew):
-		return errorf(sheafv1.Code_CODE_TEMPORARY, "sheaf replica add PLACE", "%d copies are asked for, and there are %d places with this device", copies, len(e.List())+1)
+		return errorf(sheafv1.Code_CODE_TEMPORARY, "sheaf replica add PLACE", "%d copies are asked for, and there are %d places with this device", copies, e.Takers()+1)
 	case errors.Is(err, context.DeadlineExceeded):
 		return errorf(sheafv1.Code_CODE_TEMPORARY, "wait longer: --timeout", "%d of %d copies are there", copiesOf(replicasOf(d)), copies)
 	}

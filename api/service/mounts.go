@@ -227,7 +227,7 @@ func (s *Service) Unmount(ctx context.Context, r *sheafv1.UnmountRequest) (*shea
 			return nil, err
 		}
 		if e := d.Replicas(); e != nil {
-			if err := e.Wait(ctx, len(e.List())); err != nil {
+			if err := e.Wait(ctx, e.Takers()); err != nil {
 				return nil, err
 			}
 		}

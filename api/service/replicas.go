@@ -149,7 +149,9 @@ func (s *Service) place(r Replica) engine.Place {
 func (s *Service) keepReplicas(e *engine.Engine) error {
 	var all []Replica
 	for _, st := range e.List() {
-		all = append(all, Replica{Name: st.Name, At: st.At})
+		if !st.Passing {
+			all = append(all, Replica{Name: st.Name, At: st.At})
+		}
 	}
 	return s.o.Reach.Keep(all)
 }
@@ -171,7 +173,9 @@ func replicasOf(d Drive) []*sheafv1.Replica {
 	}
 	var all []*sheafv1.Replica
 	for _, st := range e.List() {
-		all = append(all, replicaOf(&st))
+		if !st.Here { // what peers put here is no place of its own
+			all = append(all, replicaOf(&st))
+		}
 	}
 	return all
 }
@@ -210,6 +214,11 @@ func (s *Service) RemoveReplica(ctx context.Context, r *sheafv1.ReplicasRemoveRe
 	e, err := many(d)
 	if err != nil {
 		return nil, err
+	}
+	for _, st := range e.List() {
+		if st.Name == r.GetName() && st.Passing {
+			return nil, errorf(sheafv1.Code_CODE_UNSUPPORTED, "sheaf device revoke NAME", "%s is a replica because it is a device of the drive", r.GetName())
+		}
 	}
 	if !r.GetForce() {
 		only, err := e.OnlyAt(ctx, r.GetName())

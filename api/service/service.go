@@ -104,6 +104,8 @@ type Options struct {
 	Reach  Reach
 	// Remotes are those of this device; nil: it has none.
 	Remotes *Remotes
+	// Peers are the other devices; nil: they are not reached directly.
+	Peers Peers
 	// Tokens are those that let callers from the network in; nil: there are none.
 	Tokens *access.Store
 	Door   Door // nil: nothing can be mounted here
@@ -164,6 +166,7 @@ type Service struct {
 	claims transfer.Claims
 
 	signIns signIns
+	pairs   pairings
 	events  *events
 }
 

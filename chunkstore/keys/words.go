@@ -62,3 +62,36 @@ func ParseWords(text string) ([32]byte, error) {
 	}
 	return code, nil
 }
+
+// CodeWords returns n words of the list for the first 11 n bits of b, joined by dashes: for a code that a person types once, or compares.
+func CodeWords(b []byte, n int) string {
+	words := make([]string, n)
+	for i := range words {
+		w := 0
+		for bit := i * bitsPerWord; bit < (i+1)*bitsPerWord; bit++ {
+			w = w<<1 | int(b[bit/8]>>(7-bit%8))&1
+		}
+		words[i] = wordlists.English[w]
+	}
+	return strings.Join(words, "-")
+}
+
+// ParseCode returns a code of n words as CodeWords writes it. Case does not matter, blanks do as well as dashes, and the first four letters of a word suffice: no two
+// words have them in common. The error wraps ErrWords and names the place of a bad word, never the word.
+func ParseCode(text string, n int) (string, error) {
+	if len(text) > maxWords {
+		return "", fmt.Errorf("%w: the text is too long", ErrWords)
+	}
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return r == '-' || r == ' ' || r == '\t' || r == '\n' || r == '\r' })
+	if len(words) != n {
+		return "", fmt.Errorf("%w: %d words instead of %d", ErrWords, len(words), n)
+	}
+	for i, w := range words {
+		at, ok := slices.BinarySearch(wordlists.English, w)
+		if !ok && (len(w) < 4 || at >= len(wordlists.English) || !strings.HasPrefix(wordlists.English[at], w)) {
+			return "", fmt.Errorf("%w: word %d is not in the list", ErrWords, i+1)
+		}
+		words[i] = wordlists.English[at]
+	}
+	return strings.Join(words, "-"), nil
+}

@@ -10,7 +10,7 @@ func (a *app) deviceCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "device", Short: "The devices that the drive is on: see them, and revoke one that is lost", Args: cobra.NoArgs, RunE: needsVerb,
 	}
-	c.AddCommand(a.deviceListCmd(), a.deviceRevokeCmd())
+	c.AddCommand(a.deviceListCmd(), a.devicePeersCmd(), a.deviceRevokeCmd())
 	return c
 }
 
@@ -33,6 +33,41 @@ func (a *app) deviceListCmd() *cobra.Command {
 				rows := [][]string{{"name", "state", "added", "last heard of", "id"}}
 				for _, d := range resp.GetDevices() {
 					rows = append(rows, []string{printable(d.GetName()), deviceState(d), clock(d.GetAdded()), clock(d.GetSeen()), d.GetId()})
+				}
+				return a.table(rows)
+			})
+		},
+	}
+}
+
+func (a *app) devicePeersCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "peers", Short: "List how the other devices are reached: over which way, and where", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			return a.withDrive(ctx, nil, func(s *session, _ []place) error {
+				resp, err := s.Peers.ListPeers(ctx, &sheafv1.ListPeersRequest{})
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.object("", resp)
+				}
+				if a.quiet {
+					return nil
+				}
+				if resp.GetListen() == "" {
+					a.say("this device does not listen for others: sheaf invite")
+				} else {
+					a.say("this device listens at %s", resp.GetListen())
+				}
+				rows := [][]string{{"name", "connected", "at", "since", "replica"}}
+				for _, p := range resp.GetPeers() {
+					by := p.GetBy()
+					if by == "" {
+						by = "no"
+					}
+					rows = append(rows, []string{printable(p.GetName()), by, p.GetAt(), clock(p.GetSince()), p.GetReplica()})
 				}
 				return a.table(rows)
 			})

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/access"
+	"github.com/sheaf-drive/sheaf/api/peering"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -38,6 +40,9 @@ type device struct {
 
 	cacheSize int64         // of what is kept of replicas, in bytes; 0: the default
 	poll      time.Duration // as sheaf.Replication has it
+
+	shelf blob.Bucket // what peers have put here, while a drive is open
+	peers atomic.Pointer[peering.Peering]
 }
 
 // options returns what a Service of this Home is made of.
@@ -51,7 +56,7 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 		d.cacheSize = max(n, 1)
 	}
 	o := service.Options{
-		Device: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
+		Device: d, Peers: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
 		Version: version(), Checks: a.checks,
 		Mounts: func(dirs []string) {
 			if err := a.home.SetMounts(dirs); err != nil {
@@ -147,7 +152,7 @@ func (d *device) Open(ctx context.Context, secret sheaf.Secret) (service.Drive, 
 	}
 	o.Secret = secret
 	dr, err := sheaf.Open(ctx, o)
-	return d.opened(dr, o.Replication, err)
+	return d.opened(ctx, dr, o.Replication, err)
 }
 
 // open is a drive that closes its buckets too.
@@ -155,17 +160,18 @@ type open struct {
 	*sheaf.Drive
 	r       *sheaf.Replication
 	remotes *book.Book
+	d       *device
 }
 
 // Close closes the drive and then its buckets, and the remotes with it.
 func (o open) Close(ctx context.Context) error {
 	defer o.remotes.Lock()
-	return errors.Join(o.Drive.Close(ctx), closeReplication(o.r))
+	return errors.Join(o.d.part(), o.Drive.Close(ctx), o.d.closeReplication(o.r))
 }
 
-func closeReplication(r *sheaf.Replication) error {
+func (d *device) closeReplication(r *sheaf.Replication) error {
 	errs := []error{r.Tier.Close()}
-	for _, b := range []blob.Bucket{r.Own, r.Mirror} {
+	for _, b := range []blob.Bucket{r.Own, r.Mirror, d.shelf} {
 		if c, ok := b.(io.Closer); ok {
 			errs = append(errs, c.Close())
 		}
@@ -174,12 +180,17 @@ func closeReplication(r *sheaf.Replication) error {
 }
 
 // opened returns a drive that closes its buckets, or err with these closed.
-func (d *device) opened(dr *sheaf.Drive, r *sheaf.Replication, err error) (service.Drive, error) {
+func (d *device) opened(ctx context.Context, dr *sheaf.Drive, r *sheaf.Replication, err error) (service.Drive, error) {
+	if err == nil {
+		if err = d.meet(ctx, dr, r); err != nil {
+			err = errors.Join(err, dr.Close(context.WithoutCancel(ctx)))
+		}
+	}
 	if err != nil {
 		defer d.remotes.Book.Lock()
-		return nil, errors.Join(err, closeReplication(r))
+		return nil, errors.Join(err, d.closeReplication(r))
 	}
-	return open{dr, r, d.remotes.Book}, nil
+	return open{dr, r, d.remotes.Book, d}, nil
 }
 
 // unlockBook gives the remotes the key of the open drive. If they cannot be opened, the drive can be all the same.
@@ -219,13 +230,21 @@ func (d *device) options(store string, replicas []home.Replica, create bool) (o 
 	if err != nil {
 		return sheaf.Options{}, errors.Join(fmt.Errorf("open cache: %w", err), mirror.Close())
 	}
-	r := &sheaf.Replication{Tier: t, Own: own, Mirror: mirror, Poll: d.poll}
+	shelf, err := disk.Open(filepath.Join(d.home.Data, "shelf"), disk.Options{})
+	if err != nil {
+		return sheaf.Options{}, errors.Join(fmt.Errorf("open what peers have put here: %w", err), t.Close(), mirror.Close())
+	}
+	d.shelf = shelf
+	r := &sheaf.Replication{Tier: t, Own: own, Mirror: mirror, Poll: d.poll, Places: []engine.Place{peering.ShelfPlace(shelf)}}
 	for _, p := range replicas {
 		r.Places = append(r.Places, engine.Place{Name: p.Name, At: p.At, Open: func(ctx context.Context) (blob.Bucket, error) {
 			return d.reach.Open(ctx, p.At, false)
 		}})
 	}
-	return sheaf.Options{Dir: d.home.Data, Replication: r, Log: d.log, Usage: usage(store), LocalUsage: usage(d.home.Data), Remotes: d.unlockBook}, nil
+	if peering.Wanted(d.home.Data) != "" {
+		o.Tree.Idle, o.Tree.MaxAge = peerIdle, peerMaxAge
+	}
+	return sheaf.Options{Tree: o.Tree, Dir: d.home.Data, Replication: r, Log: d.log, Usage: usage(store), LocalUsage: usage(d.home.Data), Remotes: d.unlockBook}, nil
 }
 
 // Init implements service.Device. The configuration is written before the drive is made, for without
@@ -244,18 +263,18 @@ func (d *device) Init(ctx context.Context, secret sheaf.Secret, r *sheafv1.InitR
 	}
 	o.Secret, o.Chunker, o.DeviceName = secret, r.GetChunker(), r.GetDeviceName()
 	if err := d.home.WriteConfig(c); err != nil {
-		return nil, "", errors.Join(err, closeReplication(o.Replication))
+		return nil, "", errors.Join(err, d.closeReplication(o.Replication))
 	}
 	if r.GetJoin() {
 		dr, err := sheaf.Join(ctx, o, len(secret.Passphrase) == 0)
-		drive, err := d.opened(dr, o.Replication, err)
+		drive, err := d.opened(ctx, dr, o.Replication, err)
 		if err != nil {
 			return nil, "", errors.Join(err, d.forget())
 		}
 		return drive, "", nil
 	}
 	dr, words, err := sheaf.Create(ctx, o)
-	drive, err := d.opened(dr, o.Replication, err)
+	drive, err := d.opened(ctx, dr, o.Replication, err)
 	switch {
 	case err != nil && words != "":
 		// The drive is made, and these words are nowhere else.

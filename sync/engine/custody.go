@@ -12,13 +12,15 @@ type Held struct {
 	Top []byte
 }
 
-// Held returns that of all replicas, in the order in which they were added. It asks none of them. Who is to wait for a change gets a
+// Held returns that of all replicas that are not on this device, in the order in which they were added. It asks none of them. Who is to wait for a change gets a
 // channel that is closed at the end of the next turn of any, or when the replicas change.
 func (e *Engine) Held() (all []Held, changed <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, p := range e.places {
-		all = append(all, Held{p.Place.Name, p.top})
+		if !p.Place.Here {
+			all = append(all, Held{p.Place.Name, p.top})
+		}
 	}
 	return all, e.moved
 }

@@ -43,6 +43,8 @@ type Place struct {
 	// Here says that the place is on this device, and that others put there: nothing is brought to it, and it is no copy of what this device has
 	// put. What this device has removed is removed there, too.
 	Here bool
+	// Passing says that nobody has asked for it by name: it comes and goes with what it is. It is for who lists places only.
+	Passing bool
 	// Takes, if not nil, is asked in each turn whether the place takes blobs. From one that does not, they are only fetched, and it is no copy.
 	Takes func(ctx context.Context) (bool, error)
 }
@@ -94,6 +96,7 @@ type Status struct {
 	TurnBytes int64     // that the turn under way has copied
 	TurnTotal int64     // that it has to, as far as is known
 	Here      bool      // it is on this device, and others put there
+	Passing   bool      // as Place has it
 	Gives     bool      // by the last turn, it takes nothing: it is no copy
 	Err       error     // of the last turn
 }
@@ -164,7 +167,7 @@ func (e *Engine) Add(p Place) error {
 	}
 	e.places = append(e.places, &place{
 		Place: p, at: &lazy{open: p.Open}, top: r.Top,
-		Status: Status{Name: p.Name, At: p.At, Here: p.Here, Gives: p.Here, Known: !r.Pushed.IsZero(), Pushed: r.Pushed, Fetched: r.Fetched, Verified: r.Verified},
+		Status: Status{Name: p.Name, At: p.At, Here: p.Here, Passing: p.Passing, Gives: p.Here, Known: !r.Pushed.IsZero(), Pushed: r.Pushed, Fetched: r.Fetched, Verified: r.Verified},
 		wake:   make(chan struct{}, 1), urgent: make(chan struct{}, 1), hurry: true,
 	})
 	close(e.added)
@@ -271,6 +274,18 @@ func (e *Engine) List() []Status {
 		list = append(list, s)
 	}
 	return list
+}
+
+// Takers returns how many replicas take what this device has put: those that Wait counts.
+func (e *Engine) Takers() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range e.places {
+		if !p.Gives {
+			n++
+		}
+	}
+	return n
 }
 
 // Nudge says that this device put something: all replicas get a turn soon.

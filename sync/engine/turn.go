@@ -153,11 +153,19 @@ func (e *Engine) fetchFrom(ctx context.Context, p *place, o replica.Options) (pu
 // A Mark is a moment in the turns of an Engine.
 type Mark map[*place]uint64
 
-// Mark returns the moment of now.
+// alone reports whether there is no place but those on this device: then nobody can have put anything there. e.mu is held.
+func (e *Engine) alone() bool {
+	return !slices.ContainsFunc(e.places, func(p *place) bool { return !p.Place.Here })
+}
+
+// Mark returns the moment of now. It is empty if there is no replica away from here.
 func (e *Engine) Mark() Mark {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := Mark{}
+	if e.alone() {
+		return m
+	}
 	for _, p := range e.places {
 		m[p] = p.begun
 	}
@@ -183,7 +191,7 @@ func (e *Engine) Late(m Mark) (names []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, p := range e.places {
-		if p.good <= m[p] {
+		if p.good <= m[p] && !e.alone() {
 			names = append(names, p.Place.Name)
 		}
 	}

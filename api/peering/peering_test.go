@@ -1,0 +1,242 @@
+package peering_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/peering"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
+	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/internal/testkit"
+	"github.com/sheaf-drive/sheaf/sync/engine"
+	"github.com/sheaf-drive/sheaf/sync/remote/peer"
+	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/live"
+)
+
+// A machine has a drive, and what lies around it.
+type machine struct {
+	t                  *testing.T
+	name, dir          string
+	own, mirror, shelf *mem.Bucket
+	log                *slog.Logger
+	drive              *sheaf.Drive
+	peers              *peering.Peering
+}
+
+func newMachine(t *testing.T, name string) *machine {
+	t.Helper()
+	return &machine{
+		t: t, name: name, dir: t.TempDir(), own: mem.New(), mirror: mem.New(), shelf: mem.New(),
+		log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("device", name),
+	}
+}
+
+func (m *machine) options(places ...engine.Place) sheaf.Options {
+	m.t.Helper()
+	tr, err := tier.Open(tier.Options{Local: m.own, Mirror: m.mirror, Log: m.log})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { _ = tr.Close() })
+	places = append([]engine.Place{peering.ShelfPlace(m.shelf)}, places...)
+	return sheaf.Options{
+		Dir: m.dir, DeviceName: m.name, Log: m.log, Tree: live.Options{Idle: 50 * time.Millisecond, MaxAge: 300 * time.Millisecond},
+		Replication: &sheaf.Replication{Tier: tr, Own: m.own, Mirror: m.mirror, Places: places},
+	}
+}
+
+func (m *machine) begin(o peering.Options) {
+	m.t.Helper()
+	o.Name, o.Own, o.Mirror, o.Shelf, o.Dir, o.Log = m.name, m.own, m.mirror, m.shelf, m.dir, m.log
+	p, err := peering.New(o)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.peers = p
+	m.t.Cleanup(func() { _ = p.Close() })
+	if _, err := p.Listen(m.t.Context(), "127.0.0.1:0"); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) opened(d *sheaf.Drive) {
+	m.drive = d
+	m.t.Cleanup(func() { _ = d.Close(context.WithoutCancel(m.t.Context())) })
+}
+
+func (m *machine) create() {
+	m.t.Helper()
+	d, _, err := sheaf.Create(m.t.Context(), m.options())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.opened(d)
+	m.begin(peering.Options{Signer: d.Signer(), Drive: d.DriveID()})
+	m.peers.Attach(d)
+}
+
+// join makes m a device of the drive of by, as a pairing does when both sides are certain of each other.
+func (m *machine) join(by *machine) {
+	m.t.Helper()
+	n, err := keys.NewNewcomer(nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	gift, err := by.drive.Welcome(m.t.Context(), n.Device().Public(), m.name)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	drive, tips, err := n.Accept(m.dir, gift)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.begin(peering.Options{Signer: n.Device().Signer(), Drive: drive})
+	inviter := sheaf.PeerDevice{Key: keyOf(by), Name: by.name, ID: by.drive.Info().Device}
+	m.peers.Trust(inviter.Key)
+	if err := m.peers.Know(inviter.Key, by.peers.Listening()); err != nil {
+		m.t.Fatal(err)
+	}
+	d, err := sheaf.Arrive(m.t.Context(), m.options(m.peers.Place(inviter)), tips)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.opened(d)
+	m.peers.Attach(d)
+}
+
+func keyOf(m *machine) peer.Key {
+	n, err := peer.New(peer.Options{Signer: m.drive.Signer()})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return n.Key()
+}
+
+func (m *machine) write(path string, data []byte) {
+	m.t.Helper()
+	if err := vfs.WriteFile(m.t.Context(), m.drive.FS(), path, data, vfs.New{Mode: 0o600}); err != nil {
+		m.t.Fatalf("%s writes %s: %v", m.name, path, err)
+	}
+}
+
+// sees waits until a file has a content, and returns how long that took.
+func (m *machine) sees(path string, want []byte) time.Duration {
+	m.t.Helper()
+	begun := time.Now()
+	var last error
+	for end := begun.Add(60 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		got, err := vfs.ReadFile(m.t.Context(), m.drive.FS(), path, 64<<20)
+		if err == nil && bytes.Equal(got, want) {
+			return time.Since(begun)
+		}
+		last = fmt.Errorf("%d bytes, %w", len(got), err)
+	}
+	m.t.Fatalf("%s does not see %s: %v", m.name, path, last)
+	return 0
+}
+
+// What one device writes another one reads, in both directions, and each keeps what the other has written.
+func TestPeering_TwoDevicesAreAlike(t *testing.T) {
+	rnd := testkit.Rand(testkit.Seed(t))
+	a, b := newMachine(t, "a"), newMachine(t, "b")
+	a.create()
+	big := testkit.Random(rnd, 3<<20)
+	a.write("before", []byte("before"))
+	if err := a.drive.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.join(a)
+	b.sees("before", []byte("before"))
+	a.write("from a", []byte("from a"))
+	t.Logf("a to b: %v", b.sees("from a", []byte("from a")))
+	b.write("from b", big)
+	t.Logf("b to a: %v", a.sees("from b", big))
+	a.write("from a", []byte("once more"))
+	t.Logf("a to b again: %v", b.sees("from a", []byte("once more")))
+	// What a has written is at b, as a whole, and the other way round.
+	for _, m := range []*machine{a, b} {
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		if err := m.drive.Replicas().Wait(ctx, 1); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+		cancel()
+	}
+	for _, x := range []struct{ from, to *machine }{{a, b}, {b, a}} {
+		for info, err := range x.from.own.List(t.Context(), "packs/") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := blob.ReadAll(t.Context(), x.to.shelf, info.Name, 64<<20); err != nil {
+				t.Errorf("%s lacks a pack of %s: %v", x.to.name, x.from.name, err)
+			}
+		}
+	}
+}
+
+// T-REV over peers: a revoked device is cut off within a second, reads nothing new, and writes nothing.
+func TestTREV_ARevokedDeviceIsCutOff(t *testing.T) {
+	a, b := newMachine(t, "a"), newMachine(t, "b")
+	a.create()
+	b.join(a)
+	a.write("old", []byte("old"))
+	b.sees("old", []byte("old"))
+	begun := time.Now()
+	if _, err := a.drive.Revoke(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	for connected(a) && time.Since(begun) < 30*time.Second {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if connected(a) {
+		t.Fatal("the revoked device is connected still")
+	}
+	t.Logf("cut off after %v", time.Since(begun))
+	a.write("new", []byte("new"))
+	if err := a.drive.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := count(t, a.shelf)
+	b.write("mine", []byte("mine"))
+	_ = b.drive.Commit(t.Context()) // it may know already that it is none any more
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_ = b.drive.Replicas().Sync(ctx)
+	if _, err := vfs.ReadFile(t.Context(), b.drive.FS(), "new", 1<<20); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the revoked device reads what is new: %v", err)
+	}
+	if n := count(t, a.shelf); n != before {
+		t.Errorf("the revoked device has put %d blobs", n-before)
+	}
+	if _, err := vfs.ReadFile(t.Context(), a.drive.FS(), "mine", 1<<20); err == nil {
+		t.Error("what the revoked device wrote is in the drive")
+	}
+}
+
+func connected(m *machine) bool {
+	for _, p := range m.peers.Peers() {
+		if p.By != "" {
+			return true
+		}
+	}
+	return len(m.peers.Sessions()) > 0
+}
+
+func count(t *testing.T, b blob.Bucket) (n int) {
+	for _, err := range b.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
