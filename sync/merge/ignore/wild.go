@@ -17,7 +17,7 @@ type matcher struct {
 }
 
 // maxSteps bounds the work for one path: patterns with many stars take exponential time.
-const maxSteps = 1 << 20
+const maxSteps = 1 << 16
 
 func (m *matcher) eq(a, b byte) bool {
 	if m.fold {
