@@ -128,6 +128,14 @@ var Needs = map[string]Need{
 	"/sheaf.v1.Peers/Join":       {Socket: true, Writes: true},
 	"/sheaf.v1.Peers/AcceptJoin": {Socket: true, Writes: true},
 
+	// Any path of this machine is a place.
+	"/sheaf.v1.Places/List":   {Socket: true},
+	"/sheaf.v1.Places/Read":   {Socket: true},
+	"/sheaf.v1.Places/Copy":   {Socket: true, Writes: true},
+	"/sheaf.v1.Places/Move":   {Socket: true, Writes: true},
+	"/sheaf.v1.Places/Remove": {Socket: true, Writes: true},
+	"/sheaf.v1.Places/Check":  {Socket: true},
+
 	"/sheaf.v1.Events/Watch": {Paths: func(proto.Message) []string { return nil }}, // who is of a folder hears of what is in it
 
 	"/sheaf.v1.Tokens/Create": {Socket: true, Writes: true},

@@ -24,6 +24,7 @@ type Client struct {
 	Events    sheafv1connect.EventsClient
 	Doors     sheafv1connect.DoorsClient
 	Peers     sheafv1connect.PeersClient
+	Places    sheafv1connect.PlacesClient
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
@@ -39,5 +40,6 @@ func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption
 		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
 		Events: sheafv1connect.NewEventsClient(h, url, plain), Tokens: sheafv1connect.NewTokensClient(h, url, plain),
 		Doors: sheafv1connect.NewDoorsClient(h, url, plain), Peers: sheafv1connect.NewPeersClient(h, url, plain),
+		Places: sheafv1connect.NewPlacesClient(h, url, plain),
 	}
 }

@@ -51,6 +51,7 @@ func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewEventsHandler(events{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewDoorsHandler(doors{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewPeersHandler(peers{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewPlacesHandler(places{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
@@ -84,6 +85,7 @@ type (
 	events    struct{ s *service.Service }
 	doors     struct{ *service.Service }
 	peers     struct{ *service.Service }
+	places    struct{ s *service.Service }
 )
 
 func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {

@@ -53,6 +53,7 @@ var codes = []struct {
 	{remote.ErrSignIn, sheafv1.Code_CODE_SIGN_IN, "sheaf remote auth NAME"},
 	{blob.ErrUnauthorized, sheafv1.Code_CODE_SIGN_IN, "sheaf remote edit NAME key=value …, or sheaf remote auth NAME"},
 	{blob.ErrMangled, sheafv1.Code_CODE_INTEGRITY, ""},
+	{remote.ErrIllegal, sheafv1.Code_CODE_USAGE, ""},
 	{remote.ErrKind, sheafv1.Code_CODE_USAGE, "sheaf remote kinds"},
 	{remote.ErrName, sheafv1.Code_CODE_USAGE, ""},
 	{remote.ErrSyntax, sheafv1.Code_CODE_USAGE, "write nas:path, \":kind,option=value:path\" or a folder"},
@@ -87,6 +88,7 @@ var codes = []struct {
 	{syscall.ENOSPC, sheafv1.Code_CODE_LIMIT, "make room on the disk"},
 	{wirepath.ErrText, sheafv1.Code_CODE_USAGE, ""},
 	{blob.ErrTemporary, sheafv1.Code_CODE_TEMPORARY, ""},
+	{remote.ErrIncomplete, sheafv1.Code_CODE_TEMPORARY, ""},
 	{transfer.ErrBusy, sheafv1.Code_CODE_TEMPORARY, "wait until the other copy has ended"},
 	{transfer.ErrChanged, sheafv1.Code_CODE_TEMPORARY, "copy it again when nobody writes to it"},
 	{errors.ErrUnsupported, sheafv1.Code_CODE_UNSUPPORTED, ""},
@@ -94,6 +96,7 @@ var codes = []struct {
 	{fs.ErrExist, sheafv1.Code_CODE_EXISTS, ""},
 	{fs.ErrPermission, sheafv1.Code_CODE_PERMISSION, ""},
 	{fs.ErrInvalid, sheafv1.Code_CODE_USAGE, ""},
+	{remote.ErrChanged, sheafv1.Code_CODE_TEMPORARY, "somebody else changes it: look at it again"},
 }
 
 // Explain returns err as an Error: itself if it is one, else by the table of what it

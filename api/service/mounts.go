@@ -84,6 +84,12 @@ func (s *Service) Mount(ctx context.Context, r *sheafv1.MountRequest) (*sheafv1.
 	}()
 	info := &sheafv1.Mount{Dir: dir, ReadOnly: r.GetReadOnly() || r.GetAt() != "", Since: stamp(time.Now())}
 	fsys := d.FS()
+	if r.GetSource() != "" {
+		if r.GetAt() != "" {
+			return nil, errorf(sheafv1.Code_CODE_USAGE, "", "a place of plain files has no past to show")
+		}
+		info.Source = s.shown(r.GetSource())
+	}
 	if r.GetAt() != "" {
 		k, err := kept(ctx, d, r.GetAt())
 		if err != nil {
@@ -95,11 +101,22 @@ func (s *Service) Mount(ctx context.Context, r *sheafv1.MountRequest) (*sheafv1.
 		}
 	}
 	if have := s.mountAt(dir); have != nil {
-		if have.GetReadOnly() != info.GetReadOnly() || have.GetSnapshot() != info.GetSnapshot() {
+		if have.GetReadOnly() != info.GetReadOnly() || have.GetSnapshot() != info.GetSnapshot() || have.GetSource() != info.GetSource() {
 			return nil, errorf(sheafv1.Code_CODE_EXISTS, "sheaf umount "+dir, "%s shows something else already", dir)
 		}
-		s.want(wish(have))
+		if r.GetSource() == "" || have.GetSource() == r.GetSource() {
+			s.want(wish(have))
+		}
 		return &sheafv1.MountResponse{Mount: have, Already: true}, nil
+	}
+	if r.GetSource() != "" {
+		source, closeSource, err := s.sourceFS(ctx, r.GetSource(), r.GetReadOnly())
+		if err != nil {
+			return nil, err
+		}
+		fsys = source
+		inner := release
+		release = func() { closeSource(); inner() }
 	}
 	m, err := s.enter(ctx, fsys, dir, info.GetReadOnly())
 	if err != nil {
@@ -107,7 +124,9 @@ func (s *Service) Mount(ctx context.Context, r *sheafv1.MountRequest) (*sheafv1.
 	}
 	keep = true
 	s.keepMount(&mounted{info: info, m: m, release: release, gone: make(chan struct{})})
-	s.want(wish(info))
+	if r.GetSource() == "" || info.GetSource() == r.GetSource() { // one with secrets in its name is written nowhere
+		s.want(wish(info))
+	}
 	return &sheafv1.MountResponse{Mount: proto.CloneOf(info)}, nil
 }
 

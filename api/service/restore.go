@@ -13,7 +13,7 @@ import (
 
 // wish is the request that makes a mount again.
 func wish(m *sheafv1.Mount) *sheafv1.MountRequest {
-	return &sheafv1.MountRequest{Dir: m.GetDir(), ReadOnly: m.GetReadOnly(), At: m.GetSnapshot()}
+	return &sheafv1.MountRequest{Dir: m.GetDir(), ReadOnly: m.GetReadOnly(), At: m.GetSnapshot(), Source: m.GetSource()}
 }
 
 // want adds what is to be mounted by the next process, too; nil: nothing is any more.

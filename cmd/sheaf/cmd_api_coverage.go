@@ -25,6 +25,7 @@ var verbs = map[string]string{
 	"Remotes/Remove": "remote rm", "Remotes/Test": "remote test", "Remotes/StartSignIn": "remote auth", "Remotes/FinishSignIn": "remote auth", "Remotes/Import": "remote import",
 	"Devices/List": "device list", "Devices/Revoke": "device revoke", "Custody/Where": "status", "Custody/Pins": "pin list", "Custody/Unpin": "unpin",
 	"Tokens/Create": "token create", "Tokens/List": "token list", "Tokens/Revoke": "token revoke", "Events/Watch": "events",
+	"Places/List": "ls", "Places/Read": "cat", "Places/Copy": "cp", "Places/Move": "mv", "Places/Remove": "rm", "Places/Check": "check",
 	"Doors/Serve": "serve webdav", "Doors/ListServing": "serve list", "Doors/StopServing": "serve stop",
 	"Peers/ListPeers": "device peers", "Peers/Invite": "invite", "Peers/WaitInvite": "invite", "Peers/Join": "join", "Peers/AcceptJoin": "join",
 	"Doors/CreateAppPassword": "apppassword create", "Doors/ListAppPasswords": "apppassword list", "Doors/RevokeAppPassword": "apppassword revoke",

@@ -26,6 +26,9 @@ func (a *app) catCmd() *cobra.Command {
 					return usagef("", "%w", err)
 				}
 			}
+			if anyRemote(args) {
+				return a.catPlaces(ctx, args, off, n)
+			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
 				for _, p := range ps {
 					st, err := s.Files.Read(ctx, &sheafv1.ReadRequest{Path: p.wire(), At: pick(moment(at, time.Now()), p), Offset: off, Length: n})

@@ -20,7 +20,7 @@ func (a *app) cpCmd() *cobra.Command {
 	var noChange, recursive bool
 	c := &cobra.Command{
 		Use:   "cp SOURCE... TARGET",
-		Short: "Copy between this machine and the drive, or inside the drive",
+		Short: "Copy between this machine, the drive and places, or inside them",
 		Long: `A path of the drive is sheaf:/path; all else is of this machine. "-" as the only source is
 what comes in.
 
@@ -30,7 +30,10 @@ with "/". Several sources: each comes to lie in TARGET under its own name.
 
 Modes, times, links, hard links and extended attributes are kept. What is there already with
 equal size and time is skipped, so that the same command again goes on where a cut-off one
-ended, also in the midst of a file. Nothing is deleted.`,
+ended, also in the midst of a file. Nothing is deleted.
+
+A source or the target may be a place of plain files: name:path, or :kind,option=value:path. Of
+attributes a place keeps what it can, and a file that is cut off is copied from its beginning.`,
 		Example: `  sheaf cp -P ~/photos sheaf:/photos
   sheaf cp sheaf:/photos/rome /mnt/usb/rome
   sheaf cp -n ./a ./b sheaf:/
@@ -38,6 +41,13 @@ ended, also in the midst of a file. Nothing is deleted.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			if anyRemote(args) {
+				changed, err := a.copyPlaces(ctx, args, f.dryRun)
+				if err == nil && !changed && noChange {
+					return errNoChange
+				}
+				return err
+			}
 			return a.with(ctx, func(s *session) error {
 				changed, err := a.copyAll(ctx, s, args, &f)
 				if err == nil && !changed && noChange {

@@ -19,14 +19,17 @@ func (a *app) lsCmd() *cobra.Command {
 	var at string
 	c := &cobra.Command{
 		Use:   "ls [PATH...]",
-		Short: "List what is in the drive",
-		Long: `Lists a directory of the drive, the root if none is named. With -l: mode, size, time, where
+		Short: "List what is in the drive, or at a place",
+		Long: `Lists a directory of the drive, the root if none is named, or of a place such as nas:photos. With -l: mode, size, time, where
 the content is, and name. The letters: L on this device, R some of it at replicas only, P pinned and
 on this device, Q on its way to a replica that does not have all of it yet; "-" is no file.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			if len(args) == 0 {
 				args = []string{drivePrefix}
+			}
+			if anyRemote(args) {
+				return a.listPlaces(ctx, args, long, recursive)
 			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
 				w := bufio.NewWriterSize(a.out, 64<<10)

@@ -14,21 +14,30 @@ func (a *app) mountCmd() *cobra.Command {
 	var at string
 	var readOnly, inForeground bool
 	c := &cobra.Command{
-		Use:   "mount FOLDER",
-		Short: "Mount the drive, or a past state of it, at a folder",
+		Use:   "mount [PLACE] FOLDER",
+		Short: "Mount the drive, a past state of it, or a place, at a folder",
 		Long: `Returns when the folder answers, and leaves a daemon running that serves it, which ends by
-sheaf stop. With --foreground this process is that daemon, and stays.`,
+sheaf stop. With --foreground this process is that daemon, and stays.
+
+PLACE is one of plain files: name:path, or :kind,option=value:path. A file that is written there is put
+when it is closed or synced, through a spool in the folder for temporary files that is not encrypted.`,
 		Example: `  sheaf mount ~/Sheaf
   sheaf mount ~/yesterday --at yesterday
-  sheaf mount ~/then --at "2 weeks ago" --read-only`,
-		Args: cobra.ExactArgs(1),
+  sheaf mount ~/then --at "2 weeks ago" --read-only
+  sheaf mount nas:photos ~/nas`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			dir, err := filepath.Abs(args[0])
+			dir, err := filepath.Abs(args[len(args)-1])
 			if err != nil {
 				return err
 			}
 			r := &sheafv1.MountRequest{Dir: dir, ReadOnly: readOnly, At: moment(at, time.Now())}
+			if len(args) == 2 {
+				if r.Source, err = wirePlace(args[0]); err != nil {
+					return err
+				}
+			}
 			if inForeground {
 				return a.foreground(ctx, r, foreground{})
 			}
@@ -106,6 +115,9 @@ func (a *app) printMounts(ms []*sheafv1.Mount) error {
 		what, how := "the drive", "read-write"
 		if m.GetSnapshot() != "" {
 			what = m.GetSnapshot()
+		}
+		if m.GetSource() != "" {
+			what = m.GetSource()
 		}
 		if m.GetReadOnly() {
 			how = "read-only"

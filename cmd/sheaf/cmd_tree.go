@@ -17,6 +17,9 @@ func (a *app) mvCmd() *cobra.Command {
 		Args:  cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			if anyRemote(args) {
+				return a.movePlaces(ctx, args)
+			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
 				to := ps[len(ps)-1]
 				into := to.path == ""
@@ -61,6 +64,9 @@ func (a *app) rmCmd() *cobra.Command {
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			if anyRemote(args) {
+				return a.removePlaces(ctx, args, recursive, force)
+			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
 				r := &sheafv1.RemoveRequest{Recursive: recursive, Force: force}
 				for _, p := range ps {
@@ -125,6 +131,9 @@ func (a *app) duCmd() *cobra.Command {
 			ctx := cmd.Context()
 			if len(args) == 0 {
 				args = []string{drivePrefix}
+			}
+			if anyRemote(args) {
+				return a.usePlaces(ctx, args)
 			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
 				rows := [][]string{{"logical", "files", "dirs", "path"}}

@@ -132,6 +132,9 @@ func (a *app) mountBy(ctx context.Context, s *session, r *sheafv1.MountRequest) 
 	if m.GetSnapshot() != "" {
 		what = "snapshot " + m.GetSnapshot()
 	}
+	if m.GetSource() != "" {
+		what = m.GetSource()
+	}
 	how := ""
 	if m.GetReadOnly() {
 		how = ", read-only"

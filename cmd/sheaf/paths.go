@@ -55,6 +55,9 @@ func (r resolver) place(arg string) (place, error) {
 		return p, err
 	}
 	for _, m := range r.mounts {
+		if m.GetSource() != "" {
+			continue // a place, and not the drive
+		}
 		if rel, ok := below(m.GetDir(), full); ok {
 			return place{inDrive: true, path: rel, at: m.GetSnapshot(), slash: p.slash}, nil
 		}

@@ -33,7 +33,9 @@ type Mount struct {
 	// The snapshot that it shows; "" is the drive as it is now.
 	Snapshot string `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	// Since when.
-	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// The place of plain files that it shows, without secrets; "" is the drive.
+	Source        string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -96,6 +98,13 @@ func (x *Mount) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 // MountRequest says what to mount where.
 type MountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -104,7 +113,9 @@ type MountRequest struct {
 	// Only for reading.
 	ReadOnly bool `protobuf:"varint,2,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// The time to show, as in Files; "" is the drive as it is now. A past state is read-only.
-	At            string `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	At string `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	// The place of plain files to show, as in Places; "" is the drive.
+	Source        string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -156,6 +167,13 @@ func (x *MountRequest) GetReadOnly() bool {
 func (x *MountRequest) GetAt() string {
 	if x != nil {
 		return x.At
+	}
+	return ""
+}
+
+func (x *MountRequest) GetSource() string {
+	if x != nil {
+		return x.Source
 	}
 	return ""
 }
@@ -421,16 +439,18 @@ var File_sheaf_v1_mounts_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_mounts_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/mounts.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sheaf/v1/replicas.proto\"\x84\x01\n" +
+	"\x15sheaf/v1/mounts.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sheaf/v1/replicas.proto\"\x9c\x01\n" +
 	"\x05Mount\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x1b\n" +
 	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x1a\n" +
 	"\bsnapshot\x18\x03 \x01(\tR\bsnapshot\x120\n" +
-	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"M\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\"e\n" +
 	"\fMountRequest\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x1b\n" +
 	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x0e\n" +
-	"\x02at\x18\x03 \x01(\tR\x02at\"P\n" +
+	"\x02at\x18\x03 \x01(\tR\x02at\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\"P\n" +
 	"\rMountResponse\x12%\n" +
 	"\x05mount\x18\x01 \x01(\v2\x0f.sheaf.v1.MountR\x05mount\x12\x18\n" +
 	"\aalready\x18\x02 \x01(\bR\aalready\"L\n" +

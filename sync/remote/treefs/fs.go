@@ -332,19 +332,23 @@ func (f *FS) unlist(n *node) {
 	}
 }
 
-// failed says what an error of a Tree means in the words of vfs.
+// failed says what an error of a Tree means in the words of vfs. The error of the system that may be in it is not handed on: it speaks of a file that
+// who called does not know.
 func failed(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, remote.ErrIllegal):
-		return fmt.Errorf("%w: %w", vfs.ErrName, err)
-	case errors.Is(err, remote.ErrChanged):
-		return fmt.Errorf("%w: %w", vfs.ErrStale, err)
-	case errors.Is(err, blob.ErrNoSpace):
-		return fmt.Errorf("%w: %w", vfs.ErrNoSpace, err)
-	case errors.Is(err, blob.ErrUnauthorized):
-		return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+	for _, is := range []struct{ place, vfs error }{
+		{remote.ErrIllegal, vfs.ErrName},
+		{remote.ErrChanged, vfs.ErrStale},
+		{blob.ErrNoSpace, vfs.ErrNoSpace},
+		{blob.ErrUnauthorized, fs.ErrPermission},
+		{fs.ErrNotExist, fs.ErrNotExist},
+		{fs.ErrExist, fs.ErrExist},
+		{fs.ErrPermission, fs.ErrPermission},
+		{fs.ErrInvalid, fs.ErrInvalid},
+		{errors.ErrUnsupported, errors.ErrUnsupported},
+	} {
+		if errors.Is(err, is.place) {
+			return fmt.Errorf("%w: %v", is.vfs, err) //nolint:errorlint // see above
+		}
 	}
 	return err
 }
