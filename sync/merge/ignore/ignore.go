@@ -198,10 +198,8 @@ func (s *Set) Match(name string, dir bool) (out bool, by *Line) {
 
 // last returns the line that decides about name, without what it is in.
 func (s *Set) last(name string, dir bool) *Line {
-	for in := path.Dir(name); ; in = path.Dir(in) {
-		if in == "." {
-			in = ""
-		}
+	for in := name; ; {
+		in = in[:max(strings.LastIndexByte(in, '/'), 0)]
 		if l := s.lists[in]; l != nil {
 			rel := name
 			if in != "" {
