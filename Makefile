@@ -153,6 +153,14 @@ cross:
 		export GOOS="$${to%/*}" GOARCH="$${to#*/}"; echo "vet for $$to"; $(GO) vet $(LIGHT); \
 	done
 
+#: make peers      devices that reach each other directly: two namespaces (root), all of the suites, a million malformed frames
+.PHONY: peers
+peers: export GOFLAGS := -tags=pebblegozstd,noproviders
+peers:
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 1h -v -run 'Peers_|Scripts/peers' ./cmd/sheaf
+	$(GO) test -count=1 -timeout 1h ./sync/remote/peer ./sync/invite ./chunkstore/blob/shelf ./api/peering
+	$(GO) test -run FuzzFrame -fuzz FuzzFrame -fuzztime 1000000x ./sync/remote/peer
+
 #: make fuzz       every fuzz target but FUZZSKIP for FUZZTIME (10s; 100000x for that many inputs); CI leaves two out whose packages take longest to build
 .PHONY: fuzz
 fuzz: export GOFLAGS := -tags=pebblegozstd,noproviders
