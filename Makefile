@@ -135,6 +135,12 @@ webdav:
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 2h -v ./webdav/...
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 4h -v -run 'Serve_|Scripts/serve' ./cmd/sheaf
 
+#: make wine       sheaf for Windows, built here, under Wine: a drive, WebDAV, a second process over the pipe (root)
+.PHONY: wine
+wine:
+	scripts/deps wine webdav
+	scripts/wine
+
 #: make lint       gofumpt, go vet, golangci-lint (the first run builds it, which takes minutes)
 .PHONY: lint
 lint:

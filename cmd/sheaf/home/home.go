@@ -3,8 +3,6 @@
 package home
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,9 +14,6 @@ import (
 
 	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 )
-
-// maxSocket is the longest path of a unix socket that every system takes, in bytes.
-const maxSocket = 100
 
 // A Home is the folders of one device. Two Homes never meet.
 type Home struct {
@@ -103,36 +98,16 @@ func ofSystem(goos, user string, getenv func(string) string) Home {
 
 // Make makes the folders that sheaf writes to, readable by their owner only.
 func (h Home) Make() error {
-	for _, dir := range []string{h.Data, h.State, filepath.Dir(h.Socket())} {
+	for _, dir := range []string{h.Data, h.State, h.socketDir()} {
 		if err := durable.MkdirAll(dir); err != nil {
 			return fmt.Errorf("make home: %w", err)
 		}
 	}
-	return checkPrivate(filepath.Dir(h.Socket()))
-}
-
-// Socket returns the path of the daemon's socket. Where that in Run is too long for the system, it
-// is in a private folder for temporary files, named by a hash of Run.
-func (h Home) Socket() string {
-	path := filepath.Join(h.Run, "sheaf.sock")
-	if len(path) <= maxSocket {
-		return path
-	}
-	sum := sha256.Sum256([]byte(h.Run))
-	return filepath.Join(tempDir(), fmt.Sprintf("sheaf-%d-%s", os.Getuid(), hex.EncodeToString(sum[:8])), "sheaf.sock")
+	return checkPrivate(h.socketDir())
 }
 
 // Log returns the path of the daemon's log.
 func (h Home) Log() string { return filepath.Join(h.State, "sheaf.log") }
-
-// tempDir is the folder for temporary files. On unix it is not asked from the environment, in which two
-// sessions of one user may differ.
-func tempDir() string {
-	if runtime.GOOS == "windows" {
-		return os.TempDir()
-	}
-	return "/tmp"
-}
 
 // Mounts returns the folders that were mounted when the list was written last.
 func (h Home) Mounts() ([]string, error) {

@@ -53,7 +53,7 @@ func (d OSDir) Open(name string) (File, error) {
 }
 
 func openFile(path string, flag int) (File, error) {
-	f, err := os.OpenFile(path, flag, 0o600)
+	f, err := openShared(path, flag)
 	if err != nil {
 		return nil, err
 	}
