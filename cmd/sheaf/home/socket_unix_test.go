@@ -60,4 +60,3 @@ func TestListen_TakesTheSocketOfAKilledProcess(t *testing.T) {
 		t.Error("a closed socket answers")
 	}
 }
-
