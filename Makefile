@@ -24,7 +24,7 @@ HEAVY   = $$($(BELOW) | grep -e '/sync/remote/provider ' -e '/sync/remote/kinds 
 LIGHT   = $$($(BELOW) | grep -v -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
 # What computes much in one goroutine, and would take ten times as long with -race, which finds nothing in it.
 ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./sync/merge
-ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|TellNothing|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept
+ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|TellNothing|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut
 
 #: make            this list
 .PHONY: help
@@ -64,7 +64,7 @@ unit:
 .PHONY: model
 model:
 	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./sync/pair ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
-	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/index ./chunkstore/keys ./chunkstore/refs ./vfs/live/journal
+	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/index ./chunkstore/keys ./chunkstore/refs ./vfs/live ./vfs/live/journal
 	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$' $(HEAVY) ./bench/... # in one, so that both processors have work
 	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill' ./internal/powerloss
 
