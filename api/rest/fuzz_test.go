@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // A fuzzer makes requests of what the description says, right and wrong ones, and holds the answers against it.
@@ -256,9 +258,7 @@ func TestDescription_SaysAllThatIsAnswered(t *testing.T) {
 	if os.Getenv("SHEAF_LONG") != "" {
 		n = 10_000
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	z := &fuzzer{f: start(t, nil), doc: description(t), r: rand.New(rand.NewPCG(seed, 0))}
+	z := &fuzzer{f: start(t, nil), doc: description(t), r: rand.New(rand.NewPCG(uint64(testkit.Seed(t)), 0))}
 	type operation struct {
 		method, path string
 		op           map[string]any

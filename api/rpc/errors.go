@@ -49,7 +49,7 @@ func toWire(err error) error {
 	}
 	e := service.Explain(err)
 	ce = connect.NewError(transportCodes[e.Code], errors.New(wirepath.Encode(e.Error())))
-	if d, err := connect.NewErrorDetail(&sheafv1.ErrorDetail{Code: e.Code, Hint: e.Hint}); err == nil {
+	if d, err := connect.NewErrorDetail(&sheafv1.ErrorDetail{Code: e.Code, Hint: wirepath.Encode(e.Hint)}); err == nil {
 		ce.AddDetail(d)
 	}
 	return ce

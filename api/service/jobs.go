@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 )
 
 // keepJobs is how many jobs that have ended are remembered, and watchEvery how often a watcher
@@ -99,7 +100,7 @@ func (j *job) show(now time.Time) *sheafv1.Job {
 	case e.Code == sheafv1.Code_CODE_CANCELED:
 		m.State, m.Error, m.Code = sheafv1.JobState_JOB_STATE_CANCELED, "cancelled", e.Code
 	default:
-		m.State, m.Error, m.Code, m.Hint = sheafv1.JobState_JOB_STATE_FAILED, e.Error(), e.Code, e.Hint
+		m.State, m.Error, m.Code, m.Hint = sheafv1.JobState_JOB_STATE_FAILED, wirepath.Encode(e.Error()), e.Code, wirepath.Encode(e.Hint)
 	}
 	return m
 }

@@ -249,13 +249,13 @@ func (c *calling) put(r io.Reader) error {
 		n, rerr := io.ReadFull(r, frame[frameHead:])
 		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
 			c.st.drop()
-			<-reply // it is over, however it was
+			<-reply //nolint:errcheck // it is over, however it was
 			return &failed{rerr}
 		}
 		if n > 0 {
 			if err := c.s.n.o.Rate.send(c.ctx, n); err != nil {
 				c.st.drop()
-				<-reply
+				<-reply //nolint:errcheck // the same
 				return err
 			}
 			if err := c.piece(appendFrame(frame[:0], frameData, frame[frameHead:frameHead+n]), reply); err != nil {
