@@ -374,3 +374,39 @@ func TestPair_EndsATurnThatIsNotAllowed(t *testing.T) {
 	r.mustRun()
 	r.both("a=1", "b=1")
 }
+
+// Who agrees to a number of deletes agrees to that on each side, and to no more, also where both sides would lose much.
+func TestPair_AWordForDeletesIsForSoMany(t *testing.T) {
+	r := newRig(t, memtree.Options{}, memtree.Options{})
+	for i := range 200 {
+		r.put(merge.Left, fmt.Sprintf("f%03d", i), "x")
+	}
+	r.mustRun()
+	for i := range 60 { // these are to go on the right side
+		r.remove(merge.Left, fmt.Sprintf("f%03d", i))
+	}
+	for i := range 70 { // and these on the left one
+		r.remove(merge.Right, fmt.Sprintf("f%03d", 199-i))
+	}
+	for _, o := range []pair.RunOptions{{}, {AllowFiles: 60}, {AllowFiles: 69}} {
+		rep, err := r.run(o)
+		var b *merge.Braked
+		if !errors.Is(err, pair.ErrBraked) || !errors.As(err, &b) || b.Files != 70 || b.Side != merge.Left {
+			t.Fatalf("with %d allowed: %v, want it braked for 70 files on the left side", o.AllowFiles, err)
+		}
+		if len(rep.Steps) > 0 {
+			t.Fatalf("with %d allowed it did %q", o.AllowFiles, rep.Steps)
+		}
+	}
+	told := 0
+	if _, err := r.run(pair.RunOptions{AllowFiles: 70, Told: func(pair.Event) { told++ }}); err != nil || told != 130 {
+		t.Errorf("with 70 allowed it told of %d steps, error %v", told, err)
+	}
+	if l, rt := len(show(t, r.tree[0], false)), len(show(t, r.tree[1], false)); l != 70 || rt != 70 {
+		t.Errorf("%d are left on the left side and %d on the right one, want 70", l, rt)
+	}
+	r.mustRun()
+	if told != 130 {
+		t.Errorf("another turn was told of to who asked about the one before")
+	}
+}

@@ -21,8 +21,9 @@ const (
 type LoopOptions struct {
 	// Every is the time between turns; 0 means 5 minutes. Places that tell when it is worth to look ([remote.Watcher]) get turns besides.
 	Every time.Duration
-	// Done, if not nil, is called after each turn.
-	Done func(Report, error)
+	// Begin, if not nil, is called before each turn, and Done after it.
+	Begin func()
+	Done  func(Report, error)
 }
 
 // A Loop gives a pair its turns until it is closed. A turn that fails is followed by the next after a second at first and ten minutes at last.
@@ -110,6 +111,9 @@ func (l *Loop) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := l.o.Every
 		if !l.isPaused() {
+			if l.o.Begin != nil {
+				l.o.Begin()
+			}
 			rep, err := l.p.Run(ctx, RunOptions{})
 			if l.o.Done != nil {
 				l.o.Done(rep, err)

@@ -74,6 +74,7 @@ type Event struct {
 type Pair struct {
 	o    Options
 	turn sync.Mutex
+	told func(Event) // of the turn that is under way
 
 	mu      sync.Mutex // one settlement at a time
 	nextN   uint64

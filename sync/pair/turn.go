@@ -22,6 +22,11 @@ const maxRounds = 8
 type RunOptions struct {
 	// Allow carries out a plan that deletes more than the brake lets pass.
 	Allow bool
+	// AllowFiles does so if it deletes no more files than that on each side, over the whole turn: what a person has agreed to, and nothing that
+	// came since.
+	AllowFiles int
+	// Told, if not nil, is called for each step of this turn, besides Options.Told and under the same conditions.
+	Told func(Event)
 }
 
 // Run is one turn. Its error is ErrSome if all was tried and some of it failed. What was done stays done, whatever the error.
@@ -29,6 +34,8 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	var r Report
+	p.told = o.Told
+	defer func() { p.told = nil }()
 	p.run, p.moves, p.tried = p.o.Now().UTC().Format("20060102-150405"), 0, map[string]bool{}
 	if err := p.settleJournal(ctx); err != nil {
 		return r, fmt.Errorf("look at what was under way: %w", err)
@@ -45,8 +52,11 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 			r.Agreed = plan.Agreed
 		}
 		r.Problems = plan.Problems
-		if plan.Braked != nil && !o.Allow {
-			return r, fmt.Errorf("%w: %w", ErrBraked, plan.Braked)
+		if b := braked(plan); b != nil && !o.Allow {
+			if b.Files > o.AllowFiles {
+				return r, fmt.Errorf("%w: %w", ErrBraked, b)
+			}
+			o.AllowFiles -= b.Files
 		}
 		again, err := p.carryOut(ctx, plan, &r)
 		if err != nil {
@@ -88,10 +98,30 @@ func (p *Pair) Preview(ctx context.Context) (Report, error) {
 			r.Steps = append(r.Steps, st.String())
 		}
 	}
-	if plan.Braked != nil {
-		return r, fmt.Errorf("%w: %w", ErrBraked, plan.Braked)
+	if b := braked(plan); b != nil {
+		return r, fmt.Errorf("%w: %w", ErrBraked, b)
 	}
 	return r, nil
+}
+
+// braked is plan.Braked, of the side on which more files would be deleted: who agrees to that many has agreed to both.
+func braked(plan *merge.Result) *merge.Braked {
+	if plan.Braked == nil {
+		return nil
+	}
+	var files [2]int
+	for i := range plan.Steps {
+		if st := &plan.Steps[i]; st.Op == merge.Remove && st.Thing.Kind != merge.Dir {
+			files[st.Side]++
+		}
+	}
+	b := *plan.Braked
+	for s := range merge.Side(2) {
+		if files[s] > b.Files {
+			b = merge.Braked{Side: s, Files: files[s], Of: plan.Files}
+		}
+	}
+	return &b
 }
 
 func (p *Pair) lookBoth(ctx context.Context) error {
@@ -319,8 +349,10 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 				fatal = errors.Join(fatal, fmt.Errorf("%s: %w", text[res.i], res.err))
 			}
 		}
-		if p.o.Told != nil && st.Op <= merge.Hash && !errors.Is(res.err, errSkipped) {
-			p.o.Told(Event{Time: p.o.Now(), Step: text[res.i], Why: st.Why, Op: st.Op, Side: st.Side, Path: st.Path, Bytes: res.bytes, Err: res.err})
+		for _, told := range [...]func(Event){p.o.Told, p.told} {
+			if told != nil && st.Op <= merge.Hash && !errors.Is(res.err, errSkipped) {
+				told(Event{Time: p.o.Now(), Step: text[res.i], Why: st.Why, Op: st.Op, Side: st.Side, Path: st.Path, Bytes: res.bytes, Err: res.err})
+			}
 		}
 	}
 	_ = g.Wait() // its functions return nil
