@@ -136,6 +136,20 @@ var Needs = map[string]Need{
 	"/sheaf.v1.Places/Remove": {Socket: true, Writes: true},
 	"/sheaf.v1.Places/Check":  {Socket: true},
 
+	// So it is with both places of a rule.
+	"/sheaf.v1.Rules/Add":       {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/List":      {Socket: true},
+	"/sheaf.v1.Rules/Run":       {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Preview":   {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Pause":     {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Resume":    {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Edit":      {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Remove":    {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Explain":   {Socket: true},
+	"/sheaf.v1.Rules/Conflicts": {Socket: true},
+	"/sheaf.v1.Rules/Dismiss":   {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Accept":    {Socket: true, Writes: true},
+
 	"/sheaf.v1.Events/Watch": {Paths: func(proto.Message) []string { return nil }}, // who is of a folder hears of what is in it
 
 	"/sheaf.v1.Tokens/Create": {Socket: true, Writes: true},

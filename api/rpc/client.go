@@ -25,6 +25,7 @@ type Client struct {
 	Doors     sheafv1connect.DoorsClient
 	Peers     sheafv1connect.PeersClient
 	Places    sheafv1connect.PlacesClient
+	Rules     sheafv1connect.RulesClient
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
@@ -40,6 +41,6 @@ func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption
 		Devices: sheafv1connect.NewDevicesClient(h, url, plain), Custody: sheafv1connect.NewCustodyClient(h, url, plain),
 		Events: sheafv1connect.NewEventsClient(h, url, plain), Tokens: sheafv1connect.NewTokensClient(h, url, plain),
 		Doors: sheafv1connect.NewDoorsClient(h, url, plain), Peers: sheafv1connect.NewPeersClient(h, url, plain),
-		Places: sheafv1connect.NewPlacesClient(h, url, plain),
+		Places: sheafv1connect.NewPlacesClient(h, url, plain), Rules: sheafv1connect.NewRulesClient(h, url, plain),
 	}
 }

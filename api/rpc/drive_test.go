@@ -26,6 +26,7 @@ import (
 type fakeDrive struct {
 	service.Many  // nil: it has no replicas, and says so by Replicas
 	service.Notes // nil: nothing is served
+	service.Pairs // nil: no rules are there
 
 	fs *memfs.FS
 

@@ -68,6 +68,7 @@ func (s *Service) Init(ctx context.Context, r *sheafv1.InitRequest) (*sheafv1.In
 	}
 	s.set(d)
 	s.openDoors(ctx)
+	s.openRules(ctx)
 	i := d.Info()
 	return &sheafv1.InitResponse{Drive: i.Drive, Device: i.Device, Recovery: recovery}, nil
 }
@@ -92,6 +93,7 @@ func (s *Service) Unlock(ctx context.Context, r *sheafv1.UnlockRequest) (*sheafv
 		}
 		s.set(d)
 		s.openDoors(ctx)
+		s.openRules(ctx)
 	}
 	return &sheafv1.UnlockResponse{Drive: d.Info().Drive}, nil
 }

@@ -231,6 +231,7 @@ func (s *Service) AcceptJoin(ctx context.Context, r *sheafv1.AcceptJoinRequest) 
 	}
 	s.set(d)
 	s.openDoors(ctx)
+	s.openRules(ctx)
 	i := d.Info()
 	return &sheafv1.AcceptJoinResponse{Drive: i.Drive, Device: i.Device}, nil
 }

@@ -28,6 +28,7 @@ type Drive interface {
 	Care
 	Many
 	Notes
+	Pairs
 }
 
 // Tree is the drive as it is now.
@@ -160,6 +161,7 @@ type Service struct {
 	replicas sync.Mutex // held while the list of replicas changes
 	mounting sync.Mutex // held while something is mounted or unmounted
 	doors    doors
+	rules    rules
 
 	life   context.Context // done when the Service closes; jobs live by it
 	end    context.CancelFunc
@@ -271,6 +273,9 @@ func (s *Service) close(ctx context.Context) ([]*sheafv1.Replica, error) {
 	s.mu.Lock()
 	for s.users > 0 {
 		s.idle.Wait()
+	}
+	for _, r := range s.listRules() { // nobody uses them any more
+		r.shut(true)
 	}
 	d := s.drive
 	s.drive = nil
