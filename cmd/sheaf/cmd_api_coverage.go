@@ -26,6 +26,8 @@ var verbs = map[string]string{
 	"Devices/List": "device list", "Devices/Revoke": "device revoke", "Custody/Where": "status", "Custody/Pins": "pin list", "Custody/Unpin": "unpin",
 	"Tokens/Create": "token create", "Tokens/List": "token list", "Tokens/Revoke": "token revoke", "Events/Watch": "events",
 	"Places/List": "ls", "Places/Read": "cat", "Places/Copy": "cp", "Places/Move": "mv", "Places/Remove": "rm", "Places/Check": "check",
+	"Rules/Add": "sync add", "Rules/List": "sync list", "Rules/Run": "sync run", "Rules/Preview": "sync run", "Rules/Pause": "sync pause", "Rules/Resume": "sync resume",
+	"Rules/Edit": "sync edit", "Rules/Remove": "sync rm", "Rules/Explain": "sync explain", "Rules/Conflicts": "sync conflicts", "Rules/Dismiss": "sync conflicts", "Rules/Accept": "sync accept",
 	"Doors/Serve": "serve webdav", "Doors/ListServing": "serve list", "Doors/StopServing": "serve stop",
 	"Peers/ListPeers": "device peers", "Peers/Invite": "invite", "Peers/WaitInvite": "invite", "Peers/Join": "join", "Peers/AcceptJoin": "join",
 	"Doors/CreateAppPassword": "apppassword create", "Doors/ListAppPasswords": "apppassword list", "Doors/RevokeAppPassword": "apppassword revoke",
