@@ -74,8 +74,12 @@ func (d *Drive) LearnMembers(ctx context.Context) error {
 	return err
 }
 
-// Welcome makes a device a member that a person has let in: see keys.Account.Welcome. The log with it goes to all replicas.
+// Welcome makes a device a member that a person has let in: see keys.Account.Welcome. The log with it goes to all replicas. What is written by now is committed first, so that the
+// new device, which looks at once, finds it.
 func (d *Drive) Welcome(ctx context.Context, p keys.DevicePublic, name string) ([]byte, error) {
+	if err := d.Commit(ctx); err != nil {
+		d.o.Log.Warn("what is not committed yet comes later to a new device", "error", err)
+	}
 	d.keysMu.Lock()
 	defer d.keysMu.Unlock()
 	gift, err := d.account.Welcome(ctx, p, keys.EnrollOptions{Name: name, Roles: keys.Writer | keys.Admin, Now: time.Now()})

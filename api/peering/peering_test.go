@@ -29,6 +29,7 @@ type machine struct {
 	name, dir          string
 	own, mirror, shelf *mem.Bucket
 	log                *slog.Logger
+	idle               time.Duration // how long what is written waits
 	drive              *sheaf.Drive
 	peers              *peering.Peering
 }
@@ -36,7 +37,7 @@ type machine struct {
 func newMachine(t *testing.T, name string) *machine {
 	t.Helper()
 	return &machine{
-		t: t, name: name, dir: t.TempDir(), own: mem.New(), mirror: mem.New(), shelf: mem.New(),
+		t: t, name: name, dir: t.TempDir(), idle: 50 * time.Millisecond, own: mem.New(), mirror: mem.New(), shelf: mem.New(),
 		log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("device", name),
 	}
 }
@@ -50,7 +51,7 @@ func (m *machine) options(places ...engine.Place) sheaf.Options {
 	m.t.Cleanup(func() { _ = tr.Close() })
 	places = append([]engine.Place{peering.ShelfPlace(m.shelf)}, places...)
 	return sheaf.Options{
-		Dir: m.dir, DeviceName: m.name, Log: m.log, Tree: live.Options{Idle: 50 * time.Millisecond, MaxAge: 300 * time.Millisecond},
+		Dir: m.dir, DeviceName: m.name, Log: m.log, Tree: live.Options{Idle: m.idle, MaxAge: 6 * m.idle},
 		Replication: &sheaf.Replication{Tier: tr, Own: m.own, Mirror: m.mirror, Places: places},
 	}
 }
@@ -180,6 +181,18 @@ func TestPeering_TwoDevicesAreAlike(t *testing.T) {
 				t.Errorf("%s lacks a pack of %s: %v", x.to.name, x.from.name, err)
 			}
 		}
+	}
+}
+
+// What is written on a device is there on one that it lets in, as soon as that is in: also what nobody has committed.
+func TestPeering_ANewDeviceFindsWhatIsWritten(t *testing.T) {
+	a, b := newMachine(t, "a"), newMachine(t, "b")
+	a.idle = time.Hour
+	a.create()
+	a.write("before", []byte("before"))
+	b.join(a)
+	if got, err := vfs.ReadFile(t.Context(), b.drive.FS(), "before", 100); err != nil || string(got) != "before" {
+		t.Errorf("the new device reads %q: %v", got, err)
 	}
 }
 
