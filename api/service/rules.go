@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
@@ -434,7 +435,7 @@ func shortError(err error) string {
 	return text
 }
 
-// ruleError says what a person can do about the error of a turn.
+// explain says what a person can do about the error of a turn.
 func (r *rule) explain(err error) error {
 	name := r.show().GetName()
 	switch {
@@ -450,6 +451,8 @@ func (r *rule) explain(err error) error {
 		return errorf(sheafv1.Code_CODE_PARTIAL, "sheaf sync run "+name+" tries what failed again", "%w", err)
 	case errors.Is(err, pair.ErrDamaged):
 		return errorf(sheafv1.Code_CODE_INTEGRITY, "", "%w", err)
+	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*Error)):
+		return errorf(sheafv1.Code_CODE_NOT_FOUND, "bring the place back; nothing is deleted on the other side while it is away", "%w", err)
 	}
 	return err
 }

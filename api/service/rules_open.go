@@ -70,6 +70,9 @@ type ground struct{ space, path string }
 
 func (g ground) overlaps(o ground) bool {
 	a, b := strings.Trim(g.path, "/")+"/", strings.Trim(o.path, "/")+"/"
+	if g.space == "local" && runtime.GOOS != "linux" { // where names that differ in case only may be one
+		a, b = strings.ToLower(a), strings.ToLower(b)
+	}
 	return g.space == o.space && (a == "/" || b == "/" || strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
 }
 
