@@ -125,9 +125,9 @@ func wordOf(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], text)
 }
 
-// until: until COMMAND ARGS... repeats a command until it succeeds, for at most ten seconds.
+// until: until COMMAND ARGS... repeats a command until it succeeds, for at most a minute: the machine may be busy.
 func until(ts *testscript.TestScript, neg bool, args []string) {
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(time.Minute)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
 		if (err == nil) != neg {

@@ -47,6 +47,23 @@ func (s *session) greet(ctx context.Context) (*hello, error) {
 	if h := s.hello.Load(); h != nil {
 		return h, nil
 	}
+	h, err := s.askHello(ctx)
+	if err == nil {
+		s.hello.Store(h)
+	}
+	return h, err
+}
+
+// probe asks whether anybody is at the other end still, and ends the session if there is no answer in time.
+func (s *session) probe() {
+	ctx, cancel := context.WithTimeout(s.life, probeWait)
+	defer cancel()
+	if _, err := s.askHello(ctx); err != nil {
+		s.close("no answer, and another session has begun")
+	}
+}
+
+func (s *session) askHello(ctx context.Context) (*hello, error) {
 	c, err := s.begin(ctx, call{op: opHello, n: -1})
 	if err != nil {
 		return nil, err
@@ -66,7 +83,6 @@ func (s *session) greet(ctx context.Context) (*hello, error) {
 	if err = c.end(err); err != nil {
 		return nil, err
 	}
-	s.hello.Store(&h)
 	return &h, nil
 }
 

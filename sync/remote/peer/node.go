@@ -50,7 +50,8 @@ type Options struct {
 const (
 	maxSessions   = 128
 	maxPerDevice  = 6
-	maxHandshakes = 32 // over TCP, at a time; and in a second over QUIC before addresses have to be proven
+	maxHandshakes = 32              // over TCP, at a time; and in a second over QUIC before addresses have to be proven
+	probeWait     = 5 * time.Second // for an answer of a session that may have died
 	tcpDelay      = 600 * time.Millisecond
 	dialPause     = time.Second // after a dial that failed
 )
@@ -271,6 +272,11 @@ func (n *Node) begin(key Key, l link) *session {
 		old, all = all[0], all[1:]
 	}
 	n.sessions[key] = append(slices.Clone(all), s)
+	// A device that was killed and comes again is at none of its old ends, and what waits for an answer there would do so until the
+	// link counts as dead.
+	for _, o := range all {
+		n.wg.Go(o.probe)
+	}
 	n.wg.Go(func() {
 		s.serve()
 		n.gone(s)
