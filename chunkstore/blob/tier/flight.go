@@ -35,10 +35,10 @@ type flight struct {
 }
 
 // fetch returns a piece that is not cached, or was not a moment ago: from whoever is fetching it already, or else from the remotes, with the ahead
-// pieces behind it in the same request.
+// pieces behind it in the same request. What another one's request failed with is no answer: that may have begun when no remote could be reached.
 func (t *Tier) fetch(ctx context.Context, p pack, no, ahead int) ([]byte, error) {
-	for {
-		f := t.start(p, no, ahead)
+	for asked := false; ; {
+		f, own := t.start(p, no, ahead)
 		if f == nil {
 			if body, ok := t.cache.read(p.hash, p.size, no, 0, pieceLen(p.size, no)); ok {
 				return body, nil
@@ -47,6 +47,10 @@ func (t *Tier) fetch(ctx context.Context, p pack, no, ahead int) ([]byte, error)
 		}
 		select {
 		case <-f.done:
+			if f.err != nil && !own && !asked && t.life.Err() == nil {
+				asked = true
+				continue
+			}
 			return f.body, f.err
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -55,16 +59,16 @@ func (t *Tier) fetch(ctx context.Context, p pack, no, ahead int) ([]byte, error)
 }
 
 // start starts the flight of a piece and of those behind it, as far as they are neither cached nor on their way. It returns nil
-// if the first is cached: whoever was fetching it is done.
-func (t *Tier) start(p pack, no, ahead int) *flight {
+// if the first is cached: whoever was fetching it is done. own says that it was not on its way before.
+func (t *Tier) start(p pack, no, ahead int) (f *flight, own bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.flights[piece{p.hash, no}]; f != nil {
-		return f
+		return f, false
 	}
 	have := t.cache.has(p.hash, p.size) // under the lock, as a piece is cached before its flight ends
 	if have&(1<<no) != 0 {
-		return nil
+		return nil, false
 	}
 	var run []*flight
 	for i := no; i < min(no+1+ahead, p.pieces(), no+maxAhead); i++ {
@@ -80,7 +84,7 @@ func (t *Tier) start(p pack, no, ahead int) *flight {
 	} else {
 		t.wg.Go(func() { t.fly(p, no, run) })
 	}
-	return run[0]
+	return run[0], true
 }
 
 // land ends flights that bring nothing. It needs the lock.
