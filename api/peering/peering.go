@@ -276,7 +276,7 @@ func (p *Peering) nudged(key peer.Key) {
 // recheckEvery is how long a revoked device may stay connected at most, whatever else happens.
 const recheckEvery = 500 * time.Millisecond
 
-// Attach follows a drive from now on: its members are the peers.
+// Attach follows a drive from now on: its members are the peers. The drive has replicas, and is closed after this is.
 func (p *Peering) Attach(d Drive) {
 	p.mu.Lock()
 	p.drive = d

@@ -72,7 +72,12 @@ func (m *machine) begin(o peering.Options) {
 
 func (m *machine) opened(d *sheaf.Drive) {
 	m.drive = d
-	m.t.Cleanup(func() { _ = d.Close(context.WithoutCancel(m.t.Context())) })
+	m.t.Cleanup(func() {
+		if m.peers != nil { // who follows a drive ends first
+			_ = m.peers.Close()
+		}
+		_ = d.Close(context.WithoutCancel(m.t.Context()))
+	})
 }
 
 func (m *machine) create() {
