@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,18 +15,19 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 )
 
-// process tells of the process. It is one for all requests, for what it tells is.
-var process = func() *prometheus.Registry {
+// process tells of the process. It is one for all requests, for what it tells is. It is made when it is asked for first: most processes are
+// commands, whom nobody asks.
+var process = sync.OnceValue(func() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return r
-}()
+})
 
 // Serve answers a request with the state that s describes, and with what is known of the process.
 func Serve(w http.ResponseWriter, req *http.Request, s *sheafv1.StatusResponse) {
 	r := prometheus.NewRegistry()
 	r.MustRegister(status{s})
-	promhttp.HandlerFor(prometheus.Gatherers{process, r}, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP(w, req)
+	promhttp.HandlerFor(prometheus.Gatherers{process(), r}, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP(w, req)
 }
 
 // desc makes the description of a metric of sheaf.

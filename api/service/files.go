@@ -136,11 +136,17 @@ type lister struct {
 	batch     []*sheafv1.Node
 }
 
+// add takes one node.
 func (l *lister) add(ctx context.Context, p string, n vfs.Node) error {
 	m, err := nodeOf(ctx, p, n)
 	if err != nil {
 		return err
 	}
+	return l.put(ctx, m, n)
+}
+
+// put takes a message, with the node that it is of where places are asked for.
+func (l *lister) put(ctx context.Context, m *sheafv1.Node, n vfs.Node) error {
 	if l.custodian != nil {
 		c, err := l.custodian.Node(ctx, n)
 		if err != nil {
@@ -148,10 +154,6 @@ func (l *lister) add(ctx context.Context, p string, n vfs.Node) error {
 		}
 		m.Place, m.Pinned = places[c.State()], c.Pinned
 	}
-	return l.put(m)
-}
-
-func (l *lister) put(m *sheafv1.Node) error {
 	if l.batch = append(l.batch, m); len(l.batch) == listBatch {
 		return l.flush()
 	}
@@ -167,31 +169,22 @@ func (l *lister) flush() error {
 	return l.send(&sheafv1.ListResponse{Nodes: b})
 }
 
+// dir takes what is in a directory. To make a node of each child takes the most, so that is done only where one is needed.
 func (l *lister) dir(ctx context.Context, p string, d vfs.Dir) error {
-	if !l.recursive && l.custodian == nil { // no node is needed, and making one of each takes the most
-		for e, err := range vfs.ListAttr(ctx, d, "") {
-			if err != nil {
-				return err
-			}
-			if err := l.put(message(path.Join(p, e.Name), e.Attr, e.Target)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for e, err := range d.List(ctx, "") {
+	for e, err := range vfs.ListAttr(ctx, d, "") {
 		if err != nil {
 			return err
 		}
-		n, err := d.Lookup(ctx, e.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone meanwhile
-		}
 		sub := path.Join(p, e.Name)
-		if err == nil {
-			err = l.add(ctx, sub, n)
+		var n vfs.Node
+		if l.custodian != nil || l.recursive && e.Attr.Kind == vfs.KindDir {
+			if n, err = d.Lookup(ctx, e.Name); errors.Is(err, fs.ErrNotExist) {
+				continue // gone meanwhile
+			} else if err != nil {
+				return err
+			}
 		}
-		if err != nil {
+		if err := l.put(ctx, message(sub, e.Attr, e.Target), n); err != nil {
 			return err
 		}
 		if child, ok := n.(vfs.Dir); ok && l.recursive {

@@ -44,8 +44,22 @@ func (b *backend) fail(err error) error {
 	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, vfs.ErrQuota):
 		return gofakes3.ErrorMessage(gofakes3.ErrInternal, "no space is left")
 	}
-	b.h.o.Log.Error("the S3 door", "error", err)
+	b.h.o.Log.Error("the S3 door", "error", cause(err))
 	return gofakes3.ErrInternal
+}
+
+// cause returns what is at the bottom of an error, which names no file.
+func cause(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // one layer at a time
+			next = j.Unwrap()[0]
+		}
+		if next == nil {
+			return err
+		}
+		err = next
+	}
 }
 
 // pathOf returns where an object lies, relative to the root of the tree. folder says that it is called as one.

@@ -2,7 +2,6 @@ package s3
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -94,10 +93,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	code := signature.V4SignVerifyWithLookup(r, func(access string) (string, bool) {
 		var ok bool
 		key = access
-		if g, ok = h.o.Grant(access); !ok {
-			// It takes as long, and no signature is one by this.
-			g.Secret = rand.Text()
-		}
+		g, ok = h.o.Grant(access)
 		return g.Secret, ok
 	})
 	if code != signature.ErrNone {
@@ -111,16 +107,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	root, ok := vfs.Inner(h.o.Root, g.Folder)
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if !ok || (h.o.ReadOnly || g.ReadOnly) && !reads {
-		w.Header().Set("Content-Type", "application/xml")
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?>`+"\n<Error><Code>AccessDenied</Code><Message>this key is only for reading, or not for here</Message></Error>")
+		refuse(w, http.StatusForbidden, "AccessDenied", "this key is only for reading, or not for here")
 		return
 	}
-	// The signature covers the hash that the client says the body has. That it has it is seen at its end, before anything is put in its place.
+	// The signature covers the hash that the client says the body has. That it has it is seen at its end, before anything is put in its place; of one that has no bytes
+	// nobody reads the end.
 	if sum, err := hex.DecodeString(r.Header.Get("X-Amz-Content-Sha256")); err == nil && len(sum) == sha256.Size {
+		if r.ContentLength == 0 && [sha256.Size]byte(sum) != sha256.Sum256(nil) {
+			refuse(w, http.StatusBadRequest, string(gofakes3.ErrBadDigest), "the body is not the one that was signed")
+			return
+		}
 		r.Body = &summed{ReadCloser: r.Body, sum: sha256.New(), want: string(sum), left: r.ContentLength}
 	}
 	h.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), scopeKey{}, scope{key, root})))
+}
+
+// refuse answers with an error of the protocol.
+func refuse(w http.ResponseWriter, status int, code, text string) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?>`+"\n<Error><Code>%s</Code><Message>%s</Message></Error>", code, text) // whoever asked may be gone
 }
 
 // summed is a body whose hash, and whose length if it is not negative, was said before. Its last bytes are handed on only if the hash is right: who knows the

@@ -37,7 +37,7 @@ func run(t testing.TB, dir string, env []string, name string, args ...string) st
 }
 
 // tree makes some files, one of them large, and returns their folder.
-func tree(t testing.TB) string {
+func files(t testing.TB) string {
 	t.Helper()
 	dir, rng := t.TempDir(), rand.New(rand.NewPCG(uint64(testkit.Seed(t)), 1))
 	for i, name := range []string{"a", "b c", "ü/ñ", "deep/er/and/deeper", "empty", "plus+and&and%", "big"} {
@@ -67,7 +67,7 @@ func TestDoor_Rclone(t *testing.T) {
 	need(t, "rclone")
 	need(t, "curl")
 	s := serve(t, nil)
-	src, home, back := tree(t), t.TempDir(), t.TempDir()
+	src, home, back := files(t), t.TempDir(), t.TempDir()
 	env := []string{
 		"RCLONE_CONFIG=" + filepath.Join(home, "none"), "RCLONE_CONFIG_S_TYPE=s3", "RCLONE_CONFIG_S_PROVIDER=Other", "RCLONE_CONFIG_S_ENDPOINT=" + s.URL,
 		"RCLONE_CONFIG_S_ACCESS_KEY_ID=" + access, "RCLONE_CONFIG_S_SECRET_ACCESS_KEY=" + secret, "RCLONE_S3_UPLOAD_CUTOFF=5M", "RCLONE_S3_CHUNK_SIZE=5M",
@@ -106,7 +106,7 @@ func TestDoor_Rclone(t *testing.T) {
 func TestDoor_S3cmd(t *testing.T) {
 	need(t, "s3cmd")
 	s := serve(t, nil)
-	src, home, back := tree(t), t.TempDir(), t.TempDir()
+	src, home, back := files(t), t.TempDir(), t.TempDir()
 	host := strings.TrimPrefix(s.URL, "http://")
 	conf := filepath.Join(home, "conf")
 	text := fmt.Sprintf("[default]\naccess_key = %s\nsecret_key = %s\nhost_base = %s\nhost_bucket = %s\nuse_https = False\nsignature_v2 = False\nmultipart_chunk_size_mb = 5\n", access, secret, host, host)

@@ -6,8 +6,10 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -34,14 +36,27 @@ const (
 type site struct {
 	*httptest.Server
 	t       testing.TB
-	fsys    vfs.FS
+	fsys    *tree
 	revoked atomic.Bool
+}
+
+// tree is an FS that may be out of order.
+type tree struct {
+	vfs.FS
+	down bool
+}
+
+func (f *tree) Root(ctx context.Context) (vfs.Dir, error) {
+	if f.down {
+		return nil, fmt.Errorf("read bkt/secret: %w", errors.Join(&fs.PathError{Op: "read", Path: "secret-pack", Err: errors.New("the disk is out of order")}))
+	}
+	return f.FS.Root(ctx)
 }
 
 // serve opens a door to an empty tree, which ends with the test. change may change how.
 func serve(t testing.TB, change func(o *s3.Options, g *s3.Grant)) *site {
 	t.Helper()
-	s := &site{t: t, fsys: memfs.New(memfs.Options{})}
+	s := &site{t: t, fsys: &tree{FS: memfs.New(memfs.Options{})}}
 	g := s3.Grant{Secret: secret}
 	o := s3.Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Name: "test", UID: 7, GID: 8, Grant: func(key string) (s3.Grant, bool) { return g, key == access && !s.revoked.Load() }}
 	if change != nil {
@@ -191,15 +206,16 @@ func TestDoor_KeepsOut(t *testing.T) {
 	s.ok("PUT", "/bkt", "")
 	s.ok("PUT", "/bkt/f", "old")
 	for what, c := range map[string]struct {
-		said, key string
-		code      int
+		body, said, key string
+		code            int
 	}{
-		"no signature":     {"new", "", http.StatusForbidden},
-		"another secret":   {"new", "wrong", http.StatusForbidden},
-		"another body":     {"not new", secret, http.StatusBadRequest},
-		"a body cut short": {"new and more", secret, http.StatusBadRequest},
+		"no signature":     {"new", "new", "", http.StatusForbidden},
+		"another secret":   {"new", "new", "wrong", http.StatusForbidden},
+		"another body":     {"new", "not new", secret, http.StatusBadRequest},
+		"a body cut short": {"new", "new and more", secret, http.StatusBadRequest},
+		"a body cut off":   {"", "new", secret, http.StatusBadRequest},
 	} {
-		if code, _, text := s.do("PUT", "/bkt/f", "new", c.said, c.key); code != c.code {
+		if code, _, text := s.do("PUT", "/bkt/f", c.body, c.said, c.key); code != c.code {
 			t.Errorf("%s: %d %s", what, code, text)
 		}
 		if _, text := s.ok("GET", "/bkt/f", ""); text != "old" {
@@ -209,6 +225,22 @@ func TestDoor_KeepsOut(t *testing.T) {
 	s.revoked.Store(true)
 	if code, _, _ := s.do("GET", "/bkt/f", "", "", secret); code != http.StatusForbidden {
 		t.Errorf("a key that was revoked: %d", code)
+	}
+}
+
+// What goes wrong is told to the log, and no name with it.
+func TestDoor_TheLogNamesNothing(t *testing.T) {
+	var log bytes.Buffer
+	s := serve(t, func(o *s3.Options, _ *s3.Grant) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	s.ok("PUT", "/bkt", "")
+	s.ok("PUT", "/bkt/secret-name", "x")
+	s.fsys.down = true
+	for _, path := range []string{"/bkt/secret-name", "/bkt?list-type=2", "/bkt/secret-name/below"} {
+		s.do("GET", path, "", "", secret)
+	}
+	s.fsys.down = false
+	if !strings.Contains(log.String(), "the S3 door") || strings.Contains(log.String(), "bkt") || strings.Contains(log.String(), "secret") {
+		t.Errorf("the log says:\n%s", log.String())
 	}
 }
 
