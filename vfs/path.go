@@ -313,14 +313,16 @@ const ScratchPrefix = ".sheaf-dav-"
 // Inner returns the deeper of two folders, of which one must lie in the other: what is seen of one by whoever may see the other only. Both are
 // absolute and clean; "" is the root, as "/" is.
 func Inner(a, b string) (string, bool) {
-	in := func(top, p string) bool {
-		return top == "" || top == "/" || p == top || strings.HasPrefix(p, top) && p[len(top)] == '/'
-	}
 	switch {
-	case in(a, b):
+	case Within(a, b):
 		return b, true
-	case in(b, a):
+	case Within(b, a):
 		return a, true
 	}
 	return "", false
+}
+
+// Within reports whether path is top or lies below it. Both are as for Inner.
+func Within(top, path string) bool {
+	return top == "" || top == "/" || path == top || strings.HasPrefix(path, top) && path[len(top)] == '/'
 }

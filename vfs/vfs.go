@@ -65,6 +65,34 @@ type Mode uint16
 // ModeMask has all bits of a Mode.
 const ModeMask Mode = 0o7777
 
+// modeBits pairs the bits above rwx with those of package io/fs.
+var modeBits = [...]struct {
+	own Mode
+	std fs.FileMode
+}{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}}
+
+// FileMode returns m as package io/fs has it, without a type.
+func (m Mode) FileMode() fs.FileMode {
+	f := fs.FileMode(m & 0o777)
+	for _, b := range modeBits {
+		if m&b.own != 0 {
+			f |= b.std
+		}
+	}
+	return f
+}
+
+// ModeOf returns the twelve bits of what package io/fs has.
+func ModeOf(f fs.FileMode) Mode {
+	m := Mode(f.Perm())
+	for _, b := range modeBits {
+		if f&b.std != 0 {
+			m |= b.own
+		}
+	}
+	return m
+}
+
 // Attr is what is known of a node.
 type Attr struct {
 	Ino   uint64 // stable for the life of the node, also over a remount; never 0

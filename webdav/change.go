@@ -164,7 +164,7 @@ func (x *request) check(p *trip, dest string, move bool) error {
 		return err
 	}
 	switch {
-	case within(from.path, to.path) || within(to.path, from.path):
+	case vfs.Within(from.path, to.path) || vfs.Within(to.path, from.path):
 		return refuse(http.StatusForbidden, "a folder cannot go into itself, nor take the place of what it lies in")
 	case to.odd:
 		return refuse(http.StatusForbidden, "a link or a device is there, which is not touched")

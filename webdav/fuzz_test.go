@@ -92,7 +92,7 @@ func FuzzDestination_StaysInTheRoot(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !within("/top/in", p) {
+		if !vfs.Within("/top/in", p) {
 			t.Fatalf("%q leads to %q", s, p)
 		}
 		names, err := vfs.SplitPath(p)

@@ -165,11 +165,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (x *request) begin(s Scope) error {
 	x.root = x.v.Root
 	if s.Root != "" {
-		own := path.Clean("/" + s.Root)
-		switch {
-		case within(x.root, own):
-			x.root = own
-		case !within(own, x.root):
+		var ok bool
+		if x.root, ok = vfs.Inner(x.root, path.Clean("/"+s.Root)); !ok {
 			return refuse(http.StatusForbidden, "this password is for a folder that is not served here")
 		}
 	}
@@ -202,7 +199,7 @@ func (x *request) under(u *url.URL) (string, error) {
 
 // href returns how the client calls a path of the tree. A folder's ends with a slash.
 func (x *request) href(p string, dir bool) string {
-	if !within(x.root, p) {
+	if !vfs.Within(x.root, p) {
 		p = x.root // the lock of a folder above what he sees
 	}
 	p = "/" + strings.TrimPrefix(strings.TrimPrefix(p, x.root), "/")

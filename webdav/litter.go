@@ -123,7 +123,7 @@ func (l *litter) forget(ctx context.Context, path string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range append([]string(nil), l.order...) {
-		if within(path, p) {
+		if vfs.Within(path, p) {
 			l.drop(ctx, p)
 		}
 	}
@@ -137,7 +137,7 @@ func (l *litter) moved(from, to string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, p := range l.order {
-		if within(from, p) {
+		if vfs.Within(from, p) {
 			q := to + strings.TrimPrefix(p, from)
 			l.dirs[q] = l.dirs[p]
 			delete(l.dirs, p)

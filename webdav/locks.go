@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/vfs"
 )
 
 // A LockStore keeps the locks of a Tree over a restart. Its calls do not overlap.
@@ -43,7 +45,7 @@ type lock struct {
 }
 
 // covers reports whether the lock concerns path.
-func (l *lock) covers(path string) bool { return l.Path == path || l.Deep && within(l.Path, path) }
+func (l *lock) covers(path string) bool { return l.Path == path || l.Deep && vfs.Within(l.Path, path) }
 
 // A lockTable has the locks of a tree.
 type lockTable struct {
@@ -166,7 +168,7 @@ func (t *lockTable) below(path string) []lock {
 	now := time.Now()
 	var found []lock
 	for _, l := range t.all {
-		if l.Path != path && within(path, l.Path) && l.Expires.After(now) {
+		if l.Path != path && vfs.Within(path, l.Path) && l.Expires.After(now) {
 			found = append(found, *l)
 		}
 	}
@@ -188,7 +190,7 @@ func (t *lockTable) add(ctx context.Context, l *lock) error {
 	for {
 		var wait chan struct{}
 		for _, h := range t.held {
-			if within(h.path, l.Path) || l.Deep && within(l.Path, h.path) {
+			if vfs.Within(h.path, l.Path) || l.Deep && vfs.Within(l.Path, h.path) {
 				wait = t.freed
 			}
 		}
@@ -217,7 +219,7 @@ func (t *lockTable) add(ctx context.Context, l *lock) error {
 			t.drop(o)
 			continue
 		}
-		if l.Deep && o.Path != l.Path && within(l.Path, o.Path) && (!o.Shared || !l.Shared) {
+		if l.Deep && o.Path != l.Path && vfs.Within(l.Path, o.Path) && (!o.Shared || !l.Shared) {
 			in = append(in, o.Path)
 		}
 	}
@@ -271,7 +273,7 @@ func (t *lockTable) gone(path string) bool {
 	defer t.mu.Unlock()
 	any := false
 	for _, l := range t.all {
-		if within(path, l.Path) {
+		if vfs.Within(path, l.Path) {
 			t.drop(l)
 			any = true
 		}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -23,13 +22,7 @@ func long() bool { return os.Getenv("SHEAF_LONG") != "" }
 // need ends a test if a program is not there.
 func need(t testing.TB, program string) string {
 	t.Helper()
-	for _, name := range []string{program, "/usr/sbin/" + program, "/sbin/" + program} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	testkit.Lacks(t, program+" is not here: run scripts/deps webdav")
-	return ""
+	return testkit.Program(t, program, "webdav")
 }
 
 // A site is a tree and a server of it.

@@ -217,11 +217,6 @@ func (t *Tree) look(ctx context.Context, path string, l *litter) (spot, error) {
 	return s, nil
 }
 
-// within reports whether path is top or lies below it. Both are absolute and clean.
-func within(top, path string) bool {
-	return top == "/" || path == top || strings.HasPrefix(path, top) && path[len(top)] == '/'
-}
-
 // parentOf returns the path of the folder that path lies in; of the root, the root.
 func parentOf(path string) string {
 	i := strings.LastIndexByte(path, '/')

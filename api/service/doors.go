@@ -40,7 +40,7 @@ type Notes interface {
 type Gate interface {
 	// Serve opens the door that what describes, sets its URL, fingerprint and certificate, and, if the port of its address is 0, that.
 	Serve(ctx context.Context, what *sheafv1.Serving) (Served, error)
-	// CreatePassword makes a password as what says, and returns it with its secret: chosen, or if that is "" one that chance made.
+	// CreatePassword makes a password as what says, and returns it with its secret: chosen, or if that is "" or it signs one that chance made.
 	CreatePassword(ctx context.Context, what *sheafv1.AppPassword, chosen string) (*sheafv1.AppPassword, string, error)
 	// Passwords returns all, in the order in which they were made.
 	Passwords(ctx context.Context) ([]*sheafv1.AppPassword, error)
@@ -153,8 +153,9 @@ func (s *Service) doorOf(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1
 		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "what is served is webdav, http, sftp or s3")
 	case r.GetKind() == sheafv1.DoorKind_DOOR_KIND_SFTP && (r.GetTls() || len(r.GetHosts()) > 0):
 		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "sftp has an encryption of its own, and asks for no names: neither tls nor hosts are for it")
-	case r.GetKind() == sheafv1.DoorKind_DOOR_KIND_S3 && len(r.GetPassword()) > 0:
-		return nil, errorf(sheafv1.Code_CODE_USAGE, "leave the password out: a key is made", "the keys of S3 are made by chance")
+	}
+	if err := mayChoose(signs(r.GetKind()), r.GetPassword()); err != nil {
+		return nil, err
 	}
 	info := &sheafv1.Serving{
 		Id: strings.ToLower(rand.Text()[:8]), Kind: r.GetKind(), Addr: r.GetAddr(), ReadOnly: r.GetReadOnly() || r.GetKind() == sheafv1.DoorKind_DOOR_KIND_HTTP,
@@ -166,6 +167,17 @@ func (s *Service) doorOf(ctx context.Context, r *sheafv1.ServeRequest) (*sheafv1
 	p, err := s.folderOf(ctx, r.GetPath())
 	info.Path = p
 	return info, err
+}
+
+// signs reports whether clients of a door sign their requests.
+func signs(k sheafv1.DoorKind) bool { return k == sheafv1.DoorKind_DOOR_KIND_S3 }
+
+// mayChoose returns an error if somebody chose what chance has to make: from a signature that he sees, anybody may guess at a secret.
+func mayChoose(signs bool, password []byte) error {
+	if signs && len(password) > 0 {
+		return errorf(sheafv1.Code_CODE_USAGE, "leave the password out: a key is made", "the keys of S3 are made by chance")
+	}
+	return nil
 }
 
 // folderOf returns how the contract calls a folder of the drive, "" for all of it. It must be there.
@@ -190,7 +202,7 @@ func (s *Service) letIn(ctx context.Context, g Gate, r *sheafv1.ServeRequest, re
 	if user == "" {
 		user = doorUser
 	}
-	signs := r.GetKind() == sheafv1.DoorKind_DOOR_KIND_S3
+	signs := signs(r.GetKind())
 	if len(r.GetPassword()) == 0 {
 		all, err := g.Passwords(ctx)
 		if err != nil || slices.ContainsFunc(all, func(p *sheafv1.AppPassword) bool { return p.GetUser() == user && (p.GetSigns() || !signs) }) {
@@ -391,8 +403,8 @@ func (s *Service) shutAll(ctx context.Context) error {
 
 // CreateAppPassword makes a password for one client.
 func (s *Service) CreateAppPassword(ctx context.Context, r *sheafv1.CreateAppPasswordRequest) (*sheafv1.CreateAppPasswordResponse, error) {
-	if r.GetSigns() && len(r.GetPassword()) > 0 {
-		return nil, errorf(sheafv1.Code_CODE_USAGE, "leave the password out: a key is made", "the keys of S3 are made by chance")
+	if err := mayChoose(r.GetSigns(), r.GetPassword()); err != nil {
+		return nil, err
 	}
 	what := &sheafv1.AppPassword{Name: r.GetName(), User: r.GetUser(), ReadOnly: r.GetReadOnly(), Signs: r.GetSigns()}
 	if what.User == "" {

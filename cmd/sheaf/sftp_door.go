@@ -14,7 +14,7 @@ import (
 
 // serveSFTP opens a door for programs that speak SFTP.
 func (g *tcpDoors) serveSFTP(ctx context.Context, what *sheafv1.Serving, at netip.AddrPort, root string) (service.Served, error) {
-	key, err := sftp.HostKey(g.certs)
+	key, err := sftp.HostKey(ctx, note{g.notes, "sftp-host-key"})
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ type note struct {
 	name  string
 }
 
-// Load implements webdav.LockStore and guard.Store.
+// Load implements webdav.LockStore, guard.Store and sftp.Store.
 func (n note) Load(ctx context.Context) ([]byte, error) { return n.notes.Note(ctx, n.name) }
 
 // Save implements the same.
@@ -142,18 +142,20 @@ func lower(names []string) []string {
 	return out
 }
 
-// signing is the Key that asks for a password that signs.
-var signing = map[bool]string{true: "yes"}
-
 // CreatePassword implements service.Gate.
 func (g *tcpDoors) CreatePassword(ctx context.Context, what *sheafv1.AppPassword, chosen string) (*sheafv1.AppPassword, string, error) {
 	folder, err := wirepath.Decode(what.GetPath())
 	if err != nil {
 		return nil, "", err
 	}
-	p, secret, err := g.passwords.Create(ctx, guard.Password{
-		Name: what.GetName(), User: what.GetUser(), Folder: folder, ReadOnly: what.GetReadOnly(), Key: signing[what.GetSigns()],
-	}, chosen)
+	one := guard.Password{Name: what.GetName(), User: what.GetUser(), Folder: folder, ReadOnly: what.GetReadOnly()}
+	var p guard.Password
+	var secret string
+	if what.GetSigns() {
+		p, secret, err = g.passwords.CreateKey(ctx, one)
+	} else {
+		p, secret, err = g.passwords.Create(ctx, one, chosen)
+	}
 	switch {
 	case errors.Is(err, guard.ErrWeak):
 		return nil, "", usagef("a longer one, or none: chance makes a good one", "%w", err)

@@ -31,13 +31,7 @@ type dav struct {
 // program returns where a program of other people is.
 func program(t *testing.T, name string) string {
 	t.Helper()
-	for _, at := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
-		if path, err := exec.LookPath(at); err == nil {
-			return path
-		}
-	}
-	testkit.Lacks(t, name+" is not here: run scripts/deps webdav")
-	return ""
+	return testkit.Program(t, name, "webdav")
 }
 
 // newDAV makes a drive and serves it.

@@ -34,6 +34,16 @@ type draft struct {
 	handle vfs.Handle
 	// changed is the CTime that it is to have in its place.
 	changed time.Time
+	closed  bool
+}
+
+// close gives the handle back, once.
+func (d *draft) close(ctx context.Context) error {
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	return d.handle.Close(context.WithoutCancel(ctx))
 }
 
 // draft makes one.
@@ -54,7 +64,7 @@ func (b *backend) draft(ctx context.Context) (*draft, error) {
 // drop removes a draft that was not placed.
 func (b *backend) drop(ctx context.Context, d *draft) {
 	ctx = context.WithoutCancel(ctx)
-	err := d.handle.Close(ctx)
+	err := d.close(ctx)
 	if e := d.dir.Remove(ctx, d.name, false); e != nil && !errors.Is(e, fs.ErrNotExist) {
 		err = errors.Join(err, e)
 	}
@@ -106,7 +116,7 @@ func (b *backend) place(ctx context.Context, d *draft, p string) error {
 	}
 	// The move was the last change of it. Whoever writes to it meanwhile gives it another time of writing, too.
 	_, err = d.file.SetAttr(ctx, vfs.AttrChange{Set: vfs.SetCTime, CTime: d.changed})
-	return errors.Join(err, d.file.Sync(ctx), dir.Sync(ctx), d.handle.Close(context.WithoutCancel(ctx)))
+	return errors.Join(err, d.file.Sync(ctx), dir.Sync(ctx), d.close(ctx))
 }
 
 // parents returns the folder at a path, and makes, and marks, what is missing of it.

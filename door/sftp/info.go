@@ -26,19 +26,22 @@ func (i info) Sys() any           { return nil }
 
 // Mode is a part of the same.
 func (i info) Mode() fs.FileMode {
-	m := fs.FileMode(i.attr.Mode & 0o777)
-	for _, b := range []struct {
-		bit  vfs.Mode
-		mode fs.FileMode
-	}{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}} {
-		if i.attr.Mode&b.bit != 0 {
-			m |= b.mode
-		}
+	m := i.attr.Mode.FileMode()
+	switch i.attr.Kind {
+	case vfs.KindDir:
+		m |= fs.ModeDir
+	case vfs.KindLink:
+		m |= fs.ModeSymlink
+	case vfs.KindFIFO:
+		m |= fs.ModeNamedPipe
+	case vfs.KindSocket:
+		m |= fs.ModeSocket
+	case vfs.KindChar:
+		m |= fs.ModeDevice | fs.ModeCharDevice
+	case vfs.KindBlock:
+		m |= fs.ModeDevice
 	}
-	return m | map[vfs.Kind]fs.FileMode{
-		vfs.KindDir: fs.ModeDir, vfs.KindLink: fs.ModeSymlink, vfs.KindFIFO: fs.ModeNamedPipe, vfs.KindSocket: fs.ModeSocket,
-		vfs.KindChar: fs.ModeDevice | fs.ModeCharDevice, vfs.KindBlock: fs.ModeDevice,
-	}[i.attr.Kind]
+	return m
 }
 
 // Uid and Gid implement xsftp.FileInfoUidGid, whose names they are.

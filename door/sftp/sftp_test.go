@@ -45,7 +45,7 @@ type guest struct {
 // serve opens a door to an empty tree, which ends with the test. change may change how.
 func serve(t testing.TB, change func(o *sftp.Options, g *sftp.Guest)) *site {
 	t.Helper()
-	key, err := sftp.HostKey(t.TempDir())
+	key, err := sftp.HostKey(t.Context(), &shelf{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,23 +366,36 @@ func TestDoor_ARevokedGuestIsOut(t *testing.T) {
 }
 
 func TestHostKey_Stays(t *testing.T) {
-	dir := t.TempDir()
-	a, err := sftp.HostKey(dir)
+	var kept shelf
+	a, err := sftp.HostKey(t.Context(), &kept)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := sftp.HostKey(dir)
+	b, err := sftp.HostKey(t.Context(), &kept)
 	if err != nil || sftp.Fingerprint(a) != sftp.Fingerprint(b) {
 		t.Errorf("another key: %v", err)
 	}
-	path := filepath.Join(dir, "sftp_host_key")
-	if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o600 {
-		t.Errorf("%v %v", fi.Mode(), err)
-	}
-	if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sftp.HostKey(dir); err == nil {
+	kept.b = []byte("damaged")
+	if _, err := sftp.HostKey(t.Context(), &kept); err == nil || string(kept.b) != "damaged" {
 		t.Error("another key takes the place of a damaged one")
 	}
+	kept = shelf{err: errors.New("out of order")}
+	if _, err := sftp.HostKey(t.Context(), &kept); !errors.Is(err, kept.err) {
+		t.Errorf("with a store out of order: %v", err)
+	}
+}
+
+// shelf is an sftp.Store.
+type shelf struct {
+	b   []byte
+	err error
+}
+
+func (s *shelf) Load(context.Context) ([]byte, error) { return s.b, s.err }
+
+func (s *shelf) Save(_ context.Context, b []byte) error {
+	if s.err == nil {
+		s.b = b
+	}
+	return s.err
 }

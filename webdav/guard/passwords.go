@@ -85,10 +85,18 @@ func OpenPasswords(ctx context.Context, store Store) (*Passwords, error) {
 	return p, nil
 }
 
-// Create makes a password as what says, of which Name, User, Folder and ReadOnly count, and returns it with its secret. If Key is not "" it is one that signs, and Key
-// its secret. With chosen, that is
+// CreateKey is Create of one that signs requests, with a secret that chance makes.
+func (p *Passwords) CreateKey(ctx context.Context, what Password) (Password, string, error) {
+	return p.create(ctx, what, "", true)
+}
+
+// Create makes a password as what says, of which Name, User, Folder and ReadOnly count, and returns it with its secret. With chosen, that is
 // the secret (else ErrWeak), and it takes the place of a chosen one of that user.
 func (p *Passwords) Create(ctx context.Context, what Password, chosen string) (Password, string, error) {
+	return p.create(ctx, what, chosen, false)
+}
+
+func (p *Passwords) create(ctx context.Context, what Password, chosen string, signs bool) (Password, string, error) {
 	if what.User == "" || strings.ContainsAny(what.User, ":\x00\r\n") || len(what.User) > maxSecret {
 		return Password{}, "", fmt.Errorf("user %q: a name without a colon: %w", what.User, fs.ErrInvalid)
 	}
@@ -111,10 +119,7 @@ func (p *Passwords) Create(ctx context.Context, what Password, chosen string) (P
 		secret = one.ID + "-" + strings.ToLower(rand.Text())
 	}
 	one.Hash = p.hash(one, secret)
-	if what.Key != "" {
-		if one.Chosen {
-			return Password{}, "", fmt.Errorf("a password that signs is made by chance: %w", fs.ErrInvalid)
-		}
+	if signs {
 		one.Key = secret
 	}
 	p.mu.Lock()

@@ -80,12 +80,7 @@ func lstat(dir *os.Root, name string) (Item, error) {
 
 // itemOfInfo returns what info and, for a link, its target say.
 func itemOfInfo(info fs.FileInfo, dir *os.Root, name string) (Item, error) {
-	it := Item{Size: info.Size(), MTime: info.ModTime(), ATime: info.ModTime(), Nlink: 1, Mode: vfs.Mode(info.Mode().Perm())}
-	for _, b := range modeBits {
-		if info.Mode()&b.std != 0 {
-			it.Mode |= b.own
-		}
-	}
+	it := Item{Size: info.Size(), MTime: info.ModTime(), ATime: info.ModTime(), Nlink: 1, Mode: vfs.ModeOf(info.Mode())}
 	switch t := info.Mode().Type(); {
 	case t.IsRegular():
 		it.Kind = vfs.KindFile
@@ -111,23 +106,6 @@ func itemOfInfo(info fs.FileInfo, dir *os.Root, name string) (Item, error) {
 	}
 	sysItem(info, &it)
 	return it, nil
-}
-
-// modeBits pairs the bits above rwx of a vfs.Mode with those of package fs.
-var modeBits = [...]struct {
-	own vfs.Mode
-	std fs.FileMode
-}{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}}
-
-// fileMode returns m as package os has it.
-func fileMode(m vfs.Mode) fs.FileMode {
-	f := fs.FileMode(m & 0o777)
-	for _, b := range modeBits {
-		if m&b.own != 0 {
-			f |= b.std
-		}
-	}
-	return f
 }
 
 // List implements Source. The order is that of the folder.
@@ -226,7 +204,7 @@ func (l *Local) Xattrs(ctx context.Context, p string) ([]Xattr, error) {
 func (l *Local) Make(ctx context.Context, p string, it Item) error {
 	if it.Kind == vfs.KindDir {
 		return l.in(p, func(dir *os.Root, name string) error {
-			err := dir.Mkdir(name, fileMode(it.Mode).Perm()|0o700)
+			err := dir.Mkdir(name, it.Mode.FileMode().Perm()|0o700)
 			if errors.Is(err, fs.ErrExist) {
 				if info, e := dir.Lstat(name); e == nil && info.IsDir() {
 					return nil
@@ -368,11 +346,11 @@ func setAttrs(dir *os.Root, name string, f *os.File, it Item, x []Xattr) error {
 	}
 	switch {
 	case f != nil:
-		if err := f.Chmod(fileMode(mode)); err != nil {
+		if err := f.Chmod(mode.FileMode()); err != nil {
 			return err
 		}
 	case it.Kind != vfs.KindLink:
-		if err := dir.Chmod(name, fileMode(mode)); err != nil {
+		if err := dir.Chmod(name, mode.FileMode()); err != nil {
 			return err
 		}
 	}
