@@ -19,10 +19,10 @@ func (a *app) serveCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(
-		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_WEBDAV), a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_HTTP),
-		a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_SFTP), a.serveKindCmd(sheafv1.DoorKind_DOOR_KIND_S3), a.serveListCmd(), a.serveStopCmd(),
-	)
+	for _, v := range servables {
+		c.AddCommand(a.serveKindCmd(v))
+	}
+	c.AddCommand(a.serveListCmd(), a.serveStopCmd())
 	return c
 }
 
@@ -32,8 +32,6 @@ the daemon, until sheaf serve stop. With --foreground this process is that daemo
 Only programs of this machine can reach it, unless --addr says otherwise%s. Every
 client needs a password: the first is made and shown here, further ones by sheaf apppassword create.`
 
-const needsTLS = ", which needs --tls"
-
 const windowsHelp = `
 
 Windows sends a password only by TLS: use --tls, and let Windows trust the certificate once. It also
@@ -41,51 +39,76 @@ refuses files of more than about 50 MB. As administrator, this allows 4 GB:
   reg add HKLM\SYSTEM\CurrentControlSet\Services\WebClient\Parameters /v FileSizeLimitInBytes /t REG_DWORD /d 0xffffffff /f
   net stop webclient & net start webclient`
 
-func (a *app) serveKindCmd(kind sheafv1.DoorKind) *cobra.Command {
-	r := &sheafv1.ServeRequest{Kind: kind}
+// A servable is one way to serve, as its command tells of it.
+type servable struct {
+	kind                     sheafv1.DoorKind
+	name, by, about, example string
+	addr                     string // where it listens if nobody says where
+	own                      bool   // it has an encryption and keys of its own, so that neither TLS nor names are for it
+	keys                     bool   // its clients have keys that are made, and no password that anybody chooses
+	reads                    bool   // it is for reading only, always
+	litter                   bool   // it keeps out what file managers leave everywhere
+}
+
+var servables = []servable{
+	{
+		kind: sheafv1.DoorKind_DOOR_KIND_WEBDAV, name: "webdav", by: "by WebDAV", about: ", for file managers of every system", addr: "127.0.0.1:7433", litter: true,
+		example: `  sheaf serve webdav
+  sheaf serve webdav sheaf:/Photos --read-only
+  sheaf serve webdav --addr 192.168.1.5:7433 --tls`,
+	},
+	{
+		kind: sheafv1.DoorKind_DOOR_KIND_HTTP, name: "http", by: "as pages for a browser", about: ", to read only", addr: "127.0.0.1:7433", reads: true,
+		example: "  sheaf serve http sheaf:/Photos --addr 127.0.0.1:0",
+	},
+	{
+		kind: sheafv1.DoorKind_DOOR_KIND_SFTP, name: "sftp", by: "by SFTP", about: ", for sftp, sshfs, rclone and the like. It gives no shell", addr: "127.0.0.1:7422", own: true,
+		example: `  sheaf serve sftp
+  sheaf serve sftp sheaf:/Inbox --addr 0.0.0.0:7422`,
+	},
+	{
+		kind: sheafv1.DoorKind_DOOR_KIND_S3, name: "s3", by: "by the protocol of S3", addr: "127.0.0.1:7443", keys: true,
+		about: ": the folders at its top are the buckets.\nBuckets are named in the path of a URL, not in that of the host",
+		example: `  sheaf serve s3
+  sheaf apppassword create backup --s3 --folder /Backups`,
+	},
+}
+
+// help is what its command says of it at length.
+func (v *servable) help() string {
+	text := "Serves the drive, or a folder of it, " + v.by + v.about + ".\n\n"
+	if v.own {
+		return text + fmt.Sprintf(serveHelp, "")
+	}
+	text += fmt.Sprintf(serveHelp, ", which needs --tls")
+	if v.kind == sheafv1.DoorKind_DOOR_KIND_WEBDAV {
+		text += windowsHelp
+	}
+	return text
+}
+
+func (a *app) serveKindCmd(v servable) *cobra.Command {
+	r := &sheafv1.ServeRequest{Kind: v.kind}
 	var passwordFile string
 	var foreground bool
 	c := &cobra.Command{
-		Use: "webdav [PATH]", Short: "Serve the drive, or a folder of it, by WebDAV",
-		Long: "Serves the drive, or a folder of it, by WebDAV, for file managers of every system.\n\n" + fmt.Sprintf(serveHelp, needsTLS) + windowsHelp,
-		Example: `  sheaf serve webdav
-  sheaf serve webdav sheaf:/Photos --read-only
-  sheaf serve webdav --addr 192.168.1.5:7433 --tls`,
-		Args: cobra.MaximumNArgs(1),
-	}
-	usual := "127.0.0.1:7433"
-	switch kind {
-	case sheafv1.DoorKind_DOOR_KIND_SFTP:
-		c.Use, c.Short, usual = "sftp [PATH]", "Serve the drive, or a folder of it, by SFTP", "127.0.0.1:7422"
-		c.Long = "Serves the drive, or a folder of it, by SFTP, for sftp, sshfs, rclone and the like. It gives no shell.\n\n" + fmt.Sprintf(serveHelp, "")
-		c.Example = `  sheaf serve sftp
-  sheaf serve sftp sheaf:/Inbox --addr 0.0.0.0:7422`
-	case sheafv1.DoorKind_DOOR_KIND_S3:
-		c.Use, c.Short, usual = "s3 [PATH]", "Serve the drive, or a folder of it, by the protocol of S3", "127.0.0.1:7443"
-		c.Long = "Serves the drive, or a folder of it, by the protocol of S3: the folders at its top are the buckets.\nBuckets are named in the path of a URL, not in that of the host.\n\n" +
-			fmt.Sprintf(serveHelp, needsTLS)
-		c.Example = `  sheaf serve s3
-  sheaf apppassword create backup --s3 --folder /Backups`
-	case sheafv1.DoorKind_DOOR_KIND_HTTP:
-		c.Use, c.Short = "http [PATH]", "Serve the drive, or a folder of it, as pages for a browser"
-		c.Long = "Serves the drive, or a folder of it, as pages for a browser, to read only.\n\n" + fmt.Sprintf(serveHelp, needsTLS)
-		c.Example = "  sheaf serve http sheaf:/Photos --addr 127.0.0.1:0"
+		Use: v.name + " [PATH]", Short: "Serve the drive, or a folder of it, " + v.by, Long: v.help(), Example: v.example, Args: cobra.MaximumNArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&r.Addr, "addr", "", "the IP `address:port` to listen at, port 0 for any (default "+usual+")")
+	f.StringVar(&r.Addr, "addr", "", "the IP `address:port` to listen at, port 0 for any (default "+v.addr+")")
 	f.StringVar(&r.User, "user", "", "the `name` of who is let in (default sheaf)")
-	if kind != sheafv1.DoorKind_DOOR_KIND_S3 {
+	if !v.keys {
 		f.StringVar(&passwordFile, "password-file", "", "a `file` with his password; else chance makes one")
 	}
-	if kind != sheafv1.DoorKind_DOOR_KIND_SFTP {
+	if !v.own {
 		f.BoolVar(&r.Tls, "tls", false, "with TLS, by a certificate that this device makes")
 		f.StringArrayVar(&r.Hosts, "host", nil, "a further `name` by which clients may call this machine")
 	}
 	f.BoolVar(&foreground, "foreground", false, "stay, and close when interrupted")
-	if kind != sheafv1.DoorKind_DOOR_KIND_HTTP {
+	if !v.reads {
 		f.BoolVar(&r.ReadOnly, "read-only", false, "for reading only")
 	}
-	if kind == sheafv1.DoorKind_DOOR_KIND_WEBDAV {
+	if v.litter {
 		f.BoolVar(&r.KeepLitter, "keep-litter", false, "put \"._*\", \".DS_Store\", \"desktop.ini\" and the like into the drive")
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
