@@ -52,7 +52,7 @@ func (b *backend) fail(err error) error {
 func cause(err error) error {
 	for {
 		next := errors.Unwrap(err)
-		if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // one layer at a time
+		if j, ok := err.(interface{ Unwrap() []error }); ok {
 			next = j.Unwrap()[0]
 		}
 		if next == nil {
