@@ -90,7 +90,7 @@ func (d *Door) Done() <-chan struct{} { return d.done }
 // Err returns why it ended, once Done is closed; nil if Close did it.
 func (d *Door) Err() error { return d.err }
 
-// Close lets nobody in, waits a little for what goes on, and returns when all are gone.
+// Close ends all sessions, and returns when they are gone: what one is in the midst of is done whole or not at all.
 func (d *Door) Close(ctx context.Context) error {
 	d.mu.Lock()
 	d.closing = true
@@ -99,9 +99,7 @@ func (d *Door) Close(ctx context.Context) error {
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
-	// An idle client stays for ever, so that there is no end to wait for but of what is under way: acts take
-	// the context of the door, and are whole or not at all.
-	d.cancel()
+	d.cancel() // an idle client would stay for ever
 	d.mu.Lock()
 	for c := range d.conns {
 		_ = c.Close()
