@@ -140,6 +140,38 @@ func TestBugS4_EmptyOrPartialListingDeletesNothing(t *testing.T) {
 	}
 }
 
+// A process that was killed looks at what was under way when it comes back. Where another place is by then, that says nothing of this one.
+func TestBugS4_AnotherPlaceAfterAKillDeletesNothing(t *testing.T) {
+	r, f := faultyRig(t, memtree.Options{}, memtree.Options{})
+	r.put(merge.Left, "a", "1")
+	r.put(merge.Left, "b", "1")
+	r.mustRun()
+	r.put(merge.Right, "a", "edited")
+	dead, calls := false, 0
+	for s := range f {
+		f[s].dead, f[s].calls, f[s].killAt = &dead, &calls, 1
+	}
+	r.o.KV = &dyingKV{r.db, &faulty{dead: &dead}}
+	var err error
+	if r.p, err = pair.Open(t.Context(), r.o); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.run(); err == nil || !dead {
+		t.Fatalf("got %v, want it killed in the middle of a step", err)
+	}
+	dead, f[0].killAt, f[1].killAt, r.p = false, 0, 0, nil
+	before := f[1].Tree
+	f[1].Tree = memtree.New(memtree.Options{Name: "an empty folder"})
+	if _, err := r.run(); !errors.Is(err, pair.ErrSwapped) {
+		t.Errorf("got %v, want ErrSwapped", err)
+	}
+	f[1].Tree = before
+	if rep := r.mustRun(); !slices.Equal(rep.Steps, []string{"left: replace a"}) {
+		t.Errorf("it did %q, want the edit brought over and nothing else", rep.Steps)
+	}
+	r.both("a=edited", "b=1")
+}
+
 func TestBugS5_WhatAFeedForgetsAFullLookFinds(t *testing.T) {
 	r, _ := faultyRig(t, memtree.Options{}, memtree.Options{})
 	r.put(merge.Left, "a", "1")

@@ -1,7 +1,6 @@
 package pair
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5"  //nolint:gosec // places tell it, and it is compared with nothing else
 	"crypto/sha1" //nolint:gosec // the same
@@ -365,14 +364,27 @@ func (p *Pair) keepCopy(ctx context.Context, st *merge.Step, to string) error {
 	return errors.Join(err, r.Close())
 }
 
-// settleJournal looks at the paths of steps that were under way when the pair was last closed.
+// settleJournal looks at the paths of steps that were under way when the pair was last closed. It asks nobody before it is known that both places are those that
+// they were: another one has none of these paths, and nobody has deleted them.
 func (p *Pair) settleJournal(ctx context.Context) error {
+	var all []kv.Pair
 	for kvp, err := range p.o.KV.Scan(ctx, p.key('j', ""), p.key('j'+1, "")) {
 		if err != nil {
 			return err
 		}
+		all = append(all, kvp)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	for s := range merge.Side(2) {
+		if err := p.identify(ctx, s); err != nil {
+			return fmt.Errorf("look at the %s side: %w", s, err)
+		}
+	}
+	for _, kvp := range all {
 		var b begun
-		if err := json.NewDecoder(bytes.NewReader(kvp.Value)).Decode(&b); err == nil {
+		if err := json.Unmarshal(kvp.Value, &b); err == nil { // what cannot be read names no path: the places tell what was done
 			for _, path := range [...]string{b.Path, b.From} {
 				for s := range merge.Side(2) {
 					if path == "" {
