@@ -132,7 +132,7 @@ func TestBugS4_EmptyOrPartialListingDeletesNothing(t *testing.T) {
 			t.Errorf("got %v, want ErrBraked", err)
 		}
 		r.want(merge.Left, all...)
-		if _, err := r.run(pair.RunOptions{Allow: true}); err != nil {
+		if _, err := r.run(pair.RunOptions{AllowFiles: 1000}); err != nil {
 			t.Error(err)
 		}
 		r.want(merge.Left)
@@ -288,7 +288,7 @@ func TestBugS10_KindsChangeAndLinksAreNotFollowed(t *testing.T) {
 				r.mustRun()
 				r.remove(s, "x")
 				b(r, s)
-				if _, err := r.run(pair.RunOptions{Allow: true}); err != nil {
+				if _, err := r.run(pair.RunOptions{AllowFiles: 1000}); err != nil {
 					t.Fatalf("%s to %s: %v", from, to, err)
 				}
 				r.both(show(t, r.tree[s], false)...)
@@ -405,6 +405,48 @@ func TestPair_EndsATurnThatIsNotAllowed(t *testing.T) {
 	}
 	r.mustRun()
 	r.both("a=1", "b=1")
+}
+
+// What a place has told of a file is not read there: that may be a bucket that is paid for each byte.
+func TestPair_ReadsOnlyWhatNobodyHasToldTheHashOf(t *testing.T) {
+	for s := range merge.Side(2) {
+		var o [2]memtree.Options
+		o[s].NoHashes = true
+		r, f := faultyRig(t, o[0], o[1])
+		r.put(merge.Left, "a", "same")
+		r.put(merge.Right, "a", "same")
+		r.mustRun()
+		if f[s].opens != 1 || f[s.Other()].opens != 0 {
+			t.Errorf("the %s side, which tells no hashes, was read %d times, and the other one %d times", s, f[s].opens, f[s.Other()].opens)
+		}
+		r.both("a=same")
+	}
+}
+
+// A name may be so long that there is no room for it in the history as it is.
+func TestPair_KeepsWhatHasALongName(t *testing.T) {
+	r := newRig(t, memtree.Options{}, memtree.Options{})
+	long := strings.Repeat("n", 890)
+	for s := range merge.Side(2) {
+		r.put(s, long, "same")
+		r.put(s, "other", "same")
+	}
+	r.mustRun()
+	r.remove(merge.Left, long)
+	r.mustRun()
+	r.both("other=same")
+	r.kept(merge.Right, "same")
+}
+
+// Names that are no text are names.
+func TestPair_WhatWasLostIsNotTakenForDeletedWhateverItsName(t *testing.T) {
+	r, f := faultyRig(t, memtree.Options{}, memtree.Options{NoFeed: true})
+	r.put(merge.Left, "\xff", "precious")
+	f[1].loseUpload = true
+	for range 3 {
+		r.mustRun()
+	}
+	r.both("\xff=precious")
 }
 
 // Who agrees to a number of deletes agrees to that on each side, and to no more, also where both sides would lose much.

@@ -12,6 +12,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
@@ -46,7 +47,7 @@ func (p *Pair) do(ctx context.Context, st *merge.Step) (n int64, err error) {
 	}
 	p.mu.Lock()
 	p.moves++
-	name := fmt.Sprintf("%s-%08d", p.run, p.moves)
+	name := fmt.Sprintf("%s-%08d", p.began.Format(stampForm), p.moves)
 	p.mu.Unlock()
 	entry := p.key('j', name)
 	if err := p.o.KV.Update(ctx, func(tx kv.Tx) error { return tx.Put(entry, note) }); err != nil {
@@ -210,9 +211,9 @@ func (p *Pair) remove(ctx context.Context, st *merge.Step, name string) error {
 	return err
 }
 
-// hashers are of the algorithms by which two places are compared, and always SHA-256.
-func (p *Pair) hashers() map[string]hash.Hash {
-	hs := map[string]hash.Hash{"sha256": sha256.New()}
+// hashers are of the algorithms by which two places are compared, and always SHA-256. What is written goes to all.
+func (p *Pair) hashers() (hs map[string]hash.Hash, all io.Writer) {
+	hs = map[string]hash.Hash{"sha256": sha256.New()}
 	for s := range 2 {
 		for _, alg := range p.o.Tree[s].Can().Hashes {
 			switch alg {
@@ -223,7 +224,11 @@ func (p *Pair) hashers() map[string]hash.Hash {
 			}
 		}
 	}
-	return hs
+	ws := make([]io.Writer, 0, len(hs))
+	for _, h := range hs {
+		ws = append(ws, h)
+	}
+	return hs, io.MultiWriter(ws...)
 }
 
 func sumsOf(hs map[string]hash.Hash) string {
@@ -260,12 +265,8 @@ func (p *Pair) copy(ctx context.Context, st *merge.Step, name string) (int64, er
 	if err != nil {
 		return 0, err
 	}
-	hs := p.hashers()
-	ws := make([]io.Writer, 0, len(hs))
-	for _, h := range hs {
-		ws = append(ws, h)
-	}
-	body := &counter{r: io.TeeReader(r, io.MultiWriter(ws...))}
+	hs, all := p.hashers()
+	body := &counter{r: io.TeeReader(r, all)}
 	done, err := to.Put(ctx, it, body, known(st, s))
 	if cerr := r.Close(); err == nil && body.err == nil {
 		err = cerr
@@ -313,26 +314,28 @@ func (c *counter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// hash reads the file on each side that has not told its hash.
+// hash reads the file on each side that has not told a hash that the other one can be given, too. If each has told another kind, both are read.
 func (p *Pair) hash(ctx context.Context, st *merge.Step) error {
+	var told [2]bool
+	for s := range told {
+		hs, _ := p.hashers()
+		for sum := range strings.SplitSeq(st.Thing.Now[s].Sums, " ") {
+			alg, _, _ := strings.Cut(sum, ":")
+			told[s] = told[s] || hs[alg] != nil
+		}
+	}
 	for s := range merge.Side(2) {
+		if told[s] && !told[s.Other()] {
+			continue
+		}
 		now := &st.Thing.Now[s]
 		r, err := p.o.Tree[s].Open(ctx, now.Path, 0, -1, remote.Version(now.Version))
 		if err != nil {
 			return err
 		}
-		hs := p.hashers()
-		buf := make([]byte, 64<<10)
-		total := int64(0)
-		for err == nil {
-			var n int
-			n, err = r.Read(buf)
-			total += int64(n)
-			for _, h := range hs {
-				h.Write(buf[:n])
-			}
-		}
-		if cerr := r.Close(); errors.Is(err, io.EOF) {
+		hs, all := p.hashers()
+		total, err := io.Copy(all, r)
+		if cerr := r.Close(); err == nil {
 			err = cerr
 		}
 		if err == nil && now.Size >= 0 && total != now.Size {

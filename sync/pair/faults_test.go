@@ -33,6 +33,7 @@ type faulty struct {
 	dead                                                                                          *bool // all calls fail: the process was killed
 	calls                                                                                         *int
 	killAt                                                                                        int
+	opens                                                                                         int
 }
 
 var errReset = fmt.Errorf("connection reset: %w", blob.ErrTemporary)
@@ -184,6 +185,9 @@ func (f *faulty) Open(ctx context.Context, path string, off, n int64, known remo
 	if f.hit(nil, "5xx of an open") {
 		return nil, errReset
 	}
+	f.mu.Lock()
+	f.opens++
+	f.mu.Unlock()
 	r, err := f.Tree.Open(ctx, path, off, n, known)
 	if err == nil && f.hit(&f.resetRead, "reset of a read") {
 		r = &cutReader{r, 1, errReset}

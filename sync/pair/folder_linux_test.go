@@ -47,7 +47,7 @@ func TestPair_OfTwoFolders(t *testing.T) {
 	}
 	run := func() pair.Report {
 		t.Helper()
-		rep, err := p.Run(t.Context(), pair.RunOptions{Allow: true})
+		rep, err := p.Run(t.Context(), pair.RunOptions{AllowFiles: 1000})
 		if err != nil {
 			t.Fatalf("run: %v", err)
 		}

@@ -12,11 +12,17 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
+// keepHistory is how long the history is kept, and stampForm how times are written there.
+const (
+	keepHistory = 30 * 24 * time.Hour
+	stampForm   = "20060102-150405"
+)
+
 // historyPath returns where the old bytes of path go on side s, and makes the directories above. What has no room for the whole path keeps its last element.
 func (p *Pair) historyPath(ctx context.Context, s merge.Side, path, step string) (string, error) {
 	to := HistoryDir + "/" + step + "/" + path
 	if len(to) > 900 {
-		to = HistoryDir + "/" + step + path[strings.LastIndexByte(path, '/'):]
+		to = HistoryDir + "/" + step + "/" + path[strings.LastIndexByte(path, '/')+1:]
 	}
 	if !p.o.Rule.Can[s].EmptyDirs {
 		return to, nil
@@ -46,8 +52,8 @@ func (p *Pair) prune(ctx context.Context) {
 				break
 			}
 			name := it.Path[len(HistoryDir)+1:]
-			at, err := time.Parse("20060102-150405", name[:min(len(name), 15)])
-			if err != nil || p.o.Now().Sub(at) < p.o.Keep {
+			at, err := time.Parse(stampForm, name[:min(len(name), len(stampForm))])
+			if err != nil || p.o.Now().Sub(at) < keepHistory {
 				continue
 			}
 			if err := removeAll(ctx, t, it); err != nil {

@@ -18,6 +18,9 @@ import (
 // batch is how many items of a listing one transaction has.
 const batch = 512
 
+// fullEvery is after how long a side is listed in full, whatever its feed told.
+const fullEvery = 7 * 24 * time.Hour
+
 // hidden reports whether no plan sees a path.
 func hidden(path string) bool { return path == HistoryDir || strings.HasPrefix(path, HistoryDir+"/") }
 
@@ -33,7 +36,7 @@ func (p *Pair) look(ctx context.Context, s merge.Side) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if cursor = remote.Cursor(v); cursor != "" && p.o.Now().Sub(p.lastFull(ctx, s)) >= p.o.Full {
+		if cursor = remote.Cursor(v); cursor != "" && p.o.Now().Sub(p.lastFull(ctx, s)) >= fullEvery {
 			cursor = "" // feeds forget
 		}
 	}
@@ -150,7 +153,7 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 	})
 }
 
-// lastFull is when a side was listed in full.
+// lastFull is when a side was listed in full. Where that is not known, it was never.
 func (p *Pair) lastFull(ctx context.Context, s merge.Side) time.Time {
 	v, err := p.o.KV.Get(ctx, p.key('m', "full "+s.String()))
 	if err != nil || len(v) != 8 {
@@ -161,12 +164,14 @@ func (p *Pair) lastFull(ctx context.Context, s merge.Side) time.Time {
 
 // within returns what the shadow has at path and below it.
 func (p *Pair) within(ctx context.Context, s merge.Side, path string) (all []merge.Item, err error) {
-	if v, err := p.o.KV.Get(ctx, p.shadowKey(s, path)); err == nil {
-		it, _, err := decodeItem(v)
-		if err != nil {
-			return nil, err
-		}
+	v, err := p.o.KV.Get(ctx, p.shadowKey(s, path))
+	if err == nil {
+		var it merge.Item
+		it, _, err = decodeItem(v)
 		all = append(all, it)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	from, to := p.below(tables[s], s, path)
 	for kvp, err := range p.o.KV.Scan(ctx, from, to) {
@@ -220,8 +225,7 @@ func (p *Pair) replaces(ctx context.Context, tx kv.Tx, s merge.Side, it merge.It
 	if !n.Fold && !n.Normal {
 		return nil
 	}
-	k := p.o.Rule.Key(s, it.Path)
-	k = k[:strings.Index(k, "\x00\x00")]
+	k := p.group(s, it.Path)
 	for kvp, err := range p.o.KV.Scan(ctx, p.key(tables[s], k+"\x00\x00"), p.key(tables[s], k+"\x00\x01")) {
 		if err != nil {
 			return err

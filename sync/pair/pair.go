@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ var (
 	// ErrSwapped says that a side is another place than it was: an empty folder where a disk was, another account, a server that was set up
 	// anew. Nothing is done until the old one is back, or the pair is told to take the new one ([Pair.Accept]).
 	ErrSwapped = errors.New("this is not the place that it was")
-	// ErrBraked says that a turn would delete so much that somebody has to agree first ([RunOptions].Allow). It wraps a *merge.Braked.
+	// ErrBraked says that a turn would delete so much that somebody has to agree first ([RunOptions].AllowFiles). It wraps a *merge.Braked.
 	ErrBraked = errors.New("too much would be deleted")
 	// ErrSome says that some steps failed. The rest was done, and what failed is tried in the next turn.
 	ErrSome = errors.New("some things could not be made alike")
@@ -46,11 +47,7 @@ type Options struct {
 	Out func(path string, dir bool, size int64) bool
 	// Parallel is how many steps go at once; 0 means 4. With 1, steps go in the order of the plan.
 	Parallel int
-	// Keep is how long the history is kept; 0 means 30 days.
-	Keep time.Duration
-	// Full is after how long a side is listed in full, whatever its feed told; 0 means a week.
-	Full time.Duration
-	// Now is the clock: for names in the history, and for Full. nil means time.Now.
+	// Now is the clock: for names in the history and of conflicts, and for how old things are. nil means time.Now.
 	Now func() time.Time
 	// Told, if not nil, is called for each step that was done or failed. It must be quick, and may be called by several goroutines.
 	Told func(Event)
@@ -78,7 +75,7 @@ type Pair struct {
 
 	mu      sync.Mutex // one settlement at a time
 	nextN   uint64
-	run     string // the time of the turn, as the history has it
+	began   time.Time // the turn
 	moves   int
 	orphans [2][]string     // directories that are files now, since the last look
 	tried   map[string]bool // steps of this turn that failed, and were not done since
@@ -88,12 +85,6 @@ type Pair struct {
 func Open(ctx context.Context, o Options) (*Pair, error) {
 	if o.Parallel <= 0 {
 		o.Parallel = 4
-	}
-	if o.Keep <= 0 {
-		o.Keep = 30 * 24 * time.Hour
-	}
-	if o.Full <= 0 {
-		o.Full = 7 * 24 * time.Hour
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -222,14 +213,14 @@ func (p *Pair) shadowKey(s merge.Side, path string) []byte {
 
 // below are the bounds of the keys of all that is in a directory.
 func (p *Pair) below(table byte, s merge.Side, dir string) (from, to []byte) {
-	k := p.o.Rule.Key(s, dir)
-	for i := 0; i+1 < len(k); i++ {
-		if k[i] == 0 && k[i+1] == 0 {
-			k = k[:i]
-			break
-		}
-	}
+	k := p.group(s, dir)
 	return p.key(table, k+"\x00"), p.key(table, k+"\x01")
+}
+
+// group is the part of the Key of a path that all have that a side may take for it.
+func (p *Pair) group(s merge.Side, path string) string {
+	k, _, _ := strings.Cut(p.o.Rule.Key(s, path), "\x00\x00")
+	return k
 }
 
 // baseKey is where a pair of items is.

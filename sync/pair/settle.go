@@ -227,9 +227,10 @@ func (p *Pair) drop(tx kv.Tx, n uint64) error {
 	return errors.Join(tx.Delete(key), tx.Delete(p.numberKey(n)))
 }
 
+// conflict is how a conflict that comes up in this turn is kept.
 func (p *Pair) conflict(c *merge.Conflict) Conflict {
-	at := p.o.Now().UTC()
-	return Conflict{ID: at.Format("20060102-150405") + "-" + c.Copy, Time: at, Path: c.Path, Copy: c.Copy, Side: c.Side}
+	id := p.began.Format(stampForm) + "-" + c.Copy
+	return Conflict{ID: id[:min(len(id), kv.MaxKey-len(p.key('x', "")))], Time: p.began, Path: c.Path, Copy: c.Copy, Side: c.Side}
 }
 
 func (p *Pair) putConflict(tx kv.Tx, mc *merge.Conflict) error {
@@ -238,9 +239,5 @@ func (p *Pair) putConflict(tx kv.Tx, mc *merge.Conflict) error {
 	if err != nil {
 		return err
 	}
-	key := p.key('x', c.ID)
-	if len(key) > kv.MaxKey {
-		key = key[:kv.MaxKey]
-	}
-	return tx.Put(key, v)
+	return tx.Put(p.key('x', c.ID), v)
 }

@@ -8,8 +8,6 @@ import (
 	"iter"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/sync/merge"
 	"github.com/sheaf-drive/sheaf/sync/remote"
@@ -20,10 +18,8 @@ const maxRounds = 8
 
 // RunOptions are those of one turn.
 type RunOptions struct {
-	// Allow carries out a plan that deletes more than the brake lets pass.
-	Allow bool
-	// AllowFiles does so if it deletes no more files than that on each side, over the whole turn: what a person has agreed to, and nothing that
-	// came since.
+	// AllowFiles carries out a plan that deletes more than the brake lets pass, if it deletes no more files than that on each side, over the whole
+	// turn: what a person has agreed to, and nothing that came since.
 	AllowFiles int
 	// Told, if not nil, is called for each step of this turn, besides Options.Told and under the same conditions.
 	Told func(Event)
@@ -36,7 +32,7 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 	var r Report
 	p.told = o.Told
 	defer func() { p.told = nil }()
-	p.run, p.moves, p.tried = p.o.Now().UTC().Format("20060102-150405"), 0, map[string]bool{}
+	p.began, p.moves, p.tried = p.o.Now().UTC(), 0, map[string]bool{}
 	if err := p.settleJournal(ctx); err != nil {
 		return r, fmt.Errorf("look at what was under way: %w", err)
 	}
@@ -52,7 +48,7 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 			r.Agreed = plan.Agreed
 		}
 		r.Problems = plan.Problems
-		if b := braked(plan); b != nil && !o.Allow {
+		if b := braked(plan); b != nil {
 			if b.Files > o.AllowFiles {
 				return r, fmt.Errorf("%w: %w", ErrBraked, b)
 			}
@@ -148,16 +144,13 @@ func (p *Pair) shadow(ctx context.Context, s merge.Side) iter.Seq2[merge.Item, e
 	}
 }
 
-// base yields the pairs, without those of which one side has lost what it was given.
-func (p *Pair) base(ctx context.Context, ghosts [2]map[string]bool) iter.Seq2[merge.Pair, error] {
+// base yields the pairs.
+func (p *Pair) base(ctx context.Context) iter.Seq2[merge.Pair, error] {
 	return func(yield func(merge.Pair, error) bool) {
 		for kvp, err := range p.o.KV.Scan(ctx, p.key('b', ""), p.key('b'+1, "")) {
 			var b merge.Pair
 			if err == nil {
 				b, err = decodePair(kvp.Value)
-			}
-			if err == nil && (ghosts[0][b.Item[0].Path] || ghosts[1][b.Item[1].Path]) {
-				continue
 			}
 			if !yield(b, err) || err != nil {
 				return
@@ -167,42 +160,39 @@ func (p *Pair) base(ctx context.Context, ghosts [2]map[string]bool) iter.Seq2[me
 }
 
 // settleGhosts forgets the pairs of what was lost on its way.
-func (p *Pair) settleGhosts(ctx context.Context) (ghosts [2]map[string]bool, err error) {
-	n := 0
+func (p *Pair) settleGhosts(ctx context.Context) error {
+	var ghosts [2]map[string]bool
+	var keys [][]byte
 	for s := range merge.Side(2) {
 		ghosts[s] = map[string]bool{}
 		from := p.key('g', s.String())
-		for kvp, err := range p.o.KV.Scan(ctx, from, append(p.key('g', s.String()), 0xff)) {
+		for kvp, err := range p.o.KV.Scan(ctx, from, p.key('g'+1, "")) {
 			if err != nil {
-				return ghosts, err
-			}
-			ghosts[s][string(kvp.Key[len(from):])] = true
-			n++
-		}
-	}
-	if n == 0 {
-		return ghosts, nil
-	}
-	var gone []merge.Pair
-	for b, err := range p.base(ctx, [2]map[string]bool{}) {
-		if err != nil {
-			return ghosts, err
-		}
-		if ghosts[0][b.Item[0].Path] || ghosts[1][b.Item[1].Path] {
-			gone = append(gone, b)
-		}
-	}
-	return [2]map[string]bool{}, p.o.KV.Update(ctx, func(tx kv.Tx) error {
-		for i := range gone {
-			if err := errors.Join(tx.Delete(p.baseKey(&gone[i])), tx.Delete(p.numberKey(gone[i].N))); err != nil {
 				return err
 			}
+			path, ok := strings.CutPrefix(string(kvp.Key), string(from))
+			if !ok {
+				break // it is of the other side
+			}
+			ghosts[s][path] = true
+			keys = append(keys, kvp.Key)
 		}
-		for s := range merge.Side(2) {
-			for path := range ghosts[s] {
-				if err := tx.Delete(p.key('g', s.String()+path)); err != nil {
-					return err
-				}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	for b, err := range p.base(ctx) {
+		if err != nil {
+			return err
+		}
+		if ghosts[0][b.Item[0].Path] || ghosts[1][b.Item[1].Path] {
+			keys = append(keys, p.baseKey(&b), p.numberKey(b.N))
+		}
+	}
+	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
+		for _, k := range keys {
+			if err := tx.Delete(k); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -211,15 +201,14 @@ func (p *Pair) settleGhosts(ctx context.Context) (ghosts [2]map[string]bool, err
 
 // plan makes the plan of what is known.
 func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
-	ghosts, err := p.settleGhosts(ctx)
-	if err != nil {
+	if err := p.settleGhosts(ctx); err != nil {
 		return nil, err
 	}
-	in := merge.Input{Base: p.base(ctx, ghosts)}
+	in := merge.Input{Base: p.base(ctx)}
 	for s := range merge.Side(2) {
 		in.Now[s] = p.filtered(ctx, s)
 	}
-	in.Taken = func(s merge.Side, path string) bool {
+	in.Taken = func(s merge.Side, path string) bool { // a place says so, too, when the name is to be taken
 		_, err := p.o.KV.Get(ctx, p.shadowKey(s, path))
 		return err == nil
 	}
@@ -274,8 +263,6 @@ type result struct {
 
 // carryOut does the steps. again says that there is reason to plan anew.
 func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (again bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	waits := make([]int, len(plan.Steps))
 	then := make([][]int, len(plan.Steps))
 	var ready []int
@@ -294,7 +281,6 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 		text[i] = plan.Steps[i].String()
 	}
 	done := make(chan result)
-	var g errgroup.Group
 	var fatal error
 	for busy := 0; busy > 0 || len(ready) > 0 && fatal == nil; {
 		for len(ready) > 0 && busy < p.o.Parallel && fatal == nil {
@@ -302,15 +288,14 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 			ready = ready[1:]
 			busy++
 			dead := skip[i]
-			g.Go(func() error {
+			go func() {
 				if dead {
 					done <- result{i: i, err: errSkipped}
-					return nil
+					return
 				}
 				n, err := p.do(ctx, &plan.Steps[i])
 				done <- result{i, n, err}
-				return nil
-			})
+			}()
 		}
 		if busy == 0 {
 			break
@@ -355,7 +340,6 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 			}
 		}
 	}
-	_ = g.Wait() // its functions return nil
 	return again && fatal == nil, fatal
 }
 
