@@ -9,8 +9,8 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
-// What is stored: a version byte, then fields as varints, and strings with their length before them. Whoever cannot read
-// it takes it for lost.
+// What is stored: a version byte, then fields as varints, and strings with their length before them. A record that cannot be read ends the turn, for
+// nothing may follow from its absence; of what a place still has, a look in full writes it anew.
 
 const codecVersion = 1
 

@@ -87,10 +87,12 @@ func (p *Pair) Explain(ctx context.Context, path string) (e Explanation, err err
 			e.Agreed = true
 		}
 	}
-	if v, err := p.o.KV.Get(ctx, p.key('e', path)); err == nil {
-		if err := json.Unmarshal(v, &e.Decisions); err != nil {
-			return e, fmt.Errorf("read decisions: %w", err)
-		}
+	v, err := p.o.KV.Get(ctx, p.key('e', path))
+	if err == nil {
+		err = json.Unmarshal(v, &e.Decisions)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return e, fmt.Errorf("read decisions: %w", err)
 	}
 	plan, err := p.plan(ctx)
 	if err != nil {

@@ -28,14 +28,11 @@ type LoopOptions struct {
 
 // A Loop gives a pair its turns until it is closed. A turn that fails is followed by the next after a second at first and ten minutes at last.
 type Loop struct {
-	p       *Pair
-	o       LoopOptions
-	cancel  context.CancelFunc
-	all     sync.WaitGroup
-	hints   chan struct{}
-	mu      sync.Mutex
-	paused  bool
-	resumed chan struct{}
+	p      *Pair
+	o      LoopOptions
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+	hints  chan struct{}
 }
 
 // Start begins the turns of the pair.
@@ -44,7 +41,7 @@ func (p *Pair) Start(ctx context.Context, o LoopOptions) *Loop {
 		o.Every = 5 * time.Minute
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	l := &Loop{p: p, o: o, cancel: cancel, hints: make(chan struct{}, 1), resumed: make(chan struct{}, 1)}
+	l := &Loop{p: p, o: o, cancel: cancel, hints: make(chan struct{}, 1)}
 	for s := range merge.Side(2) {
 		if w, ok := p.o.Tree[s].(remote.Watcher); ok && p.o.Tree[s].Can().Watch {
 			l.all.Go(func() { l.watch(ctx, s, w) })
@@ -52,32 +49,6 @@ func (p *Pair) Start(ctx context.Context, o LoopOptions) *Loop {
 	}
 	l.all.Go(func() { l.run(ctx) })
 	return l
-}
-
-// Nudge asks for a turn soon.
-func (l *Loop) Nudge() {
-	select {
-	case l.hints <- struct{}{}:
-	default:
-	}
-}
-
-// Pause lets no turn begin until Resume. One that is under way comes to its end.
-func (l *Loop) Pause() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.paused = true
-}
-
-// Resume ends a Pause, and asks for a turn.
-func (l *Loop) Resume() {
-	l.mu.Lock()
-	l.paused = false
-	l.mu.Unlock()
-	select {
-	case l.resumed <- struct{}{}:
-	default:
-	}
 }
 
 // Close ends the turns. It waits for the one that is under way, which is cut off between two steps.
@@ -95,43 +66,37 @@ func (l *Loop) watch(ctx context.Context, s merge.Side, w remote.Watcher) {
 			return
 		}
 		if !hidden(path) {
-			l.Nudge()
+			select {
+			case l.hints <- struct{}{}:
+			default: // there is one already
+			}
 		}
 	}
-}
-
-func (l *Loop) isPaused() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.paused
 }
 
 func (l *Loop) run(ctx context.Context) {
 	pause := firstPause
 	for ctx.Err() == nil {
 		wait := l.o.Every
-		if !l.isPaused() {
-			if l.o.Begin != nil {
-				l.o.Begin()
-			}
-			rep, err := l.p.Run(ctx, RunOptions{})
-			if l.o.Done != nil {
-				l.o.Done(rep, err)
-			}
-			switch {
-			case err == nil:
-				pause = firstPause
-			case errors.Is(err, ErrBraked), errors.Is(err, ErrSwapped): // a person is asked, and asking more often does not help
-			default:
-				wait = min(wait, pause)
-				pause = min(2*pause, maxPause)
-			}
+		if l.o.Begin != nil {
+			l.o.Begin()
+		}
+		rep, err := l.p.Run(ctx, RunOptions{})
+		if l.o.Done != nil {
+			l.o.Done(rep, err)
+		}
+		switch {
+		case err == nil:
+			pause = firstPause
+		case errors.Is(err, ErrBraked), errors.Is(err, ErrSwapped): // a person is asked, and asking more often does not help
+		default:
+			wait = min(wait, pause)
+			pause = min(2*pause, maxPause)
 		}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-t.C:
-		case <-l.resumed:
 		case <-l.hints:
 			quiet := time.NewTimer(settleTime)
 			select {
