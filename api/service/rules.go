@@ -58,6 +58,7 @@ type rule struct {
 	steps   int64     // of the turn that is under way
 	kept    bool      // a keeper gives it its turns
 	saved   time.Time // when it was written last
+	end     func()    // ends life; nil: it was never open
 
 	stop func() // ends its keeper, and returns when it has ended; nil: it has none. Guarded by rules.changing
 
@@ -65,7 +66,6 @@ type rule struct {
 	pair  *pair.Pair      // nil: not open
 	gone  bool            // it was removed, and is opened no more
 	life  context.Context //nolint:containedctx // of those who use pair; done when they are to end
-	end   func()          // ends life
 	close func()          // gives the places back
 }
 
@@ -129,7 +129,7 @@ func (s *Service) useRule(ctx context.Context, name string) (context.Context, Dr
 	return nil, nil, nil, nil, errorf(sheafv1.Code_CODE_NOT_FOUND, "sheaf sync list", "no rule %q", name)
 }
 
-// list returns all rules.
+// listRules returns all rules.
 func (s *Service) listRules() []*rule {
 	s.rules.mu.Lock()
 	defer s.rules.mu.Unlock()
@@ -327,7 +327,7 @@ func (s *Service) ListRules(ctx context.Context, _ *sheafv1.RulesListRequest) (*
 	return resp, nil
 }
 
-// change applies fn to a rule that has no turn meanwhile, makes that durable and lets it go on. If fn fails, nothing has changed.
+// changeRule applies fn to a rule that has no turn meanwhile, makes that durable and lets it go on. If fn fails, nothing has changed.
 func (s *Service) changeRule(ctx context.Context, name string, fn func(ctx context.Context, d Drive, r *rule, next *sheafv1.Rule) error) (*sheafv1.Rule, error) {
 	ctx, d, r, release, err := s.useRule(ctx, name)
 	if err != nil {

@@ -204,7 +204,10 @@ func (s *Service) openPair(ctx context.Context, d Drive, r *rule) error {
 		opened = append(opened, sd)
 		o.Tree[n], o.Rule.Names[n], o.Rule.Can[n].CheapRead = sd.tree, sd.names, sd.cheap
 	}
-	o.Told = func(pair.Event) {
+	o.Told = func(e pair.Event) {
+		if e.Err != nil {
+			return
+		}
 		r.mu.Lock()
 		r.steps++
 		r.mu.Unlock()
@@ -215,18 +218,27 @@ func (s *Service) openPair(ctx context.Context, d Drive, r *rule) error {
 		return err
 	}
 	life, end := context.WithCancel(s.life)
-	r.pair, r.life, r.end, r.close = p, life, end, shut
+	r.pair, r.life, r.close = p, life, shut
+	r.mu.Lock()
+	r.end = end
+	r.mu.Unlock()
 	return nil
+}
+
+// cut has the turns that are under way end between two steps, and waits for nobody.
+func (r *rule) cut() {
+	r.mu.Lock()
+	end := r.end
+	r.mu.Unlock()
+	if end != nil {
+		end()
+	}
 }
 
 // shut closes the rule, once nobody uses it. With cut, turns that are under way end between two steps.
 func (r *rule) shut(cut bool) {
 	if cut {
-		r.open.RLock()
-		if r.end != nil {
-			r.end()
-		}
-		r.open.RUnlock()
+		r.cut()
 	}
 	r.open.Lock()
 	defer r.open.Unlock()
@@ -238,9 +250,9 @@ func (r *rule) closeLocked() {
 	if r.pair == nil {
 		return
 	}
-	r.end()
+	r.cut()
 	r.close()
-	r.pair, r.end, r.close = nil, nil, nil
+	r.pair, r.close = nil, nil
 }
 
 // remove closes the rule for good.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"path"
 	"strings"
 	"sync"
 	"time"
@@ -78,10 +77,13 @@ func (s *Service) turned(ctx context.Context, d Drive, r *rule, p *pair.Pair, re
 	if ctx.Err() != nil && err != nil {
 		return // it was cut off, and says nothing of the rule
 	}
-	var waiting int
+	waiting := r.show().GetConflicts()
 	if p != nil {
-		if all, cerr := p.Conflicts(context.WithoutCancel(ctx)); cerr == nil {
-			waiting = len(all)
+		all, cerr := p.Conflicts(context.WithoutCancel(ctx))
+		if cerr == nil {
+			waiting = int64(len(all))
+		} else {
+			s.o.Log.Warn("the conflicts of a rule could not be read", "rule", r.show().GetId(), "error", cerr)
 		}
 	}
 	e := Explain(r.explain(err)) // takes r.mu
@@ -107,7 +109,7 @@ func (s *Service) turned(ctx context.Context, d Drive, r *rule, p *pair.Pair, re
 	did := false
 	if rep != nil {
 		i.LastRun = stamp(s.now())
-		i.Steps, i.Failed, i.Bytes, i.Agreed, i.Problems, i.Conflicts = int64(len(rep.Steps)), int64(len(rep.Failed)), rep.Bytes, int64(rep.Agreed), int64(len(rep.Problems)), int64(waiting)
+		i.Steps, i.Failed, i.Bytes, i.Agreed, i.Problems, i.Conflicts = int64(len(rep.Steps)), int64(len(rep.Failed)), rep.Bytes, int64(rep.Agreed), int64(len(rep.Problems)), waiting
 		did = len(rep.Steps) > 0
 	}
 	// A turn that finds nothing to do costs no write.
@@ -132,7 +134,11 @@ func (s *Service) keep(r *rule) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
-	r.stop = func() { cancel(); done.Wait() }
+	r.stop = func() {
+		cancel()
+		r.cut() // the keeper may wait for a turn that somebody asked for
+		done.Wait()
+	}
 	r.mu.Lock()
 	r.kept = true
 	r.mu.Unlock()
@@ -208,21 +214,15 @@ func (s *Service) keepOn(ctx context.Context, d Drive, r *rule) {
 }
 
 // summary returns what a turn did.
-func summary(rep *pair.Report, err error, waiting []pair.Conflict) *sheafv1.RuleSummary {
+func summary(rep *pair.Report, err error, waiting int) *sheafv1.RuleSummary {
 	m := &sheafv1.RuleSummary{
-		Steps: int64(len(rep.Steps)), Failed: int64(len(rep.Failed)), Bytes: rep.Bytes, Agreed: int64(rep.Agreed), ConflictsWaiting: int64(len(waiting)), BrakedFiles: brakedFiles(err),
+		Steps: int64(len(rep.Steps)), Failed: int64(len(rep.Failed)), Bytes: rep.Bytes, Agreed: int64(rep.Agreed), ConflictsWaiting: int64(waiting), BrakedFiles: brakedFiles(err),
 	}
 	for _, p := range rep.Problems[:min(len(rep.Problems), maxTold)] {
 		m.Problems = append(m.Problems, &sheafv1.RuleProblem{Side: p.Side.String(), Path: wirepath.Encode(p.Path), Why: wirepath.Encode(p.Why)})
 	}
-	fresh := map[string]bool{}
-	for _, c := range rep.Conflicts {
-		fresh[c.Copy] = true
-	}
-	for _, c := range waiting { // as they are kept, so that the IDs are those
-		if fresh[c.Copy] && len(m.GetConflicts()) < maxTold {
-			m.Conflicts = append(m.Conflicts, conflictOf(c))
-		}
+	for _, c := range rep.Conflicts[:min(len(rep.Conflicts), maxTold)] {
+		m.Conflicts = append(m.Conflicts, conflictOf(c))
 	}
 	return m
 }
@@ -278,7 +278,7 @@ func (s *Service) RunRule(ctx context.Context, q *sheafv1.RulesRunRequest, send 
 func (s *Service) sum(ctx context.Context, p *pair.Pair, rep *pair.Report, err error, send func(*sheafv1.RulesRunResponse) error) error {
 	waiting, cerr := p.Conflicts(ctx)
 	if cerr == nil {
-		cerr = send(&sheafv1.RulesRunResponse{Summary: summary(rep, err, waiting)})
+		cerr = send(&sheafv1.RulesRunResponse{Summary: summary(rep, err, len(waiting))})
 	}
 	if err != nil {
 		return err
@@ -337,8 +337,8 @@ func (s *Service) ExplainRule(ctx context.Context, q *sheafv1.RulesExplainReques
 		return nil, r.explain(err)
 	}
 	if set, err := ignored(r.show()); err == nil && m.GetIgnored() {
-		for n := name; n != "."; n = path.Dir(n) { // it or what it is in
-			if out, by := set.Match(n, n != name); out && by != nil {
+		for _, dir := range [2]bool{true, false} { // what it is, the rule knows, and does not say
+			if out, by := set.Match(name, dir); out && by != nil {
 				m.IgnoredBy = by.Text
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sheaf-drive/sheaf/api/apitest"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
@@ -17,26 +18,92 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote/localdir"
 )
 
-// Turns that somebody asks for, changes of the rule and the daemon's own turns come together. Nothing hangs, no file is lost, and what fails says why.
-func TestRules_AreChangedWhileTheyRun(t *testing.T) {
+// ruled starts a daemon with a rule between two folders.
+func ruled(t *testing.T, ignore ...string) (s *service.Service, left, right string) {
+	t.Helper()
 	dir := t.TempDir()
 	d := apitest.Start(t, func(o *service.Options) {
 		b := book.Open(book.Options{Dir: filepath.Join(dir, "book"), Guarded: func() (bool, error) { return false, nil }})
 		o.Daemon, o.Remotes = true, &service.Remotes{Kinds: remote.Kinds{localdir.Kind}, Book: b}
 	})
-	left, right := filepath.Join(dir, "left"), filepath.Join(dir, "right")
+	left, right = filepath.Join(dir, "left"), filepath.Join(dir, "right")
 	if err := os.Mkdir(left, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := d.Service.AddRule(t.Context(), &sheafv1.RulesAddRequest{Name: "rule", Left: left, Right: right, EveryMs: 1000, Ignore: ignore}); err != nil {
+		t.Fatal(err)
+	}
+	return d.Service, left, right
+}
+
+// A pause ends a turn that somebody asked for between two steps, also where the daemon's own turn waits behind that.
+func TestRules_APauseEndsTheTurnThatIsUnderWay(t *testing.T) {
+	s, left, _ := ruled(t)
+	ctx := t.Context()
+	const files = 400
+	var all sync.WaitGroup
+	defer all.Wait()
+	for round := 0; ; round++ { // until the turn that is asked for has the files, and not one of the daemon
+		for i := range files {
+			if err := os.WriteFile(filepath.Join(left, fmt.Sprintf("%d-%d", round, i)), []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		paused := make(chan error, 1)
+		n := 0
+		err := s.RunRule(ctx, &sheafv1.RulesRunRequest{Rule: "rule"}, func(m *sheafv1.RulesRunResponse) error {
+			if m.GetStep() == nil {
+				return nil
+			}
+			if n++; n == 1 {
+				time.Sleep(3 * time.Second) // the daemon has seen the files as well, and its turn waits for this one
+				all.Go(func() {
+					_, err := s.PauseRule(ctx, &sheafv1.RulesPauseRequest{Rule: "rule"})
+					paused <- err
+				})
+			}
+			time.Sleep(10 * time.Millisecond)
+			return nil
+		})
+		if n == 0 && round < 10 {
+			continue
+		}
+		if !errors.Is(err, context.Canceled) || n == 0 || n >= files {
+			t.Errorf("got error %v after %d of %d steps, want the turn cut off", err, n, files)
+		}
+		if err := <-paused; err != nil {
+			t.Error(err)
+		}
+		return
+	}
+}
+
+// A line that asks for a directory is the one that leaves it out.
+func TestRules_ExplainWhichLineLeavesADirectoryOut(t *testing.T) {
+	s, left, _ := ruled(t, "/cache/")
+	if err := os.MkdirAll(filepath.Join(left, "cache", "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RunRule(t.Context(), &sheafv1.RulesRunRequest{Rule: "rule"}, func(*sheafv1.RulesRunResponse) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"cache", "cache/in"} {
+		e, err := s.ExplainRule(t.Context(), &sheafv1.RulesExplainRequest{Rule: "rule", Path: path})
+		if err != nil || !e.GetIgnored() || e.GetIgnoredBy() != "/cache/" {
+			t.Errorf("%s: got %v and error %v, want it left out by /cache/", path, e, err)
+		}
+	}
+}
+
+// Turns that somebody asks for, changes of the rule and the daemon's own turns come together. Nothing hangs, no file is lost, and what fails says why.
+func TestRules_AreChangedWhileTheyRun(t *testing.T) {
+	s, left, right := ruled(t)
+	ctx := t.Context()
 	const files = 60
 	write := func(in string, i int) {
 		if err := os.WriteFile(filepath.Join(in, fmt.Sprintf("%s-%d", filepath.Base(in), i)), []byte("x"), 0o600); err != nil {
 			t.Error(err)
 		}
-	}
-	s, ctx := d.Service, t.Context()
-	if _, err := s.AddRule(ctx, &sheafv1.RulesAddRequest{Name: "rule", Left: left, Right: right, EveryMs: 1000}); err != nil {
-		t.Fatal(err)
 	}
 	run := func() error {
 		return s.RunRule(ctx, &sheafv1.RulesRunRequest{Rule: "rule"}, func(*sheafv1.RulesRunResponse) error { return nil })
