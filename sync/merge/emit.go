@@ -404,15 +404,26 @@ func (p *planner) brake() {
 	if b.Percent == 0 {
 		b.Percent = 20
 	}
-	var gone [2]int
+	gone, of, stop := [2]int{}, [2]int{p.total, p.total}, false
 	for i := range p.out.Steps {
-		if st := &p.out.Steps[i]; st.Op == Remove && st.Thing.Kind == File && st.Drop {
-			gone[st.Side]++
+		st := &p.out.Steps[i]
+		if st.Op != Remove || st.Thing.Kind == Dir {
+			continue
+		}
+		gone[st.Side]++
+		if !st.Drop { // both have never agreed on it, and it is to go because one has to be as the other
+			of[st.Side]++
 		}
 	}
 	for s := range Side(2) {
-		if gone[s] > b.Files && gone[s]*100 > p.total[s]*b.Percent || gone[s] > 1 && gone[s] >= p.total[s] {
-			p.out.Braked = &Braked{Side: s, Files: gone[s], Of: p.total[s]}
-		}
+		stop = stop || gone[s] > b.Files && gone[s]*100 > of[s]*b.Percent || gone[s] > 1 && gone[s] >= of[s]
 	}
+	if !stop {
+		return
+	}
+	s := Left
+	if gone[Right] > gone[Left] {
+		s = Right
+	}
+	p.out.Braked = &Braked{Side: s, Files: gone[s], Of: of[s]}
 }

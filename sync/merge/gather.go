@@ -67,7 +67,7 @@ type planner struct {
 	byPath [2]map[string]*node // by the path now, in the form of pathKey
 	loose  [2][]Item           // items of which nothing is known yet
 	known  map[uint64]bool     // pairs of which something has become
-	total  [2]int              // files of the base
+	total  int                 // files and links of the base
 	occ    [2]map[spot]*node
 	free   map[freedKey]int
 	out    Result
@@ -200,17 +200,13 @@ func (p *planner) gather() error {
 // sort keeps what is of one group, unless all is as it was.
 func (p *planner) sort(pairs []Pair, items [2][]Item) {
 	for _, b := range pairs {
-		if b.Item[0].Kind == File {
-			p.total[0]++
-			p.total[1]++
+		if b.Item[0].Kind != Dir {
+			p.total++
 		}
 	}
 	if len(pairs) == 1 && len(items[0]) == 1 && len(items[1]) == 1 &&
 		p.unchanged(&pairs[0].Item[0], &items[0][0], Left) && p.unchanged(&pairs[0].Item[1], &items[1][0], Right) {
 		p.out.Agreed++
-		if pairs[0].Item[0].Kind == File {
-			p.out.Files++
-		}
 		return
 	}
 	for _, b := range pairs {

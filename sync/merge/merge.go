@@ -142,7 +142,8 @@ type Options struct {
 }
 
 // A Brake stops a plan that deletes too much. The zero value stops one that deletes more than 50 files on a side that
-// are more than 20 % of those it agreed on.
+// are more than 20 % of those both agreed on. All of them, if they are more than one, are always too much. Links count as files, and so does what
+// only one side ever had and a [Mirror] is to remove.
 type Brake struct {
 	Files   int // a plan may always delete so many; 0 means 50
 	Percent int // and this share; 0 means 20
@@ -253,11 +254,11 @@ type Result struct {
 	Problems []Problem
 	// Braked is not nil if the steps must not be carried out before somebody has agreed.
 	Braked *Braked
-	// Agreed is how many things are alike and were passed over; Files those of them that are files.
-	Agreed, Files int
+	// Agreed is how many things are alike and were passed over.
+	Agreed int
 }
 
-// Braked says what a plan would delete.
+// Braked says what a plan would delete, on the side on which that is more: who agrees to so many has agreed to both.
 type Braked struct {
 	Side      Side
 	Files, Of int

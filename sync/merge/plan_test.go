@@ -229,6 +229,37 @@ func TestPlan_StopsBeforeItDeletesTooMuch(t *testing.T) {
 	}
 }
 
+// A mirror removes also what only the right side had. The first one onto a place that is full of other things asks before it empties that.
+func TestPlan_StopsBeforeAMirrorEmptiesAPlace(t *testing.T) {
+	var own []string
+	for i := range 60 {
+		own = append(own, fmt.Sprintf("own%03d|v=1", i))
+	}
+	o := able()
+	o.Mode = Mirror
+	got := steps(t, o, nil, tree("a|v=1"), tree(own...))
+	if got[len(got)-1] != "braked: 60 of 60 files would be deleted on the right side" {
+		t.Errorf("got %q", got)
+	}
+	var all []string
+	for i := range 240 {
+		all = append(all, fmt.Sprintf("f%03d|v=1", i))
+	}
+	base := agreed(tree(all...), tree(all...))
+	got = steps(t, o, base, tree(all...), tree(append(own[:50], all...)...))
+	if len(got) != 50 || strings.HasPrefix(got[len(got)-1], "braked") {
+		t.Errorf("50 of 290: got %q", got)
+	}
+	got = steps(t, o, base, tree(all...), tree(append(own, all...)...))
+	if got[len(got)-1] != "right: remove own059" {
+		t.Errorf("60 of 300: got %q", got)
+	}
+	got = steps(t, o, base, tree(all[:230]...), tree(append(own, all...)...))
+	if got[len(got)-1] != "braked: 70 of 300 files would be deleted on the right side" {
+		t.Errorf("70 of 300: got %q", got)
+	}
+}
+
 func TestPlan_FailsWithItsSequences(t *testing.T) {
 	bad := func(yield func(Item, error) bool) { yield(Item{}, errors.New("gone")) }
 	if _, err := Plan(Input{Now: [2]iter.Seq2[Item, error]{bad, nil}}, able()); err == nil || !strings.Contains(err.Error(), "gone") {

@@ -465,7 +465,7 @@ func TestPair_AWordForDeletesIsForSoMany(t *testing.T) {
 	for _, o := range []pair.RunOptions{{}, {AllowFiles: 60}, {AllowFiles: 69}} {
 		rep, err := r.run(o)
 		var b *merge.Braked
-		if !errors.Is(err, pair.ErrBraked) || !errors.As(err, &b) || b.Files != 70 || b.Side != merge.Left {
+		if !errors.Is(err, pair.ErrBraked) || !errors.As(err, &b) || b.Files != 70 || b.Of != 200 || b.Side != merge.Left {
 			t.Fatalf("with %d allowed: %v, want it braked for 70 files on the left side", o.AllowFiles, err)
 		}
 		if len(rep.Steps) > 0 {

@@ -48,7 +48,7 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 			r.Agreed = plan.Agreed
 		}
 		r.Problems = plan.Problems
-		if b := braked(plan); b != nil {
+		if b := plan.Braked; b != nil {
 			if b.Files > o.AllowFiles {
 				return r, fmt.Errorf("%w: %w", ErrBraked, b)
 			}
@@ -94,30 +94,10 @@ func (p *Pair) Preview(ctx context.Context) (Report, error) {
 			r.Steps = append(r.Steps, st.String())
 		}
 	}
-	if b := braked(plan); b != nil {
+	if b := plan.Braked; b != nil {
 		return r, fmt.Errorf("%w: %w", ErrBraked, b)
 	}
 	return r, nil
-}
-
-// braked is plan.Braked, of the side on which more files would be deleted: who agrees to that many has agreed to both.
-func braked(plan *merge.Result) *merge.Braked {
-	if plan.Braked == nil {
-		return nil
-	}
-	var files [2]int
-	for i := range plan.Steps {
-		if st := &plan.Steps[i]; st.Op == merge.Remove && st.Thing.Kind != merge.Dir {
-			files[st.Side]++
-		}
-	}
-	b := *plan.Braked
-	for s := range merge.Side(2) {
-		if files[s] > b.Files {
-			b = merge.Braked{Side: s, Files: files[s], Of: plan.Files}
-		}
-	}
-	return &b
 }
 
 func (p *Pair) lookBoth(ctx context.Context) error {
