@@ -76,7 +76,6 @@ func (p *planner) taken(s Side, dir, name string) bool {
 
 // nameApart sees to it that no two nodes have one name.
 func (p *planner) nameApart() {
-	fold, normal := p.o.Names[0].Fold || p.o.Names[1].Fold, p.o.Names[0].Normal || p.o.Names[1].Normal
 	type slot struct {
 		par  *node
 		name string
@@ -86,8 +85,8 @@ func (p *planner) nameApart() {
 	var order []slot
 	add := func(n *node) {
 		for s := range 2 {
-			k := slot{n.tpar, simplify(n.tname[s], fold, normal)}
-			if s == 1 && k.name == simplify(n.tname[0], fold, normal) {
+			k := slot{n.tpar, p.o.simplify(n.tname[s])}
+			if s == 1 && k.name == p.o.simplify(n.tname[0]) {
 				break
 			}
 			if groups[k] == nil {
@@ -102,7 +101,7 @@ func (p *planner) nameApart() {
 		}
 	}
 	taken := func(n *node, name string) bool {
-		k := slot{n.tpar, simplify(name, fold, normal)}
+		k := slot{n.tpar, p.o.simplify(name)}
 		for _, m := range groups[k] {
 			if m != n && (p.o.Names[0].same(m.tname[0], name) || p.o.Names[1].same(m.tname[1], name)) {
 				return true
@@ -133,9 +132,7 @@ func (p *planner) nameApart() {
 				}
 			}
 			switch {
-			case first == nil || n.fixed:
-				continue
-			case n.out:
+			case first == nil || n.fixed || n.out:
 				continue
 			case first.out:
 				n.out = true
@@ -152,7 +149,7 @@ func (p *planner) nameApart() {
 				break
 			}
 			if n.conflict == nil {
-				n.conflict, n.bpar = &Conflict{Side: s}, first
+				n.conflict, n.beside = &Conflict{Side: s}, first
 				n.why = "two things claim one name"
 			}
 			add(n)

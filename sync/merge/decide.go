@@ -182,18 +182,13 @@ func (p *planner) place(n *node) {
 		take(Right)
 	case n.moved[Right] && p.o.Winner == RightOne:
 		take(Right)
-	case n.hasBase && !n.moved[Left] && !n.moved[Right] && n.par[Left] != n.par[Right]:
-		take(Left) // the base itself was between two places
-	default:
+	default: // also where the base itself was between two places
 		take(Left)
 	}
 }
 
 // alike reports whether one of the sides cannot tell two names apart.
-func (p *planner) alike(a, b string) bool {
-	fold, normal := p.o.Names[0].Fold || p.o.Names[1].Fold, p.o.Names[0].Normal || p.o.Names[1].Normal
-	return simplify(a, fold, normal) == simplify(b, fold, normal)
-}
+func (p *planner) alike(a, b string) bool { return p.o.simplify(a) == p.o.simplify(b) }
 
 // keepParents sees to it that what holds something that is to be, is to be.
 func (p *planner) keepParents() (changed bool) {
@@ -410,6 +405,5 @@ func (p *planner) apart(n *node, lose Side) {
 	m.why = "both sides changed it, and both are kept"
 	n.has[lose], n.cur[lose], n.par[lose] = false, Item{}, nil
 	n.hasBase, n.thing.N, n.source, n.touch = false, 0, int8(lose.Other()), -1
-	m.conflict = &Conflict{Side: lose}
-	m.bpar = n // until it has a name
+	m.conflict, m.beside = &Conflict{Side: lose}, n
 }

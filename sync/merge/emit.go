@@ -51,14 +51,8 @@ func (p *planner) emit() {
 	}
 }
 
-func base(name string) string { return name[len(parent(name))+b2i(parent(name) != ""):] }
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
+// base returns the last element of a path.
+func base(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
 
 // slotOf is a spot in the form in which s tells names apart.
 func (p *planner) slotOf(s Side, at spot) spot { return spot{at.par, p.o.Names[s].slot(at.name)} }
@@ -163,10 +157,7 @@ func (p *planner) put(s Side, n *node) bool {
 	if n.there[s] && n.at[s] == want {
 		return true
 	}
-	if !n.there[s] && n.kind != Dir {
-		return false
-	}
-	if !n.there[s] && p.only(s, n) {
+	if !n.there[s] && (n.kind != Dir || !n.has[s.Other()]) {
 		return false
 	}
 	if !p.clear(s, want, n) {
@@ -179,13 +170,10 @@ func (p *planner) put(s Side, n *node) bool {
 	}
 	n.there[s] = true
 	p.settle(s, n, want)
-	p.add(n, Step{Op: Mkdir, Side: s, Path: p.path(s, n)}, s)
+	p.add(n, Step{Op: Mkdir, Side: s, Path: p.path(s, n)})
 	n.last[s] = n.prev
 	return true
 }
-
-// only reports whether n is to stay on the other side alone.
-func (p *planner) only(s Side, n *node) bool { return !p.o.writes(s) || !n.has[s.Other()] }
 
 // move makes a step of it.
 func (p *planner) move(s Side, n *node, to spot) {
@@ -197,7 +185,7 @@ func (p *planner) move(s Side, n *node, to spot) {
 	p.settle(s, n, to)
 	st := Step{Op: Move, Side: s, From: from, Path: p.path(s, n), Needs: append(needs, n.out2[s]...)}
 	st.Follows = n.alive && n.from != s && n.there[s.Other()] && to == spot{n.tpar, n.want[s]}
-	p.add(n, st, s)
+	p.add(n, st)
 	i := n.prev
 	n.last[s] = i
 	p.freed(s, was, i)
@@ -274,7 +262,7 @@ func (p *planner) remove(s Side, n *node) {
 	}
 	name := p.path(s, n)
 	up := n.at[s].par
-	p.add(n, Step{Op: Remove, Side: s, Path: name, Needs: append(p.chain(nil, s, n), n.out2[s]...), Drop: n.hasBase}, s)
+	p.add(n, Step{Op: Remove, Side: s, Path: name, Needs: append(p.chain(nil, s, n), n.out2[s]...), Drop: n.hasBase})
 	p.leave(s, n)
 	n.there[s] = false
 	n.last[s] = n.prev
@@ -305,9 +293,9 @@ func (p *planner) fill(s Side, n *node) {
 			p.settle(s, n, want)
 			n.placed[s] = true
 		}
-		p.add(n, Step{Op: Copy, Side: s, From: p.path(o, n), Path: p.path(s, n)}, s)
+		p.add(n, Step{Op: Copy, Side: s, From: p.path(o, n), Path: p.path(s, n)})
 	case n.touch == int8(o) && n.there[s] && n.there[o]:
-		p.add(n, Step{Op: Touch, Side: s, From: p.path(o, n), Path: p.path(s, n)}, s)
+		p.add(n, Step{Op: Touch, Side: s, From: p.path(o, n), Path: p.path(s, n)})
 	}
 }
 
@@ -329,8 +317,9 @@ func (p *planner) chain(needs []int, s Side, n *node) []int {
 	return needs
 }
 
-// add appends a step of n on side s.
-func (p *planner) add(n *node, st Step, s Side) {
+// add appends a step of n.
+func (p *planner) add(n *node, st Step) {
+	s := st.Side
 	st.Thing, st.Why = &n.thing, n.why
 	st.Needs = p.chain(st.Needs, s, n)
 	st.Needs = p.chain(st.Needs, s.Other(), n)
@@ -365,10 +354,10 @@ func (p *planner) finish(n *node) {
 		s := n.conflict.Side
 		n.conflict.Copy = p.path(s, n)
 		o := s.Other()
-		if n.bpar.there[o] {
-			n.conflict.Path = p.path(o, n.bpar)
+		if n.beside.there[o] {
+			n.conflict.Path = p.path(o, n.beside)
 		} else {
-			n.conflict.Path = p.path(s, n.bpar)
+			n.conflict.Path = p.path(s, n.beside)
 		}
 	}
 	both := n.there[0] && n.there[1]
@@ -376,19 +365,19 @@ func (p *planner) finish(n *node) {
 	case n.fixed, n.stay:
 	case n.out:
 		if n.hasBase && (n.cur[0].Out || n.cur[1].Out) {
-			p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true}, Left)
+			p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})
 		}
 	case n.source == -2 && both:
-		p.add(n, Step{Op: Hash, Path: p.path(Left, n)}, Left)
+		p.add(n, Step{Op: Hash, Path: p.path(Left, n)})
 	case n.source == -2 || n.blocked[0] || n.blocked[1]:
 	case len(n.steps) > 0 && both && p.out.Steps[n.prev].Op != Move && p.out.Steps[n.prev].Op != Mkdir:
 		p.out.Steps[n.prev].Settles = true
 	case both && (!n.hasBase || n.base != n.cur || len(n.steps) > 0): // after moves: only now it is known where they all end
-		p.add(n, Step{Op: Agree, Path: p.path(Left, n), Settles: true}, Left)
+		p.add(n, Step{Op: Agree, Path: p.path(Left, n), Settles: true})
 	case n.alive && n.hasBase && p.o.Mode != TwoWay && !n.has[Left] && len(n.steps) == 0: // it is the right side's own now
-		p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true}, Left)
+		p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})
 	case !n.alive && n.hasBase && !n.there[0] && !n.there[1] && len(n.steps) == 0:
-		p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true}, Left)
+		p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})
 	}
 }
 

@@ -20,11 +20,9 @@ type node struct {
 	stay    bool    // it is not alike, and is left so
 	fresh   bool    // it was made by the plan: one content of a conflict
 
-	par  [2]*node // where it is
-	bpar *node    // where it was
+	par [2]*node // where it is
 
-	alive, decided bool
-	rescued        bool
+	alive, rescued bool
 	moved, edited  [2]bool
 	touched        [2]bool
 	tpar           *node
@@ -33,6 +31,7 @@ type node struct {
 	source         int8      // the side whose content it gets; -1: none is needed, -2: not known
 	touch          int8      // the side whose attributes it gets; -1: none
 	conflict       *Conflict
+	beside         *node // what keeps the name that conflict is about
 	drop           bool
 	why            string
 
@@ -79,7 +78,7 @@ func newPlanner(in Input, o Options) *planner {
 			o.Label[s] = Side(s).String()
 		}
 	}
-	p := &planner{in: in, o: o, free: map[freedKey]int{}, known: map[uint64]bool{}, root: &node{kind: Dir, fixed: true, alive: true, decided: true, source: -1, touch: -1, prev: -1}}
+	p := &planner{in: in, o: o, free: map[freedKey]int{}, known: map[uint64]bool{}, root: &node{kind: Dir, fixed: true, alive: true, source: -1, touch: -1, prev: -1}}
 	p.root.has, p.root.there, p.root.placed = [2]bool{true, true}, [2]bool{true, true}, [2]bool{true, true}
 	p.root.last = [2]int{-1, -1}
 	for s := range 2 {
@@ -119,10 +118,7 @@ type stream[T any] struct {
 }
 
 func open[T any](seq iter.Seq2[T, error], key func(T) (string, string)) *stream[T] {
-	if seq == nil {
-		seq = func(func(T, error) bool) {}
-	}
-	next, stop := iter.Pull2(seq)
+	next, stop := iter.Pull2(orNone(seq))
 	return &stream[T]{next: next, stop: stop, key: key}
 }
 
@@ -209,15 +205,9 @@ func (p *planner) sort(pairs []Pair, items [2][]Item) {
 		p.out.Agreed++
 		return
 	}
-	for _, b := range pairs {
-		n := p.newNode(b.Item[0].Kind)
-		n.hasBase, n.base, n.thing.N = true, b.Item, b.N
-		p.known[b.N] = true
-		for s := range 2 {
-			if m := p.byBase[s][b.Item[s].Path]; m == nil || m.kind != Dir {
-				p.byBase[s][b.Item[s].Path] = n
-			}
-		}
+	for i := range pairs {
+		p.known[pairs[i].N] = true
+		p.addPair(&pairs[i])
 	}
 	for s := range 2 {
 		p.loose[s] = append(p.loose[s], items[s]...)
@@ -326,16 +316,23 @@ func (p *planner) inside(torn [2]map[string]bool, b *Pair) bool {
 	if !is || p.known[b.N] {
 		return false
 	}
+	p.addPair(b)
+	p.out.Agreed--
+	for s := range 2 {
+		p.loose[s] = append(p.loose[s], b.Item[s])
+	}
+	return true
+}
+
+// addPair makes a node of a pair. Where two pairs have one path, a directory has it, for others are looked for in it.
+func (p *planner) addPair(b *Pair) {
 	n := p.newNode(b.Item[0].Kind)
 	n.hasBase, n.base, n.thing.N = true, b.Item, b.N
-	p.out.Agreed--
 	for s := range 2 {
 		if m := p.byBase[s][b.Item[s].Path]; m == nil || m.kind != Dir {
 			p.byBase[s][b.Item[s].Path] = n
 		}
-		p.loose[s] = append(p.loose[s], b.Item[s])
 	}
-	return true
 }
 
 func orNone[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {

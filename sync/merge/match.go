@@ -2,7 +2,6 @@ package merge
 
 import (
 	"cmp"
-	"path"
 	"slices"
 	"strings"
 )
@@ -76,9 +75,6 @@ func (p *planner) match() {
 			if n.has[s] {
 				n.par[s] = p.byPath[s][p.pathKey(s, parent(n.cur[s].Path))]
 			}
-			if n.hasBase && n.bpar == nil {
-				n.bpar = p.byBase[s][parent(n.base[s].Path)]
-			}
 		}
 	}
 	p.unify()
@@ -130,7 +126,7 @@ func (p *planner) bySum(s Side, items []Item, taken []bool, nodes []*node, bind 
 				i := slices.IndexFunc(at[sum], func(i int) bool {
 					it := &items[i]
 					eq, known := sameContent(&n.base[s], it)
-					return !taken[i] && eq && known && (!named || path.Base(it.Path) == path.Base(n.base[s].Path))
+					return !taken[i] && eq && known && (!named || base(it.Path) == base(n.base[s].Path))
 				})
 				if sum != "" && i >= 0 {
 					bind(n, at[sum][i])
@@ -157,7 +153,7 @@ func (p *planner) byKids(s Side, items []Item, taken []bool, nodes []*node, bind
 	votes := map[way]int{}
 	vote := func(n *node) {
 		was, is := n.base[s].Path, n.cur[s].Path
-		if path.Base(was) == path.Base(is) && parent(was) != parent(is) {
+		if base(was) == base(is) && parent(was) != parent(is) {
 			votes[way{parent(was), parent(is)}]++
 		}
 	}
@@ -217,7 +213,6 @@ func (p *planner) unify() {
 		slot string
 		kind Kind
 	}
-	fold, normal := p.o.Names[0].Fold || p.o.Names[1].Fold, p.o.Names[0].Normal || p.o.Names[1].Normal
 	made := map[place][]*node{}
 	fresh := func(s Side) (all []*node) {
 		for _, n := range p.nodes {
@@ -232,7 +227,7 @@ func (p *planner) unify() {
 		return all
 	}
 	at := func(s Side, n *node) place {
-		return place{n.par[s], simplify(p.name(s, n.cur[s].Path), fold, normal), n.kind}
+		return place{n.par[s], p.o.simplify(p.name(s, n.cur[s].Path)), n.kind}
 	}
 	for _, n := range fresh(Left) {
 		if !n.cur[Left].Out {

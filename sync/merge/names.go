@@ -240,10 +240,15 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
+// simplify returns a form that is equal for all names or paths that one of the sides takes for one.
+func (o *Options) simplify(s string) string {
+	return simplify(s, o.Names[0].Fold || o.Names[1].Fold, o.Names[0].Normal || o.Names[1].Normal)
+}
+
 // keyOf returns the part of Key that is equal for all paths that a side may take for one, and the rest.
 func (o *Options) keyOf(s Side, p string) (group, tail string) {
 	p = o.Names[s].DecodePath(p)
-	folded := simplify(p, o.Names[0].Fold || o.Names[1].Fold, o.Names[0].Normal || o.Names[1].Normal)
+	folded := o.simplify(p)
 	if folded != p {
 		tail = p
 	}

@@ -343,13 +343,12 @@ func (w *world) tree(s Side) []string {
 	var lines []string
 	m := w.sides[s]
 	lossy := !w.sides[0].can.EmptyDirs || !w.sides[1].can.EmptyDirs
-	fold, normal := w.o.Names[0].Fold || w.o.Names[1].Fold, w.o.Names[0].Normal || w.o.Names[1].Normal
 	for _, t := range m.all() {
 		if t.kind == Dir && lossy && !holds(t) {
 			continue
 		}
 		if t.kind != Dir || !lossy {
-			lines = append(lines, fmt.Sprintf("%s %s %d", simplify(w.o.Names[s].DecodePath(t.path()), fold, normal), t.kind, t.content))
+			lines = append(lines, fmt.Sprintf("%s %s %d", w.o.simplify(w.o.Names[s].DecodePath(t.path())), t.kind, t.content))
 		}
 	}
 	sort.Strings(lines)

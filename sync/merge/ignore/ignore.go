@@ -39,12 +39,8 @@ type Line struct {
 // String returns where the line is and what it says.
 func (l *Line) String() string { return fmt.Sprintf("%s:%d: %s", l.File, l.Number, l.Text) }
 
-// list is the lines of one file, with the folder that it is in.
-type list struct {
-	dir       string
-	lines     []Line
-	syncthing bool
-}
+// list is the lines of one file, and of those that it includes.
+type list struct{ lines []Line }
 
 // A Set is the lines of all ignore files of a place. The zero value leaves nothing out. It may be read by several goroutines once all is added.
 type Set struct {
@@ -55,9 +51,24 @@ type Set struct {
 // Include returns the text of a file that another brings in.
 type Include func(name string) (text string, err error)
 
+// text returns what line n of a file brings in, as one of those that are left.
+func (f Include) text(file string, n int, name string, left *int) (string, error) {
+	if *left--; *left < 0 {
+		return "", fmt.Errorf("%w: %s:%d: more than %d files: do they include each other?", ErrInclude, file, n, maxIncludes)
+	}
+	if f == nil {
+		return "", fmt.Errorf("%w: %s:%d: %s: not here", ErrInclude, file, n, name)
+	}
+	sub, err := f(name)
+	if err != nil {
+		return "", fmt.Errorf("%w: %s:%d: %s: %w", ErrInclude, file, n, name, err)
+	}
+	return sub, nil
+}
+
 // Add adds the text of the file that is in the folder dir ("" is the root). include may be nil if nothing may be brought in.
 func (s *Set) Add(dir, file, text string, include Include) error {
-	l := &list{dir: dir}
+	l := &list{}
 	left := maxIncludes
 	if err := l.parse(file, text, include, &left); err != nil {
 		return err
@@ -77,17 +88,11 @@ func (l *list) parse(file, text string, include Include, left *int) error {
 		line = strings.TrimSuffix(line, "\r")
 		if name, ok := strings.CutPrefix(line, "#include "); ok {
 			name = strings.TrimSpace(name)
-			if *left--; *left < 0 {
-				return fmt.Errorf("%w: %s:%d: more than %d files: do they include each other?", ErrInclude, file, n, maxIncludes)
+			sub, err := include.text(file, n, name, left)
+			if err == nil {
+				err = l.parse(name, sub, include, left)
 			}
-			if include == nil {
-				return fmt.Errorf("%w: %s:%d: %s: not here", ErrInclude, file, n, name)
-			}
-			sub, err := include(name)
 			if err != nil {
-				return fmt.Errorf("%w: %s:%d: %s: %w", ErrInclude, file, n, name, err)
-			}
-			if err := l.parse(name, sub, include, left); err != nil {
 				return err
 			}
 			continue

@@ -1,15 +1,15 @@
 package ignore
 
 import (
-	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // AddSyncthing adds the text of a .stignore, which counts for the whole place and before all other files. The first line that matches
 // decides; a pattern matches in any folder unless it begins with "/", and with a directory all in it; "//" begins a comment. That a directory which is left out is looked
 // into for the sake of a later "!" is not so here: what is in it stays out.
 func (s *Set) AddSyncthing(file, text string, include Include) error {
-	l := &list{syncthing: true}
+	l := &list{}
 	left := maxIncludes
 	if err := l.parseSyncthing(file, text, include, &left); err != nil {
 		return err
@@ -28,14 +28,11 @@ func (l *list) parseSyncthing(file, text string, include Include, left *int) err
 		}
 		if name, ok := strings.CutPrefix(line, "#include"); ok {
 			name = strings.TrimSpace(name)
-			if *left--; *left < 0 || include == nil {
-				return fmt.Errorf("%w: %s:%d: %s: too many, or not here", ErrInclude, file, n, name)
+			sub, err := include.text(file, n, name, left)
+			if err == nil {
+				err = l.parseSyncthing(name, sub, include, left)
 			}
-			sub, err := include(name)
 			if err != nil {
-				return fmt.Errorf("%w: %s:%d: %s: %w", ErrInclude, file, n, name, err)
-			}
-			if err := l.parseSyncthing(name, sub, include, left); err != nil {
 				return err
 			}
 			continue
@@ -53,7 +50,7 @@ func (l *list) parseSyncthing(file, text string, include Include, left *int) err
 			p.negated, rest = !p.negated, after
 		}
 		rest = strings.TrimSuffix(rest, "/")
-		if rest == "" || !validName(rest) {
+		if rest == "" || !utf8.ValidString(rest) {
 			continue
 		}
 		if after, ok := strings.CutPrefix(rest, "/"); ok {

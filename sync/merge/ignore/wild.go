@@ -1,9 +1,6 @@
 package ignore
 
-import (
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
 // wild matches a pattern with *, ?, [] and ** against a path, byte by byte, as git's wildmatch does with the flag that a star stops at a slash.
 func wild(pat, s string, fold bool) bool {
@@ -186,6 +183,3 @@ func named(name string, c byte, fold bool) (is, known bool) {
 	}
 	return false, false
 }
-
-// validName reports whether a name is text.
-func validName(s string) bool { return utf8.ValidString(s) }
