@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // A mutant is the drive with a rule of it left out.
@@ -135,7 +137,7 @@ func TestMutants_AreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := environ(t, "SHEAF_MUTANTS", 0)
+	n := testkit.Environ(t, "SHEAF_MUTANTS", 0)
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			b := m.apply(t, root)

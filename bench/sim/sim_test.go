@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/cryptotest"
@@ -49,20 +48,6 @@ func runSeed(t *testing.T, seed uint64, dir string, notes func(string, ...any)) 
 	return r
 }
 
-// environ is a number from the environment.
-func environ(t *testing.T, name string, otherwise uint64) uint64 {
-	t.Helper()
-	s := os.Getenv(name)
-	if s == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatalf("read %s: %v", name, err)
-	}
-	return n
-}
-
 // alone lets one goroutine run at a time, so that a schedule goes the same way whenever it can, and collects garbage of Go between schedules.
 func alone(t *testing.T) {
 	t.Helper()
@@ -79,12 +64,9 @@ func alone(t *testing.T) {
 // SHEAF_TWICE is of how many one is run again, SHEAF_FAILURES after how many that fail there is no next one.
 func TestSim_AllSchedulesComeToOneTree(t *testing.T) {
 	alone(t)
-	n, every, again := environ(t, "SHEAF_SCHEDULES", 30), environ(t, "SHEAF_EVERY", 1), environ(t, "SHEAF_TWICE", 4)
-	first := uint64(1) // new ones are for those who have the time: what they find takes a while
-	if os.Getenv("SHEAF_SCHEDULES") != "" || os.Getenv(testkit.SeedEnv) != "" {
-		first = uint64(testkit.Seed(t))
-	}
-	most := environ(t, "SHEAF_FAILURES", 10)
+	first, n := testkit.Schedules(t, 30)
+	every, again := testkit.Environ(t, "SHEAF_EVERY", 1), testkit.Environ(t, "SHEAF_TWICE", 4)
+	most := testkit.Environ(t, "SHEAF_FAILURES", 10)
 	dir, sum, began, told := t.TempDir(), map[string]int{}, time.Now(), time.Now()
 	bad := uint64(0)
 	for i := range n {

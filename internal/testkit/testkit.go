@@ -32,6 +32,31 @@ func Seed(t testing.TB) int64 {
 	return seed
 }
 
+// Environ returns the number in an environment variable, and otherwise if that is not set.
+func Environ(t testing.TB, name string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("read %s: %v", name, err)
+	}
+	return n
+}
+
+// Schedules returns how many schedules a test runs, and the seed of the first: SHEAF_SCHEDULES many, new ones or those from SHEAF_SEED on; otherwise as many as
+// that, from seed 1, for new ones are for those who have the time.
+func Schedules(t testing.TB, otherwise uint64) (first, n uint64) {
+	t.Helper()
+	const env = "SHEAF_SCHEDULES"
+	if os.Getenv(env) != "" || os.Getenv(SeedEnv) != "" {
+		return uint64(Seed(t)), Environ(t, env, otherwise)
+	}
+	return 1, otherwise
+}
+
 // Rand returns a source of chance that depends on the seed alone. It is not safe for
 // concurrent use.
 func Rand(seed int64) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 0x5eaf)) }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // A mutant is the planner with a rule of it left out: what stands in a file once, and what takes its place.
@@ -89,7 +91,7 @@ var mutants = []mutant{
 // G3: each rule that is left out is found, by a schedule or, where what comes of it is no loss, by a case that is written down. SHEAF_MUTANTS is
 // within how many schedules; without it, that the rules are where they are looked for is all that is checked, for each mutant is built anew.
 func TestMutants_AreFound(t *testing.T) {
-	n := environ(t, "SHEAF_MUTANTS", 0)
+	n := testkit.Environ(t, "SHEAF_MUTANTS", 0)
 	root, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)

@@ -2,27 +2,12 @@ package merge
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
-
-func environ(t *testing.T, name string, otherwise uint64) uint64 {
-	t.Helper()
-	s := os.Getenv(name)
-	if s == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatalf("read %s: %v", name, err)
-	}
-	return n
-}
 
 // G1: two trees are changed on both sides; plans are carried out in any order, while the trees go on changing, steps fail and listings
 // lack things. In the end the sides are alike (I2), nothing that nobody replaced or deleted is lost (I3, I5: checked at each step, too), nothing comes back that was
@@ -31,11 +16,7 @@ func environ(t *testing.T, name string, otherwise uint64) uint64 {
 //
 // SHEAF_SCHEDULES is how many there are, SHEAF_SEED the first seed. Every eighth is run twice and has to go the same way.
 func TestPlan_AllSchedulesComeToOneTree(t *testing.T) {
-	n := environ(t, "SHEAF_SCHEDULES", 20_000)
-	first := uint64(1)
-	if os.Getenv("SHEAF_SCHEDULES") != "" || os.Getenv(testkit.SeedEnv) != "" {
-		first = uint64(testkit.Seed(t))
-	}
+	first, n := testkit.Schedules(t, 20_000)
 	sum, bad, began := map[string]int{}, 0, time.Now()
 	for i := range n {
 		sc := newSchedule(first + i)
@@ -58,7 +39,7 @@ func TestPlan_AllSchedulesComeToOneTree(t *testing.T) {
 		less := sc.shrink()
 		w, err = less.run(true)
 		t.Errorf("SHEAF_SEED=%d: %v\n%s\n%s", sc.seed, err, describe(w), lines(w.said))
-		if bad == int(environ(t, "SHEAF_FAILURES", 3)) {
+		if bad == int(testkit.Environ(t, "SHEAF_FAILURES", 3)) {
 			t.Fatalf("given up after %d schedules", i+1)
 		}
 	}

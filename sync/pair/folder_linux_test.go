@@ -139,7 +139,7 @@ func TestPair_OfTwoFolders(t *testing.T) {
 
 // A rule of many files: what nothing costs, and a rename of all.
 func TestPair_OfManyFiles(t *testing.T) {
-	n := int(environ(t, "SHEAF_PAIR_FILES", 300))
+	n := int(testkit.Environ(t, "SHEAF_PAIR_FILES", 300))
 	o := pair.Options{KV: memkv.New(), Parallel: 8}
 	var dirs [2]string
 	for s := range 2 {

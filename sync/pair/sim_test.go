@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,19 +17,6 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote"
 	"github.com/sheaf-drive/sheaf/sync/remote/memtree"
 )
-
-func environ(t *testing.T, name string, otherwise uint64) uint64 {
-	t.Helper()
-	s := os.Getenv(name)
-	if s == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatalf("read %s: %v", name, err)
-	}
-	return n
-}
 
 // A sim is one schedule of G2 for pairs: the engine on places in memory that fail and lie, and kills.
 type sim struct {
@@ -262,11 +247,7 @@ func TestPair_AllSchedulesComeToOneTree(t *testing.T) {
 	if testing.Short() {
 		otherwise = 60
 	}
-	n := environ(t, "SHEAF_SCHEDULES", otherwise)
-	first := uint64(1)
-	if os.Getenv("SHEAF_SCHEDULES") != "" || os.Getenv(testkit.SeedEnv) != "" {
-		first = uint64(testkit.Seed(t))
-	}
+	first, n := testkit.Schedules(t, otherwise)
 	sum, bad := map[string]int{}, 0
 	for i := range n {
 		w := newSim(first + i)
