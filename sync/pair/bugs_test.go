@@ -438,6 +438,31 @@ func TestPair_KeepsWhatHasALongName(t *testing.T) {
 	r.kept(merge.Right, "same")
 }
 
+// What has moved to where there is no room for its path was not deleted. What is deleted later is.
+func TestPair_WhatHasAPathThatIsTooLongIsNotTakenForDeleted(t *testing.T) {
+	for _, feed := range []bool{true, false} {
+		r := newRig(t, memtree.Options{NoFeed: !feed}, memtree.Options{NoFeed: !feed})
+		dir := strings.Repeat(strings.Repeat("d", 197)+"/", 5) + "e"
+		r.put(merge.Left, dir+"/x", "1")
+		r.put(merge.Left, "a", "precious")
+		r.put(merge.Left, "b", "2")
+		r.mustRun()
+		r.move(merge.Left, "a", dir+"/"+strings.Repeat("n", 40))
+		r.mustRun()
+		if !slices.Contains(show(t, r.tree[1], false), "a=precious") {
+			t.Error("what was not deleted was removed on the other side")
+		}
+		r.remove(merge.Left, "b")
+		r.mustRun()
+		if slices.Contains(show(t, r.tree[1], false), "b=2") {
+			t.Error("what was deleted is still there")
+		}
+		if rep := r.mustRun(); len(rep.Steps) > 0 {
+			t.Errorf("there is something left to do: %q", rep.Steps)
+		}
+	}
+}
+
 // Names that are no text are names.
 func TestPair_WhatWasLostIsNotTakenForDeletedWhateverItsName(t *testing.T) {
 	r, f := faultyRig(t, memtree.Options{}, memtree.Options{NoFeed: true})

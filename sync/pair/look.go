@@ -2,6 +2,7 @@ package pair
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -149,7 +150,7 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 				return err
 			}
 		}
-		return tx.Put(p.key('c', s.String()), []byte(cursor))
+		return errors.Join(tx.Delete(p.longKey(s)), tx.Put(p.key('c', s.String()), []byte(cursor)))
 	})
 }
 
@@ -253,8 +254,7 @@ func (p *Pair) seen(ctx context.Context, tx kv.Tx, s merge.Side, it merge.Item) 
 	}
 	key := p.shadowKey(s, it.Path)
 	if len(key) > kv.MaxKey-16 {
-		p.o.Log.Warn("a path is too long, and is left alone", "side", s.String(), "path", it.Path)
-		return nil
+		return p.tooLong(tx, s, it.Path)
 	}
 	if v, err := tx.Get(key); err == nil {
 		was, flags, err := decodeItem(v)
@@ -278,6 +278,21 @@ func (p *Pair) seen(ctx context.Context, tx kv.Tx, s merge.Side, it merge.Item) 
 	return tx.Put(key, encodeItem(&it, 0))
 }
 
+// tooLong notes a path that there is no room for, and that is left alone. If it is new, what is missing now may have gone there: until this look has come to its end
+// it is not taken for deleted.
+func (p *Pair) tooLong(tx kv.Tx, s merge.Side, path string) error {
+	p.o.Log.Warn("a path is too long, and is left alone", "side", s.String(), "path", path)
+	sum := sha256.Sum256([]byte(path))
+	key := p.key('t', s.String()+string(sum[:]))
+	_, err := tx.Get(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(tx.Put(key, nil), tx.Put(p.longKey(s), nil))
+	}
+	return err
+}
+
+func (p *Pair) longKey(s merge.Side) []byte { return p.key('m', "long "+s.String()) }
+
 // another reports whether what is there need not have come of what this package has put, for that was never seen.
 func another(was *merge.Item, flags byte, it merge.Item) bool {
 	eq, known := merge.Equal(was.Sums, it.Sums)
@@ -285,8 +300,8 @@ func another(was *merge.Item, flags byte, it merge.Item) bool {
 		(was.Kind != it.Kind || was.Version != it.Version && (!known || !eq) || was.Target != it.Target)
 }
 
-// lost notes that a side has nothing at a path. If it is this package that has put it there, and nobody has seen it since, it was not
-// deleted: a ghost is left, and what the other side has of it is as new.
+// lost notes that a side has nothing at a path. If it is this package that has put it there, and nobody has seen it since, or if it may be where there is no room
+// for its path, it was not deleted: a ghost is left, and what the other side has of it is as new.
 func (p *Pair) lost(tx kv.Tx, s merge.Side, path string) error {
 	key := p.shadowKey(s, path)
 	v, err := tx.Get(key)
@@ -296,7 +311,12 @@ func (p *Pair) lost(tx kv.Tx, s merge.Side, path string) error {
 	if err != nil {
 		return err
 	}
-	if _, flags, err := decodeItem(v); err == nil && flags&flagOwn != 0 {
+	_, err = tx.Get(p.longKey(s))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	long := err == nil
+	if _, flags, err := decodeItem(v); err == nil && flags&flagOwn != 0 || long {
 		if err := tx.Put(p.key('g', s.String()+path), nil); err != nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func Open(ctx context.Context, o Options) (*Pair, error) {
 func (p *Pair) Accept(ctx context.Context) error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
-	for _, table := range []byte("bnlrcigj") {
+	for _, table := range []byte("bnlrcigjt") {
 		if err := p.clear(ctx, table); err != nil {
 			return fmt.Errorf("forget what was agreed on: %w", err)
 		}
