@@ -97,7 +97,7 @@ plans:
 	$(GO) test -count=1 -timeout 12h -v -run AllSchedules ./sync/merge
 	SHEAF_SCHEDULES=$$(($$SHEAF_SCHEDULES / 10)) $(GO) test -count=1 -timeout 12h -v -run AllSchedules ./sync/pair
 
-#: make mutants    rules of the drive are left out, one at a time, and each has to be found within SHEAF_MUTANTS schedules (2000)
+#: make mutants    rules of the drive are left out, one at a time, and each has to be found within SHEAF_MUTANTS schedules (2000), those of a rule's plans within 100000 or by a case
 mutants: export SHEAF_MUTANTS ?= 2000
 mutants:
 	$(GO) test -count=1 -timeout 12h -v -run Mutants ./bench/sim

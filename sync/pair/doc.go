@@ -17,7 +17,12 @@
 //     what it got is compared with that. Shadow, base and journal change in one transaction, after the step.
 //  4. Again, while steps found something else than was planned, eight times at most: the rest is for the next turn.
 //
-// A crash anywhere leaves steps in the journal. When the pair is opened again both sides are asked for their paths, and what was done is seen as it is.
+// A crash anywhere leaves steps in the journal. The next turn asks both sides for their paths, and sees what was done as it is.
+//
+// # Cost
+//
+// A look in full holds some 20 bytes for each thing that a side has, and what is missing there; a plan holds what differs, see package merge. What was decided is kept for
+// each path that a step was of, five at most, until the rule is removed.
 //
 // # History
 //

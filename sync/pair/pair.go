@@ -81,7 +81,7 @@ type Pair struct {
 	tried   map[string]bool // steps of this turn that failed, and were not done since
 }
 
-// Open opens the pair, and looks at what was under way when it was last closed, or killed.
+// Open opens the pair. What was under way when it was last closed, or killed, is looked at by the next turn.
 func Open(ctx context.Context, o Options) (*Pair, error) {
 	if o.Parallel <= 0 {
 		o.Parallel = 4

@@ -186,7 +186,7 @@ type Rule struct {
 	Code string `protobuf:"bytes,12,opt,name=code,proto3" json:"code,omitempty"`
 	// Steps that the last turn did, or that one under way has done so far.
 	Steps int64 `protobuf:"varint,13,opt,name=steps,proto3" json:"steps,omitempty"`
-	// Those of them that failed.
+	// Steps of the last turn that failed.
 	Failed int64 `protobuf:"varint,14,opt,name=failed,proto3" json:"failed,omitempty"`
 	// Bytes that the last turn moved.
 	Bytes int64 `protobuf:"varint,15,opt,name=bytes,proto3" json:"bytes,omitempty"`
