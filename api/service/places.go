@@ -77,19 +77,19 @@ func (s *Service) spotOfDrive(p string) (spot, error) {
 	return spot{tree: treefs.NewTree(d.FS(), treefs.TreeOptions{Identity: "drive " + d.Info().Drive, UID: s.o.UID, GID: s.o.GID, Exact: true}), path: p, close: release}, nil
 }
 
-// spotAbove opens the place in which what at names lies, or is to lie. It reports whether that ends with a slash.
+// spotAbove opens the place in which what at names lies, or is to lie. What is all of a place is an error.
 func (s *Service) spotAbove(ctx context.Context, at string, mk bool) (spot, error) {
 	p, err := ParsePlace(at)
 	if err != nil {
 		return spot{}, err
 	}
-	if p.Name == remote.Self {
-		return s.spotOfDrive(p.Path)
-	}
 	full := strings.TrimRight(filepath.ToSlash(p.Path), "/")
 	dir, name := path.Split(full)
 	if name == "" {
 		return spot{}, errorf(sheafv1.Code_CODE_USAGE, "", "%s is all of a place, and not something in it", s.shown(at))
+	}
+	if p.Name == remote.Self {
+		return s.spotOfDrive(p.Path)
 	}
 	if p.Path = strings.TrimRight(dir, "/"); p.Path == "" && p.Local {
 		p.Path = "/"
@@ -101,7 +101,7 @@ func (s *Service) spotAbove(ctx context.Context, at string, mk bool) (spot, erro
 	return above, err
 }
 
-// use is s.serve for calls about places.
+// useSpot is s.serve for calls about places.
 func (s *Service) useSpot(ctx context.Context, at string) (context.Context, spot, func(), error) {
 	ctx, _, release, err := s.serve(ctx)
 	if err != nil {
@@ -130,7 +130,7 @@ func itemOf(it remote.Item, name string) *sheafv1.PlaceItem {
 	return m
 }
 
-// isDir looks at what a spot is.
+// look says what a spot is.
 func (p *spot) look(ctx context.Context) (remote.Item, error) {
 	if p.path == "" {
 		return remote.Item{Kind: remote.Dir}, nil
@@ -263,8 +263,9 @@ func (s *Service) MovePlace(ctx context.Context, q *sheafv1.PlacesMoveRequest) (
 	if err != nil {
 		return nil, err
 	}
-	a, b := strings.Trim(filepath.ToSlash(from.Path), "/"), strings.Trim(filepath.ToSlash(to.Path), "/")
-	from.Path, to.Path = "", ""
+	var a, b string
+	from.Path, a = cutRoot(from)
+	to.Path, b = cutRoot(to)
 	if from.String() != to.String() || from.Local != to.Local {
 		return nil, errorf(sheafv1.Code_CODE_USAGE, "sheaf cp, and sheaf rm when it is done", "%s and %s are two places", s.shown(q.GetFrom()), s.shown(q.GetTo()))
 	}
@@ -277,9 +278,7 @@ func (s *Service) MovePlace(ctx context.Context, q *sheafv1.PlacesMoveRequest) (
 		}
 		common = next
 	}
-	if from.Path = common; from.Local {
-		from.Path = "/" + common
-	}
+	from.Path += common
 	ctx, sp, release, err := s.useSpot(ctx, from.String())
 	if err != nil {
 		return nil, err
@@ -297,6 +296,17 @@ func (s *Service) MovePlace(ctx context.Context, q *sheafv1.PlacesMoveRequest) (
 		return nil, err
 	}
 	return &sheafv1.PlacesMoveResponse{}, nil
+}
+
+// cutRoot returns the slashes with which the path of a place begins, and what follows them. On some servers a path with one is another
+// than that without it; in the drive it is not.
+func cutRoot(p remote.Place) (root, rest string) {
+	full := strings.TrimRight(filepath.ToSlash(p.Path), "/")
+	rest = strings.TrimLeft(full, "/")
+	if p.Name == remote.Self {
+		return "", rest
+	}
+	return full[:len(full)-len(rest)], rest
 }
 
 // RemovePlace removes something at a place.

@@ -35,11 +35,11 @@ func (s *Service) CopyPlaces(ctx context.Context, q *sheafv1.PlacesCopyRequest, 
 	c := &copying{from: from, dry: q.GetDryRun(), send: send}
 	if it.Kind == remote.Dir {
 		c.to, err = s.spot(ctx, q.GetTo(), !q.GetDryRun())
-		if errors.Is(err, fs.ErrNotExist) && q.GetDryRun() {
-			c.to, err = spot{close: func() {}}, nil
-		}
 	} else {
 		c.to, err = s.spotAbove(ctx, q.GetTo(), !q.GetDryRun())
+	}
+	if errors.Is(err, fs.ErrNotExist) && q.GetDryRun() {
+		c.to, err = spot{close: func() {}}, nil
 	}
 	if err != nil {
 		return err
