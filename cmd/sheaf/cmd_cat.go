@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,22 +28,17 @@ func (a *app) catCmd() *cobra.Command {
 				}
 			}
 			if anyRemote(args) {
+				if at != "" {
+					return errPast
+				}
 				return a.catPlaces(ctx, args, off, n)
 			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
 				for _, p := range ps {
 					st, err := s.Files.Read(ctx, &sheafv1.ReadRequest{Path: p.wire(), At: pick(moment(at, time.Now()), p), Offset: off, Length: n})
-					if err != nil {
-						return err
+					if err == nil {
+						err = pour(a.out, st)
 					}
-					for st.Receive() {
-						if _, err := a.out.Write(st.Msg().GetData()); err != nil {
-							_ = st.Close()
-							return err
-						}
-					}
-					err = st.Err()
-					_ = st.Close()
 					if err != nil {
 						return err
 					}
@@ -54,4 +50,21 @@ func (a *app) catCmd() *cobra.Command {
 	c.Flags().StringVar(&span, "range", "", "only these bytes: `FROM-TO` (TO is not in it), FROM- or FROM+LENGTH, as in 0-1M")
 	c.Flags().StringVar(&at, "at", "", "as it was at a `time` or snapshot")
 	return c
+}
+
+// pour writes the bytes that a stream yields, and closes it.
+func pour[M interface{ GetData() []byte }](w io.Writer, st interface {
+	Receive() bool
+	Msg() M
+	Err() error
+	Close() error
+},
+) error {
+	defer func() { _ = st.Close() }()
+	for st.Receive() {
+		if _, err := w.Write(st.Msg().GetData()); err != nil {
+			return err
+		}
+	}
+	return st.Err()
 }

@@ -29,6 +29,9 @@ on this device, Q on its way to a replica that does not have all of it yet; "-" 
 				args = []string{drivePrefix}
 			}
 			if anyRemote(args) {
+				if at != "" {
+					return errPast
+				}
 				return a.listPlaces(ctx, args, long, recursive)
 			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {

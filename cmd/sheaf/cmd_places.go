@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -32,11 +31,33 @@ func wirePlace(arg string) (string, error) {
 	if err != nil || !p.Local {
 		return arg, err
 	}
-	full, err := filepath.Abs(arg)
-	if err == nil && runtime.GOOS != "windows" && strings.Contains(full, ":") && !strings.HasPrefix(full, "/") {
-		err = usagef("", "%q cannot be told from a remote", arg)
-	}
-	return full, err
+	return filepath.Abs(arg)
+}
+
+// withPlaces is withDrive where some arguments name remotes, and f gets all as the contract has them. What names no remote is of the
+// drive, as without them: a path of the drive is never taken for one of this machine.
+func (a *app) withPlaces(ctx context.Context, args []string, f func(s *session, ats []string) error) error {
+	return a.with(ctx, func(s *session) error {
+		r, err := a.resolver(ctx, s)
+		if err != nil {
+			return err
+		}
+		ats := slices.Clone(args)
+		for i, arg := range args {
+			if isRemote(arg) {
+				continue
+			}
+			p, err := r.drive(arg)
+			if err != nil {
+				return err
+			}
+			if p.at != "" {
+				return usagef("", "%s is of the past: it cannot be named beside a remote", arg)
+			}
+			ats[i] = drivePrefix + "/" + p.path
+		}
+		return f(s, ats)
+	})
 }
 
 // inPlace returns the place of name in the folder at a place.
@@ -47,20 +68,19 @@ func inPlace(at, name string) string {
 	return at + "/" + name
 }
 
+// errPast refuses to look back where nothing is kept.
+var errPast = usagef("", "a place of plain files has no past to show")
+
 // listPlaces is sheaf ls of remotes.
 func (a *app) listPlaces(ctx context.Context, args []string, long, recursive bool) error {
-	return a.with(ctx, func(s *session) error {
+	return a.withPlaces(ctx, args, func(s *session, ats []string) error {
 		w := bufio.NewWriterSize(a.out, 64<<10)
-		for i, arg := range args {
-			at, err := wirePlace(arg)
-			if err != nil {
-				return err
-			}
+		for i, at := range ats {
 			if len(args) > 1 && !a.json {
 				if i > 0 {
 					_, _ = fmt.Fprintln(w)
 				}
-				_, _ = fmt.Fprintf(w, "%s:\n", arg)
+				_, _ = fmt.Fprintf(w, "%s:\n", args[i])
 			}
 			if err := a.eachItem(ctx, s, at, recursive, func(it *sheafv1.PlaceItem) error { return a.placeLine(w, it, long) }); err != nil {
 				_ = w.Flush()
@@ -122,24 +142,12 @@ func (a *app) placeLine(w *bufio.Writer, it *sheafv1.PlaceItem, long bool) error
 
 // catPlaces is sheaf cat of remotes.
 func (a *app) catPlaces(ctx context.Context, args []string, off, n int64) error {
-	return a.with(ctx, func(s *session) error {
-		for _, arg := range args {
-			at, err := wirePlace(arg)
-			if err != nil {
-				return err
-			}
+	return a.withPlaces(ctx, args, func(s *session, ats []string) error {
+		for _, at := range ats {
 			st, err := s.Places.Read(ctx, &sheafv1.PlacesReadRequest{At: at, Offset: off, Length: n})
-			if err != nil {
-				return err
+			if err == nil {
+				err = pour(a.out, st)
 			}
-			for st.Receive() {
-				if _, err := a.out.Write(st.Msg().GetData()); err != nil {
-					_ = st.Close()
-					return err
-				}
-			}
-			err = st.Err()
-			_ = st.Close()
 			if err != nil {
 				return err
 			}
@@ -272,15 +280,8 @@ func (a *app) movePlaces(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return usagef("", "at a remote one thing is moved at a time")
 	}
-	return a.with(ctx, func(s *session) error {
-		from, err := wirePlace(args[0])
-		if err != nil {
-			return err
-		}
-		to, err := wirePlace(args[1])
-		if err != nil {
-			return err
-		}
+	return a.withPlaces(ctx, args, func(s *session, ats []string) error {
+		from, to := ats[0], ats[1]
 		isDir, _, err := a.placeKind(ctx, s, to)
 		if err != nil {
 			return err
@@ -302,12 +303,8 @@ func (a *app) movePlaces(ctx context.Context, args []string) error {
 
 // removePlaces is sheaf rm at remotes.
 func (a *app) removePlaces(ctx context.Context, args []string, recursive, force bool) error {
-	return a.with(ctx, func(s *session) error {
-		for _, arg := range args {
-			at, err := wirePlace(arg)
-			if err != nil {
-				return err
-			}
+	return a.withPlaces(ctx, args, func(s *session, ats []string) error {
+		for i, at := range ats {
 			resp, err := s.Places.Remove(ctx, &sheafv1.PlacesRemoveRequest{At: at, Recursive: recursive})
 			if force && explainCode(err) == sheafv1.Code_CODE_NOT_FOUND {
 				continue
@@ -321,7 +318,11 @@ func (a *app) removePlaces(ctx context.Context, args []string, recursive, force 
 				}
 				continue
 			}
-			a.say("removed %d files and %d folders; there is no history of them", resp.GetFiles(), resp.GetDirs())
+			history := ""
+			if isRemote(args[i]) {
+				history = "; there is no history of them"
+			}
+			a.say("removed %d files and %d folders%s", resp.GetFiles(), resp.GetDirs(), history)
 		}
 		return nil
 	})
@@ -329,13 +330,9 @@ func (a *app) removePlaces(ctx context.Context, args []string, recursive, force 
 
 // usePlaces is sheaf du of remotes.
 func (a *app) usePlaces(ctx context.Context, args []string) error {
-	return a.with(ctx, func(s *session) error {
+	return a.withPlaces(ctx, args, func(s *session, ats []string) error {
 		rows := [][]string{{"logical", "files", "dirs", "path"}}
-		for _, arg := range args {
-			at, err := wirePlace(arg)
-			if err != nil {
-				return err
-			}
+		for i, at := range ats {
 			u := &sheafv1.DiskUsageResponse{}
 			if err := a.eachItem(ctx, s, at, true, func(it *sheafv1.PlaceItem) error {
 				if it.GetKind() == sheafv1.PlaceKind_PLACE_KIND_DIR {
@@ -354,7 +351,7 @@ func (a *app) usePlaces(ctx context.Context, args []string) error {
 				}
 				continue
 			}
-			rows = append(rows, []string{a.size(u.GetLogicalBytes()), count(u.GetFiles()), count(u.GetDirs()), arg})
+			rows = append(rows, []string{a.size(u.GetLogicalBytes()), count(u.GetFiles()), count(u.GetDirs()), args[i]})
 		}
 		if a.json {
 			return nil

@@ -133,6 +133,9 @@ func (a *app) duCmd() *cobra.Command {
 				args = []string{drivePrefix}
 			}
 			if anyRemote(args) {
+				if unique {
+					return usagef("", "a place of plain files has no chunks to count")
+				}
 				return a.usePlaces(ctx, args)
 			}
 			return a.withDrive(ctx, args, func(s *session, ps []place) error {
