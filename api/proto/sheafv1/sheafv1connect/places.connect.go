@@ -53,7 +53,7 @@ type PlacesClient interface {
 	List(context.Context, *sheafv1.PlacesListRequest) (*connect.ServerStreamForClient[sheafv1.PlacesListResponse], error)
 	// Read yields the bytes of a file, or a range of them.
 	Read(context.Context, *sheafv1.PlacesReadRequest) (*connect.ServerStreamForClient[sheafv1.PlacesReadResponse], error)
-	// Copy copies a file, or what a directory holds, from one place to another, through this device unless both are one place that copies by itself. What is there already with the
+	// Copy copies a file, or what a directory holds, from one place to another, through this device. What is there already with the
 	// same hash, or equal size and time where there is none, is skipped. Nothing is deleted. It tells of each file when it is done with it, and of all at the end.
 	Copy(context.Context, *sheafv1.PlacesCopyRequest) (*connect.ServerStreamForClient[sheafv1.PlacesCopyResponse], error)
 	// Move gives a file or a directory another name in the same place. Fails with CODE_EXISTS if something is there.
@@ -168,7 +168,7 @@ type PlacesHandler interface {
 	List(context.Context, *sheafv1.PlacesListRequest, *connect.ServerStream[sheafv1.PlacesListResponse]) error
 	// Read yields the bytes of a file, or a range of them.
 	Read(context.Context, *sheafv1.PlacesReadRequest, *connect.ServerStream[sheafv1.PlacesReadResponse]) error
-	// Copy copies a file, or what a directory holds, from one place to another, through this device unless both are one place that copies by itself. What is there already with the
+	// Copy copies a file, or what a directory holds, from one place to another, through this device. What is there already with the
 	// same hash, or equal size and time where there is none, is skipped. Nothing is deleted. It tells of each file when it is done with it, and of all at the end.
 	Copy(context.Context, *sheafv1.PlacesCopyRequest, *connect.ServerStream[sheafv1.PlacesCopyResponse]) error
 	// Move gives a file or a directory another name in the same place. Fails with CODE_EXISTS if something is there.
