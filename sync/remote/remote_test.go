@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	gocmp "cmp"
 	"context"
 	"errors"
 	"maps"
@@ -192,5 +193,16 @@ func TestKind_Split(t *testing.T) {
 	options, secrets := kind.Split(map[string]string{"host": "h", "pass": "p", "what": "?"})
 	if diff := cmp.Diff([]map[string]string{{"host": "h", "what": "?"}, {"pass": "p"}}, []map[string]string{options, secrets}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestComparePaths_GoesByElements(t *testing.T) {
+	want := []string{"a", "a/2", "a/b", "a/b/1", "a/b-", "a\x01", "a+", "a-", "a-/3", "ab", "b", "ä"}
+	for i, a := range want {
+		for j, b := range want {
+			if got := remote.ComparePaths(a, b); got != gocmp.Compare(i, j) {
+				t.Errorf("%q and %q: got %d, want %d", a, b, got, gocmp.Compare(i, j))
+			}
+		}
 	}
 }

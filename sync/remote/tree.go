@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ type Item struct {
 	Kind ItemKind
 	// Size is in bytes. It is -1 if only reading tells it.
 	Size int64
-	// MTime is as exact as Capabilities.MTime of the place.
+	// MTime is as exact as TreeCan.MTime of the place.
 	MTime time.Time
 	// Mode holds permission bits only. Zero: the place keeps none.
 	Mode fs.FileMode
@@ -118,7 +119,7 @@ type Tree interface {
 	Identity(ctx context.Context) (string, error)
 
 	// Changes yields what changed since the cursor, and next returns the cursor to go on from. From "" it yields everything that is there, each path once and
-	// in the order of SortKey, parents before what they hold; from any other cursor, where Can has ChangeFeed, what changed, in an order in which parents that came come
+	// in the order of ComparePaths, parents before what they hold; from any other cursor, where Can has ChangeFeed, what changed, in an order in which parents that came come
 	// before what they hold. A path may come again; only the last word about it counts. The sequence ends at its first
 	// error, and next is "" then and before the sequence has ended: a listing that is not whole says nothing about what is gone. Without a ChangeFeed
 	// each cursor means the same as "". A cursor that the place knows no more is ErrCursor.
@@ -190,13 +191,42 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// SortKey orders paths as Changes does: by their elements, so that a directory comes right before what it holds.
-func SortKey(path string) string {
-	b := []byte(path)
-	for i, c := range b {
-		if c == '/' {
-			b[i] = 0
+// ComparePaths orders paths as Changes does: by their elements, so that a directory comes right before what it holds.
+func ComparePaths(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		switch x, y := a[i], b[i]; {
+		case x == y:
+		case x == '/':
+			return -1
+		case y == '/':
+			return 1
+		default:
+			return cmp.Compare(x, y)
 		}
 	}
-	return string(b)
+	return cmp.Compare(len(a), len(b))
 }
+
+// Listing returns what Changes does, for a Tree whose list calls give with each change, and returns at once the error that give returns, if it does; its other errors
+// are the last that is yielded, and the Cursor counts only if there is none.
+func Listing(list func(give func(Change) error) (Cursor, error)) (changes iter.Seq2[Change, error], next func() Cursor) {
+	var last Cursor
+	return func(yield func(Change, error) bool) {
+		last = ""
+		cursor, err := list(func(c Change) error {
+			if !yield(c, nil) {
+				return errEnough
+			}
+			return nil
+		})
+		switch {
+		case err == nil:
+			last = cursor
+		case !errors.Is(err, errEnough):
+			yield(Change{}, err)
+		}
+	}, func() Cursor { return last }
+}
+
+// errEnough says that who reads a listing wants no more of it.
+var errEnough = errors.New("no more is wanted")

@@ -134,28 +134,24 @@ func (t *Tree) list(ctx context.Context, dir string) ([]remote.Item, error) {
 
 // Changes is as in remote.Tree. What it yields is the state of the moment in which it begins.
 func (t *Tree) Changes(ctx context.Context, since remote.Cursor) (iter.Seq2[remote.Change, error], func() remote.Cursor) {
-	var next remote.Cursor
-	seq := func(yield func(remote.Change, error) bool) {
-		next = ""
-		changes, cursor, err := t.changes(ctx, since)
+	return remote.Listing(func(give func(remote.Change) error) (remote.Cursor, error) {
+		changes, next, err := t.changes(ctx, since)
 		for _, c := range changes {
-			if err = ctx.Err(); err != nil {
-				break
+			if err = ctx.Err(); err == nil {
+				err = give(c)
 			}
-			if !yield(c, nil) {
-				return
+			if err != nil {
+				break
 			}
 		}
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
-			yield(remote.Change{}, fmt.Errorf("list what changed: %w", err))
-			return
+			return "", fmt.Errorf("list what changed: %w", err)
 		}
-		next = cursor
-	}
-	return seq, func() remote.Cursor { return next }
+		return next, nil
+	})
 }
 
 func (t *Tree) changes(ctx context.Context, since remote.Cursor) ([]remote.Change, remote.Cursor, error) {
@@ -198,7 +194,7 @@ func (t *Tree) changes(ctx context.Context, since remote.Cursor) ([]remote.Chang
 		}
 		changes = append(changes, remote.Change{Item: t.shown(a)})
 	}
-	slices.SortFunc(changes, func(a, b remote.Change) int { return strings.Compare(remote.SortKey(a.Path), remote.SortKey(b.Path)) })
+	slices.SortFunc(changes, func(a, b remote.Change) int { return remote.ComparePaths(a.Path, b.Path) })
 	return changes, cursor, nil
 }
 

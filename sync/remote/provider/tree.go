@@ -334,25 +334,20 @@ func (t *tree) list(ctx context.Context, dir string) ([]remote.Item, error) {
 
 // Changes implements [remote.Tree]. Places of objects are listed in one go and sorted, in some 400 bytes a file; folders are walked, some of them at a time.
 func (t *tree) Changes(ctx context.Context, _ remote.Cursor) (iter.Seq2[remote.Change, error], func() remote.Cursor) {
-	var next remote.Cursor
-	seq := func(yield func(remote.Change, error) bool) {
-		next = ""
+	return remote.Listing(func(give func(remote.Change) error) (remote.Cursor, error) {
 		ctx, cancel := t.with(ctx)
 		defer cancel()
 		err := t.changes(ctx, func(it remote.Item) error {
-			if !yield(remote.Change{Item: it}, nil) {
-				return errStopped
+			if err := give(remote.Change{Item: it}); err != nil {
+				return err
 			}
 			return ctx.Err()
 		})
-		switch {
-		case err == nil:
-			next = "all"
-		case !errors.Is(err, errStopped):
-			yield(remote.Change{}, fmt.Errorf("list all: %w: %w", remote.ErrIncomplete, t.failed(ctx, err)))
+		if err != nil {
+			return "", fmt.Errorf("list all: %w: %w", remote.ErrIncomplete, t.failed(ctx, err))
 		}
-	}
-	return seq, func() remote.Cursor { return next }
+		return "all", nil
+	})
 }
 
 func (t *tree) changes(ctx context.Context, give func(remote.Item) error) error {
@@ -394,7 +389,7 @@ func (t *tree) flat(ctx context.Context, listR rclone.ListRFn, give func(remote.
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(all, func(a, b remote.Item) int { return strings.Compare(remote.SortKey(a.Path), remote.SortKey(b.Path)) })
+	slices.SortFunc(all, func(a, b remote.Item) int { return remote.ComparePaths(a.Path, b.Path) })
 	last := ""
 	for i, it := range all {
 		if i > 0 && all[i-1].Path == it.Path {

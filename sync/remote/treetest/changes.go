@@ -24,7 +24,7 @@ var changeTests = []test{
 		}
 		got := paths(all)
 		if !ordered(got) {
-			s.Errorf("not in the order of SortKey: %q", got)
+			s.Errorf("not in the order of ComparePaths: %q", got)
 		}
 		s.same("what is there", got, []string{"a", "a/2", "a/b", "a/b/1", "a/b-", "a+", "a-", "a-/3", "b", "z", "z/4"})
 		for _, it := range all {
@@ -133,7 +133,7 @@ var changeTests = []test{
 			for p := range got {
 				order = append(order, p)
 			}
-			slices.SortFunc(order, func(a, b string) int { return strings.Compare(remote.SortKey(a), remote.SortKey(b)) })
+			slices.SortFunc(order, remote.ComparePaths)
 			for _, p := range order {
 				if !got[p].Gone {
 					continue
@@ -155,7 +155,7 @@ var changeTests = []test{
 			for p := range known {
 				have = append(have, p)
 			}
-			slices.SortFunc(have, func(a, b string) int { return strings.Compare(remote.SortKey(a), remote.SortKey(b)) })
+			slices.SortFunc(have, remote.ComparePaths)
 			s.same("what is known by changes", have, paths(all))
 			for _, it := range all {
 				if k := known[it.Path]; k.Version != it.Version || k.Kind != it.Kind || k.ID != it.ID {

@@ -39,7 +39,7 @@ type test struct {
 // Run checks that what mk makes is a writable remote.Tree. Each subtest gets a place of its own, which mk's own t.Cleanup gives back.
 func Run(t *testing.T, mk func(t *testing.T) Place) {
 	t.Helper()
-	for _, group := range []struct {
+	groups := []struct {
 		name  string
 		tests []test
 	}{
@@ -52,11 +52,23 @@ func Run(t *testing.T, mk func(t *testing.T) Place) {
 		{"names", nameTests},
 		{"at the same time", parallelTests},
 		{"when it is over", cancelTests},
-	} {
+	}
+	known := map[string]bool{}
+	for _, group := range groups {
+		for _, x := range group.tests {
+			known[x.name] = true
+		}
+	}
+	for _, group := range groups {
 		t.Run(group.name, func(t *testing.T) {
 			for _, x := range group.tests {
 				t.Run(x.name, func(t *testing.T) {
 					p := mk(t)
+					for name := range p.Cannot {
+						if !known[name] {
+							t.Errorf("there is no test %q that the place cannot pass", name)
+						}
+					}
 					if why := p.Cannot[x.name]; why != "" {
 						t.Skip(why)
 					}
@@ -278,5 +290,5 @@ func pattern(n int) []byte {
 
 // ordered reports whether paths are in the order of Changes.
 func ordered(p []string) bool {
-	return slices.IsSortedFunc(p, func(a, b string) int { return strings.Compare(remote.SortKey(a), remote.SortKey(b)) })
+	return slices.IsSortedFunc(p, remote.ComparePaths)
 }
