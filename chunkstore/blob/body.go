@@ -74,3 +74,19 @@ func (b *body) atEnd() error {
 	}
 	return io.ErrNoProgress
 }
+
+// Stream returns a reader of r whose Read returns the error of ctx once that is
+// done. It is [Body] for what has no known size.
+func Stream(ctx context.Context, r io.Reader) io.Reader { return &stream{ctx, r} }
+
+type stream struct {
+	ctx context.Context // as in body
+	r   io.Reader
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.r.Read(p)
+}

@@ -351,8 +351,30 @@ func (d *folder) written(name string) bool {
 	return errors.Is(err, unix.EAGAIN)
 }
 
+// setMode changes the mode of anything but a link: ELOOP.
 func (d *folder) setMode(name string, mode fs.FileMode) error {
-	return wrap("chmod", name, unix.Fchmodat(d.fd(), name, uint32(mode.Perm()), 0))
+	err := unix.Fchmodat(d.fd(), name, uint32(mode.Perm()), unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM) { // before Linux 6.6, not let through by a sandbox, or a link
+		err = d.chmod(name, uint32(mode.Perm()))
+	}
+	return wrap("chmod", name, err)
+}
+
+// chmod is fchmodat(2) that follows no link, by a descriptor that needs no right to read.
+func (d *folder) chmod(name string, mode uint32) error {
+	fd, err := retried(func() (int, error) { return unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return unix.ELOOP
+	}
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), mode)
 }
 
 func (d *folder) setTime(name string, mtime time.Time) error {

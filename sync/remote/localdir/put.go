@@ -2,55 +2,34 @@ package localdir
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/aside"
 )
 
-// A hidden file is one that is being written, or that has just changed places with one. Its name says which file it was made as: one
-// under whose name another file is, is somebody's file that was in the way when a crash came.
-const (
-	hiddenPrefix = ".sheaf-tmp-"
-	hiddenLen    = len(hiddenPrefix) + 16 + 1 + 16
-	// hiddenAge is how old one is that nobody writes any more.
-	hiddenAge = 24 * time.Hour
-)
-
-func hidden(name string) bool {
-	return len(name) == hiddenLen && strings.HasPrefix(name, hiddenPrefix) && name[len(hiddenPrefix)+16] == '-'
-}
-
-func hiddenName(ino uint64) string {
-	var p [8]byte
-	_, _ = rand.Read(p[:]) // never fails
-	return fmt.Sprintf("%s%016x-%s", hiddenPrefix, ino, hex.EncodeToString(p[:]))
+// discard removes a hidden file, if it is the one that its name was made for: no content is removed because of its name alone.
+func (t *Tree) discard(in *folder, name string) (done bool) {
+	i, err := in.lstat(name)
+	return err == nil && i.kind != remote.Dir && aside.Ours(name, i.ino, i.kind == remote.File && i.size == 0) && in.unlink(name) == nil
 }
 
 // rescue clears up a hidden file that a crash has left. One of ours is removed. Somebody's gets a name that is seen: it is in nobody's way,
 // and nothing that a user has written is ever removed because of its name.
 func (t *Tree) rescue(in *folder, path, name string, now time.Time) {
 	i, err := in.lstat(name)
-	if err != nil || now.Sub(i.ctime) < hiddenAge {
+	if err != nil || now.Sub(i.ctime) < aside.Age {
 		return
 	}
-	ino, err := strconv.ParseUint(name[len(hiddenPrefix):len(hiddenPrefix)+16], 16, 64)
-	if err != nil {
-		return
-	}
-	if i.kind != remote.Dir && (ino == i.ino || ino == 0 && i.kind == remote.File && i.size == 0) {
-		if err := in.unlink(name); err == nil {
-			t.o.Log.Info("removed what a crash had left", "folder", path, "name", name)
-		}
+	if t.discard(in, name) {
+		t.o.Log.Info("removed what a crash had left", "folder", path, "name", name)
 		return
 	}
 	t.giveName(in, path, name, "file")
@@ -58,10 +37,7 @@ func (t *Tree) rescue(in *folder, path, name string, now time.Time) {
 
 // giveName gives somebody's file, which is under a hidden name, one that is seen.
 func (t *Tree) giveName(in *folder, path, name, was string) {
-	to := was + " (saved by sheaf " + name[hiddenLen-16:] + ")"
-	if len(to) > 255 {
-		to = "saved by sheaf " + name[hiddenLen-16:]
-	}
+	to := aside.Saved(name, was)
 	if err := in.moveNew(name, in, to); err == nil {
 		t.o.Log.Warn("a file had been left under a hidden name, and has one that is seen again", "folder", path, "name", to)
 	}
@@ -77,13 +53,10 @@ func (t *Tree) Put(ctx context.Context, it remote.Item, r io.Reader, known remot
 }
 
 func (t *Tree) put(ctx context.Context, it remote.Item, r io.Reader, known remote.Version) (remote.Item, error) {
-	if err := ctx.Err(); err != nil {
-		return remote.Item{}, err
-	}
 	if it.Kind != remote.File && it.Kind != remote.Symlink {
 		return remote.Item{}, fmt.Errorf("neither a file nor a link: %w", fs.ErrInvalid)
 	}
-	in, name, err := t.above(it.Path)
+	in, name, err := t.above(ctx, it.Path)
 	if err != nil {
 		return remote.Item{}, err
 	}
@@ -121,7 +94,7 @@ func (t *Tree) put(ctx context.Context, it remote.Item, r io.Reader, known remot
 	}
 	if err != nil {
 		if temp != "" {
-			_ = in.unlink(temp) // if not now, a scan does it
+			t.discard(in, temp) // if not now, a scan does it
 		}
 		return remote.Item{}, err
 	}
@@ -154,7 +127,7 @@ func (t *Tree) expect(ctx context.Context, in *folder, name string, known remote
 
 // write makes a hidden file, or link, that is all that it says, and durable.
 func (t *Tree) write(ctx context.Context, in *folder, it remote.Item, r io.Reader) (temp string, sums sums, err error) {
-	temp = hiddenName(0)
+	temp = aside.Name(0)
 	if it.Kind == remote.Symlink {
 		if err := in.symlink(it.Target, temp); err != nil {
 			return "", nil, err
@@ -192,7 +165,7 @@ func (t *Tree) named(in *folder, temp string) (string, error) {
 	if err != nil {
 		return temp, err
 	}
-	name := hiddenName(i.ino)
+	name := aside.Name(i.ino)
 	if err := in.moveNew(temp, in, name); err != nil {
 		return temp, err
 	}
@@ -204,23 +177,10 @@ func fill(ctx context.Context, f *os.File, sums sums, r io.Reader, size int64) e
 	if size >= 0 {
 		r = blob.Body(ctx, r, size)
 	} else {
-		r = &watched{ctx, r}
+		r = blob.Stream(ctx, r)
 	}
 	_, err := io.Copy(io.MultiWriter(f, sums), r)
 	return err
-}
-
-// watched is a reader that ends with its context.
-type watched struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return w.r.Read(p)
 }
 
 // replace puts the hidden file temp in the place of old. The two change places; if what came out is not what was known, or somebody has it open for
@@ -229,10 +189,6 @@ func (t *Tree) replace(in *folder, temp, name string, old *info, known remote.Ve
 	now, err := in.lstat(name)
 	if err != nil || now.version() != known {
 		return remote.ErrChanged
-	}
-	ours, err := in.lstat(temp)
-	if err != nil {
-		return err
 	}
 	err = in.exchange(temp, name)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -253,14 +209,12 @@ func (t *Tree) replace(in *folder, temp, name string, old *info, known remote.Ve
 		t.giveName(in, "", temp, name)
 		return fmt.Errorf("%w: %w", remote.ErrChanged, err)
 	}
-	if out, err := in.lstat(temp); err == nil && out.id() != ours.id() {
+	if !t.discard(in, temp) {
 		// Between the two, a third one came. It is the newest, and what was changed before it is kept beside it.
-		if in.exchange(temp, name) == nil {
-			t.giveName(in, "", temp, name)
-		}
-		return remote.ErrChanged
+		_ = in.exchange(temp, name) // if not, the third one is kept
+		t.giveName(in, "", temp, name)
 	}
-	return errors.Join(remote.ErrChanged, in.unlink(temp))
+	return remote.ErrChanged
 }
 
 // Mkdir is as in remote.Tree.
@@ -273,10 +227,7 @@ func (t *Tree) Mkdir(ctx context.Context, path string, mode fs.FileMode) (remote
 }
 
 func (t *Tree) mkdir(ctx context.Context, path string, mode fs.FileMode) (remote.Item, error) {
-	if err := ctx.Err(); err != nil {
-		return remote.Item{}, err
-	}
-	in, name, err := t.above(path)
+	in, name, err := t.above(ctx, path)
 	if err != nil {
 		return remote.Item{}, err
 	}
@@ -308,10 +259,7 @@ func (t *Tree) Remove(ctx context.Context, path string, known remote.Version) er
 }
 
 func (t *Tree) remove(ctx context.Context, path string, known remote.Version) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	in, name, err := t.above(path)
+	in, name, err := t.above(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -332,7 +280,7 @@ func (t *Tree) remove(ctx context.Context, path string, known remote.Version) er
 	case it.Version != known || known == "":
 		return remote.ErrChanged
 	}
-	temp := hiddenName(0)
+	temp := aside.Name(0)
 	if err := in.moveNew(name, in, temp); err != nil {
 		return err
 	}
@@ -360,7 +308,7 @@ func (t *Tree) clear(in *folder, path, name string) error {
 		return err
 	}
 	for _, n := range names {
-		if !hidden(n) {
+		if !aside.Is(n) {
 			return fmt.Errorf("it is not empty: %w", remote.ErrChanged)
 		}
 		t.rescue(sub, path, n, time.Now())
@@ -383,16 +331,13 @@ func (t *Tree) Move(ctx context.Context, from, to string, known remote.Version) 
 }
 
 func (t *Tree) move(ctx context.Context, from, to string, known remote.Version) (remote.Item, error) {
-	if err := ctx.Err(); err != nil {
-		return remote.Item{}, err
-	}
 	if err := errors.Join(t.check(from), t.check(to)); err != nil {
 		return remote.Item{}, err
 	}
 	if strings.HasPrefix(to, from+"/") {
 		return remote.Item{}, fmt.Errorf("below itself: %w", fs.ErrInvalid)
 	}
-	in, name, err := t.above(from)
+	in, name, err := t.above(ctx, from)
 	if err != nil {
 		return remote.Item{}, err
 	}
@@ -406,7 +351,7 @@ func (t *Tree) move(ctx context.Context, from, to string, known remote.Version) 
 	case it.Version != known:
 		return remote.Item{}, remote.ErrChanged
 	}
-	in2, name2, err := t.above(to)
+	in2, name2, err := t.above(ctx, to)
 	if err != nil {
 		return remote.Item{}, err
 	}
@@ -452,10 +397,7 @@ func (t *Tree) Touch(ctx context.Context, it remote.Item, known remote.Version) 
 }
 
 func (t *Tree) touch(ctx context.Context, it remote.Item, known remote.Version) (remote.Item, error) {
-	if err := ctx.Err(); err != nil {
-		return remote.Item{}, err
-	}
-	in, name, err := t.above(it.Path)
+	in, name, err := t.above(ctx, it.Path)
 	if err != nil {
 		return remote.Item{}, err
 	}

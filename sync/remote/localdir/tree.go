@@ -17,6 +17,7 @@ import (
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/aside"
 )
 
 // Options say how a folder is opened as a Tree. The zero value works.
@@ -177,7 +178,7 @@ func (i *info) step() time.Duration {
 // settled stats a name until what it says is older than two steps, so that every later change gives another version. Something that
 // changes all the time gets a version that nothing will ever have.
 func (t *Tree) settled(ctx context.Context, in *folder, name string) (info, remote.Version, error) {
-	for range 3 {
+	for try := 0; ; try++ {
 		i, err := in.lstat(name)
 		if err != nil || i.kind == remote.Dir || i.kind == remote.Other {
 			return i, "", err
@@ -188,14 +189,15 @@ func (t *Tree) settled(ctx context.Context, in *folder, name string) (info, remo
 		if wait <= 0 || age < -2*i.step() {
 			return i, i.version(), nil
 		}
+		if try == 3 {
+			return i, i.version() + remote.Version("~"+strconv.FormatInt(time.Now().UnixNano(), 36)), nil
+		}
 		select {
 		case <-ctx.Done():
 			return i, "", ctx.Err()
 		case <-time.After(wait):
 		}
 	}
-	i, err := in.lstat(name)
-	return i, i.version() + remote.Version("~"+strconv.FormatInt(time.Now().UnixNano(), 36)), err
 }
 
 // item is what is told of the thing.
@@ -244,8 +246,11 @@ func (t *Tree) tell(in *folder, path, name string, i info, version remote.Versio
 	return it, err
 }
 
-// above opens the directory in which path lies.
-func (t *Tree) above(path string) (*folder, string, error) {
+// above opens the directory in which path lies, unless ctx is done.
+func (t *Tree) above(ctx context.Context, path string) (*folder, string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
 	if err := t.check(path); err != nil {
 		return nil, "", err
 	}
@@ -271,7 +276,7 @@ func (t *Tree) check(path string) error {
 		return err
 	}
 	for name := range strings.SplitSeq(path, "/") {
-		if hidden(name) || !legal(name) {
+		if aside.Is(name) || !legal(name) {
 			return fmt.Errorf("path %q: %w", path, remote.ErrIllegal)
 		}
 	}
@@ -288,10 +293,7 @@ func (t *Tree) Stat(ctx context.Context, path string) (remote.Item, error) {
 }
 
 func (t *Tree) stat(ctx context.Context, path string) (remote.Item, error) {
-	if err := ctx.Err(); err != nil {
-		return remote.Item{}, err
-	}
-	in, name, err := t.above(path)
+	in, name, err := t.above(ctx, path)
 	if err != nil {
 		return remote.Item{}, err
 	}
@@ -350,7 +352,7 @@ func (t *Tree) each(ctx context.Context, in *folder, path string, fn func(it rem
 	slices.Sort(names)
 	now := time.Now()
 	for _, name := range names {
-		if hidden(name) {
+		if aside.Is(name) {
 			t.rescue(in, path, name, now)
 			continue
 		}
@@ -378,20 +380,15 @@ func (t *Tree) each(ctx context.Context, in *folder, path string, fn func(it rem
 // Changes is as in remote.Tree: all of the folder is looked at, whatever the cursor. It keeps the names of the directories from the root to where it
 // is in memory, and an open folder for each.
 func (t *Tree) Changes(ctx context.Context, _ remote.Cursor) (iter.Seq2[remote.Change, error], func() remote.Cursor) {
-	var next remote.Cursor
-	seq := func(yield func(remote.Change, error) bool) {
-		next = ""
-		err := t.scan(ctx, yield)
-		if err == nil {
-			next = "all"
-		} else if !errors.Is(err, errStop) {
-			yield(remote.Change{}, fmt.Errorf("scan %s: %w", t.dir, failed(err)))
+	return remote.Listing(func(give func(remote.Change) error) (remote.Cursor, error) {
+		if err := t.scan(ctx, give); err != nil {
+			return "", fmt.Errorf("scan %s: %w", t.dir, failed(err))
 		}
-	}
-	return seq, func() remote.Cursor { return next }
+		return "all", nil
+	})
 }
 
-func (t *Tree) scan(ctx context.Context, yield func(remote.Change, error) bool) error {
+func (t *Tree) scan(ctx context.Context, give func(remote.Change) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -403,7 +400,7 @@ func (t *Tree) scan(ctx context.Context, yield func(remote.Change, error) bool) 
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	if err := t.walk(ctx, in, "", yield); err != nil {
+	if err := t.walk(ctx, in, "", give); err != nil {
 		return err
 	}
 	// A disk that was unmounted meanwhile has no more names, and does not say so.
@@ -413,10 +410,10 @@ func (t *Tree) scan(ctx context.Context, yield func(remote.Change, error) bool) 
 	return ctx.Err()
 }
 
-func (t *Tree) walk(ctx context.Context, in *folder, path string, yield func(remote.Change, error) bool) error {
+func (t *Tree) walk(ctx context.Context, in *folder, path string, give func(remote.Change) error) error {
 	return t.each(ctx, in, path, func(it remote.Item, name string) error {
-		if !yield(remote.Change{Item: it}, nil) {
-			return errStop
+		if err := give(remote.Change{Item: it}); err != nil {
+			return err
 		}
 		if it.Kind != remote.Dir {
 			return nil
@@ -429,7 +426,7 @@ func (t *Tree) walk(ctx context.Context, in *folder, path string, yield func(rem
 			return fmt.Errorf("%w: %q: %w", remote.ErrIncomplete, it.Path, err)
 		}
 		defer func() { _ = sub.Close() }()
-		return t.walk(ctx, sub, it.Path, yield)
+		return t.walk(ctx, sub, it.Path, give)
 	})
 }
 
@@ -443,10 +440,7 @@ func (t *Tree) Open(ctx context.Context, path string, off, n int64, known remote
 }
 
 func (t *Tree) open(ctx context.Context, path string, off, n int64, known remote.Version) (io.ReadCloser, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	in, name, err := t.above(path)
+	in, name, err := t.above(ctx, path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/aside"
 )
 
 func ok(t *testing.T, err error) {
@@ -283,11 +285,11 @@ func TestTree_NoUpdateOfAnotherProgramIsLost(t *testing.T) {
 func TestTree_WhatACrashLeftIsClearedUpAndNobodysFileIsLost(t *testing.T) {
 	dir := t.TempDir()
 	tree := openTree(t, dir, Options{})
-	ours, err := tree.named(tree.root, func() string { write(t, filepath.Join(dir, hiddenName(0)), "half"); return names(t, dir)[0] }())
+	ours, err := tree.named(tree.root, func() string { write(t, filepath.Join(dir, aside.Name(0)), "half"); return names(t, dir)[0] }())
 	ok(t, err)
-	somebodys := hiddenName(12345)
+	somebodys := aside.Name(12345)
 	write(t, filepath.Join(dir, somebodys), "precious")
-	removed := hiddenName(0)
+	removed := aside.Name(0)
 	write(t, filepath.Join(dir, removed), "removed by whom?")
 	list := func() []remote.Item {
 		var all []remote.Item
@@ -304,7 +306,7 @@ func TestTree_WhatACrashLeftIsClearedUpAndNobodysFileIsLost(t *testing.T) {
 		t.Errorf("got %q, want all three, for they are young", got)
 	}
 	for _, name := range []string{ours, somebodys, removed} {
-		tree.rescue(tree.root, "", name, time.Now().Add(2*hiddenAge))
+		tree.rescue(tree.root, "", name, time.Now().Add(2*aside.Age))
 	}
 	var texts []string
 	for _, it := range list() {
@@ -321,9 +323,62 @@ func TestTree_WhatACrashLeftIsClearedUpAndNobodysFileIsLost(t *testing.T) {
 	}
 }
 
+// A Put that fails removes its own hidden file, and not what somebody else's file came to be under the name of it.
+func TestTree_APutThatFailsRemovesNobodysFile(t *testing.T) {
+	dir := t.TempDir()
+	tree := openTree(t, dir, Options{})
+	broken := errors.New("the line broke")
+	_, err := tree.Put(t.Context(), remote.Item{Path: "file", Size: 9}, io.MultiReader(strings.NewReader("from "), readerFunc(func() {
+		write(t, filepath.Join(dir, "user"), "precious")
+		for _, name := range names(t, dir) {
+			if aside.Is(name) {
+				ok(t, os.Rename(filepath.Join(dir, "user"), filepath.Join(dir, name)))
+			}
+		}
+	}), iotest.ErrReader(broken)), "")
+	if !errors.Is(err, broken) {
+		t.Errorf("got error %v, want that of the body", err)
+	}
+	got := names(t, dir)
+	if len(got) != 1 {
+		t.Fatalf("got %q in the folder, want the user's file", got)
+	}
+	if p, err := os.ReadFile(filepath.Join(dir, got[0])); err != nil || string(p) != "precious" {
+		t.Errorf("got %q, error %v, want what the user wrote", p, err)
+	}
+}
+
+// A mode is never that of what a link leads to.
+func TestFolder_SetModeFollowsNoLink(t *testing.T) {
+	base := t.TempDir()
+	outside := filepath.Join(base, "outside")
+	write(t, outside, "x")
+	dir := filepath.Join(base, "in")
+	ok(t, os.Mkdir(dir, 0o755))
+	ok(t, os.Symlink(outside, filepath.Join(dir, "link")))
+	write(t, filepath.Join(dir, "file"), "x")
+	in := openTree(t, dir, Options{}).root
+	for what, set := range map[string]func(string) error{
+		"setMode": func(name string) error { return in.setMode(name, 0o600) },
+		"chmod":   func(name string) error { return in.chmod(name, 0o640) },
+	} {
+		if err := set("link"); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("%s of a link: got error %v, want ELOOP", what, err)
+		}
+		ok(t, set("file"))
+	}
+	for path, want := range map[string][]fs.FileMode{outside: {0o644}, filepath.Join(dir, "file"): {0o600, 0o640}} {
+		fi, err := os.Stat(path)
+		ok(t, err)
+		if !slices.Contains(want, fi.Mode().Perm()) {
+			t.Errorf("%s has mode %v, want %v", path, fi.Mode(), want)
+		}
+	}
+}
+
 func TestTree_HiddenNamesCannotBeHad(t *testing.T) {
 	tree := openTree(t, t.TempDir(), Options{})
-	if err := put(t, tree, hiddenName(1), "x", ""); !errors.Is(err, remote.ErrIllegal) {
+	if err := put(t, tree, aside.Name(1), "x", ""); !errors.Is(err, remote.ErrIllegal) {
 		t.Errorf("got error %v, want ErrIllegal", err)
 	}
 }

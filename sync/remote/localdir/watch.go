@@ -14,10 +14,11 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/aside"
 )
 
-// Watch is as in remote.Watcher. Where the system watches no more folders, or lost some of what it had to say, it yields "", at
-// once and then every Options.Rescan: nothing is missed for long.
+// Watch is as in remote.Watcher. Where the system watches no more folders it yields "" every Options.Rescan, and where it lost some of what it
+// had to say, at once: nothing is missed for long.
 func (t *Tree) Watch(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := t.watch(ctx, yield); err != nil && !errors.Is(err, errStop) {
@@ -76,6 +77,9 @@ func (t *Tree) watch(ctx context.Context, yield func(string, error) bool) error 
 				return fs.ErrClosed
 			}
 			t.o.Log.Debug("the system has lost some of what changed", "folder", t.dir, "err", err)
+			if err := v.add(ctx, ""); err != nil { // directories that came meanwhile
+				return err
+			}
 			if !yield("", nil) {
 				return errStop
 			}
@@ -114,7 +118,7 @@ func (v *watching) path(name string) (string, bool) {
 	if rel == "." {
 		return "", true
 	}
-	return rel, !hidden(rel[strings.LastIndexByte(rel, '/')+1:])
+	return rel, !aside.Is(rel[strings.LastIndexByte(rel, '/')+1:])
 }
 
 // add watches the directory path and all below it; nothing if it is no directory.

@@ -82,6 +82,59 @@ func TestTree_WatchTellsWhatChanges(t *testing.T) {
 	}
 }
 
+// A directory that came while the system could not say more is watched all the same.
+func TestTree_WatchGoesOnAfterTheSystemLostSome(t *testing.T) {
+	p, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	ok(t, err)
+	most, err := strconv.Atoi(strings.TrimSpace(string(p)))
+	ok(t, err)
+	if most > 1<<16 {
+		t.Skipf("the system keeps %d events: too many to make here", most)
+	}
+	dir := t.TempDir()
+	tree := openTree(t, dir, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	hints := make(chan string)
+	go func() {
+		defer close(hints)
+		for path, err := range tree.Watch(ctx) {
+			if err != nil {
+				return
+			}
+			select {
+			case hints <- path:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	awaits(t, hints, "")         // from here on nobody reads what is told
+	for i := range most + 1000 { // two in turn, for the same event is told once
+		ok(t, os.Chmod(dir, 0o700+os.FileMode(i%2)))
+		write(t, filepath.Join(dir, "file"), "x")
+	}
+	ok(t, os.Mkdir(filepath.Join(dir, "late"), 0o755))
+	late := time.After(20 * time.Second)
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for i := 0; ; {
+		select {
+		case h, ok := <-hints:
+			if !ok {
+				t.Fatal("the watch has ended")
+			}
+			if strings.HasPrefix(h, "late/") {
+				return
+			}
+		case <-again.C:
+			write(t, filepath.Join(dir, "late", fmt.Sprint("f", i)), "x")
+			i++
+		case <-late:
+			t.Fatal("what is in a directory that came meanwhile is not told")
+		}
+	}
+}
+
 func TestTree_WatchEndsWithItsContext(t *testing.T) {
 	before := testkit.Goroutines(t)
 	tree := openTree(t, t.TempDir(), Options{})

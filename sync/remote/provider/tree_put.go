@@ -291,7 +291,7 @@ func spooled(ctx context.Context, r io.Reader) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	_ = os.Remove(f.Name()) // on Windows it stays as long as it is open, and goes with the folder
-	n, err := io.Copy(f, &watched{ctx, r})
+	n, err := io.Copy(f, blob.Stream(ctx, r))
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}

@@ -97,7 +97,7 @@ func readBack(ctx context.Context, obj rclone.Object, sum gohash.Hash, want []by
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	n, err := io.Copy(sum, &watched{ctx, io.LimitReader(r, size+1)})
+	n, err := io.Copy(sum, blob.Stream(ctx, io.LimitReader(r, size+1)))
 	if cerr := r.Close(); err == nil && cerr != nil && n == size {
 		err = cerr
 	}
@@ -108,17 +108,4 @@ func readBack(ctx context.Context, obj rclone.Object, sum gohash.Hash, want []by
 		return fmt.Errorf("%w: read back, it is another blob", blob.ErrMangled)
 	}
 	return nil
-}
-
-// watched is a reader that ends with its context.
-type watched struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return w.r.Read(p)
 }
