@@ -208,21 +208,8 @@ func copyAttrs(ctx context.Context, to, from vfs.Node) error {
 	if err != nil {
 		return err
 	}
-	names, err := from.ListXattr(ctx)
-	if err != nil {
+	if err := vfs.CopyXattrs(ctx, from, to); err != nil {
 		return err
-	}
-	for _, name := range names {
-		v, err := from.Xattr(ctx, name)
-		if errors.Is(err, vfs.ErrNoXattr) {
-			continue
-		}
-		if err == nil {
-			err = to.SetXattr(ctx, name, v, vfs.XattrAny)
-		}
-		if err != nil {
-			return err
-		}
 	}
 	_, err = to.SetAttr(ctx, vfs.AttrChange{Set: vfs.SetMode | vfs.SetUID | vfs.SetGID, Mode: a.Mode, UID: a.UID, GID: a.GID})
 	return err

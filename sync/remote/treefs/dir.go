@@ -23,7 +23,7 @@ type (
 
 var kinds = map[remote.ItemKind]vfs.Kind{remote.File: vfs.KindFile, remote.Dir: vfs.KindDir, remote.Symlink: vfs.KindLink, remote.Other: vfs.KindFIFO}
 
-// Attr implements vfs.Node. What is older than Options.Age is looked at again, which is a call to the place.
+// Attr implements vfs.Node. It is what the place told last: who looks the name up again is told anew after Options.Age.
 func (n *node) Attr(ctx context.Context) (vfs.Attr, error) {
 	if err := ctx.Err(); err != nil {
 		return vfs.Attr{}, err
@@ -268,7 +268,7 @@ func (d *dirNode) find(ctx context.Context, name string) (*node, error) {
 		f.mu.Unlock()
 		return n, nil
 	}
-	if n := d.kids[name].Value(); n != nil && !n.gone && time.Since(n.seen) < f.o.Age {
+	if n := d.kids[name].Value(); n != nil && !n.gone && (f.dirty[n] || time.Since(n.seen) < f.o.Age) {
 		f.mu.Unlock()
 		return n, nil
 	}
@@ -296,7 +296,7 @@ func (d *dirNode) find(ctx context.Context, name string) (*node, error) {
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			f.mu.Lock()
-			if n := d.kids[name].Value(); n != nil && d.held[name] == nil {
+			if n := d.kids[name].Value(); n != nil && d.held[name] == nil && !f.dirty[n] {
 				n.gone = true
 				delete(d.kids, name)
 			}

@@ -325,12 +325,11 @@ func (n *node) fetch(ctx context.Context) error {
 	n.f.mu.Lock()
 	gone, p, it := n.gone, n.path(), n.item
 	n.f.mu.Unlock()
+	if gone {
+		return fs.ErrNotExist
+	}
 	if err := n.work.start(n.f.o.Spool); err != nil {
 		return err
-	}
-	if gone {
-		n.work.end()
-		return fs.ErrNotExist
 	}
 	if it.Size == 0 {
 		return nil

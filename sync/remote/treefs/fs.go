@@ -11,6 +11,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 	"weak"
@@ -160,7 +161,7 @@ func (f *FS) stale(path string) []vfs.Change {
 	}
 	n := f.root
 	for {
-		name, rest, more := cut(path)
+		name, rest, more := strings.Cut(path, "/")
 		child := n.kids[name].Value()
 		if !more || child == nil {
 			f.unlist(n)
@@ -173,15 +174,6 @@ func (f *FS) stale(path string) []vfs.Change {
 		}
 		n, path = child, rest
 	}
-}
-
-func cut(path string) (name, rest string, more bool) {
-	for i := range path {
-		if path[i] == '/' {
-			return path[:i], path[i+1:], true
-		}
-	}
-	return path, "", false
 }
 
 // A node is one thing of the Tree. It is a vfs.Node by the one of its faces that is of its kind.
@@ -273,11 +265,11 @@ func numberOf(it remote.Item) uint64 {
 // child returns the node of a thing in the directory n, as the place told it after the time at. FS.mu is held.
 func (n *node) child(name string, it remote.Item, at time.Time) *node {
 	old := n.kids[name].Value()
-	if old != nil && !old.gone && old.seen.After(at) {
-		return old // it was changed here since
+	if old != nil && !old.gone && (old.seen.After(at) || n.f.dirty[old]) {
+		return old // it was changed here since; what is not put yet finds out when it is, and goes beside what is there then
 	}
 	if old != nil && !old.gone && old.kind == it.Kind && (old.item.ID == it.ID || old.fresh) {
-		if !old.fresh && !n.f.dirty[old] {
+		if !old.fresh {
 			old.item = it
 		}
 		old.seen = at

@@ -63,6 +63,43 @@ func TestFS_AChangeAtThePlaceIsNotOverwritten(t *testing.T) {
 	}
 }
 
+// The same where another file is there by then, or none, and the door has seen it before what was written here is put.
+func TestFS_AnotherFileAtThePlaceTakesNothingAway(t *testing.T) {
+	for _, there := range []string{"there", "nothing"} {
+		tree := memtree.New(memtree.Options{})
+		sneak(t, tree, "dir/note.txt", "old")
+		sneak(t, tree, "dir/other", "")
+		fsys := treefs.New(tree, treefs.Options{Spool: t.TempDir(), Age: 1})
+		h, err := vfs.OpenPath(t.Context(), fsys, "dir/note.txt", vfs.OpenWrite|vfs.OpenRead)
+		ok(t, err)
+		_, err = h.WriteAt(t.Context(), []byte("here"), 0)
+		ok(t, err)
+		ok(t, tree.SneakRemove("dir/note.txt"))
+		if there != "nothing" {
+			sneak(t, tree, "dir/note.txt", there)
+		}
+		d, err := vfs.WalkDir(t.Context(), fsys, "dir")
+		ok(t, err)
+		for _, err := range d.List(t.Context(), "") {
+			ok(t, err)
+		}
+		n, err := d.Lookup(t.Context(), "note.txt")
+		ok(t, err)
+		a, err := n.Attr(t.Context())
+		ok(t, err)
+		if a.Size != 4 {
+			t.Errorf("%s: the file is %d bytes long, want the 4 that were written", there, a.Size)
+		}
+		ok(t, h.Close(t.Context()))
+		if got := read(t, tree, "dir/note.txt"); got != there {
+			t.Errorf("the file is %q, want %s", got, there)
+		}
+		if got := read(t, tree, "dir/note (conflict 1).txt"); got != "here" {
+			t.Errorf("%s: beside it is %q, want what was written here", there, got)
+		}
+	}
+}
+
 // A file that cannot be put stays, is tried again, and nothing of it is lost.
 func TestFS_WhatCannotBePutIsKept(t *testing.T) {
 	tree := &failing{Tree: memtree.New(memtree.Options{}), fail: true}

@@ -90,9 +90,7 @@ func (r *ranges) get(ctx context.Context, i int64) ([]byte, error) {
 				r.start(next)
 			}
 		}
-		if i != r.last {
-			r.last = i
-		}
+		r.last = i
 		r.mu.Unlock()
 		select {
 		case <-one.done:

@@ -77,7 +77,10 @@ func (d *dirNode) rename(ctx context.Context, name string, to *dirNode, newName 
 	if err := n.flush(ctx); err != nil { // it has its old name at the place
 		return err
 	}
-	if n.kind == remote.Dir && !f.can.DirMove && !n.fresh || n.kind != remote.Dir && !f.can.ServerMove {
+	f.mu.Lock()
+	from, dest, it, fresh := n.path(), join(to.path(), newName), n.item, n.fresh
+	f.mu.Unlock()
+	if n.kind == remote.Dir && !f.can.DirMove && !fresh || n.kind != remote.Dir && !f.can.ServerMove {
 		return vfs.ErrCrossTree // who asked copies it then
 	}
 	if target != nil {
@@ -85,12 +88,8 @@ func (d *dirNode) rename(ctx context.Context, name string, to *dirNode, newName 
 			return err
 		}
 	}
-	f.mu.Lock()
-	from, dest, known, fresh := n.path(), join(to.path(), newName), n.item.Version, n.fresh
-	f.mu.Unlock()
-	it := n.item
 	if !fresh {
-		if it, err = f.t.Move(ctx, from, dest, known); err != nil {
+		if it, err = f.t.Move(ctx, from, dest, it.Version); err != nil {
 			return d.again(n, err)
 		}
 	}

@@ -7,12 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"path"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/aside"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -26,7 +28,7 @@ type TreeOptions struct {
 	UID, GID uint32
 	// Exact says that the FS exchanges names in one step, so that what is replaced can be looked at once more.
 	Exact bool
-	// Feed returns the paths, in the order of remote.SortKey and from the root of the FS, at which something changed since a cursor that it gave, and the next cursor; from
+	// Feed returns the paths, in the order of remote.ComparePaths and from the root of the FS, at which something changed since a cursor that it gave, and the next cursor; from
 	// "" it returns the cursor of now and no paths. A cursor that it does not know is remote.ErrCursor. nil: all is listed each time.
 	Feed func(ctx context.Context, since remote.Cursor) (paths iter.Seq2[string, error], next remote.Cursor, err error)
 }
@@ -57,7 +59,7 @@ func (t *Tree) Can() remote.TreeCan {
 
 // Identity is as in remote.Tree.
 func (t *Tree) Identity(ctx context.Context) (string, error) {
-	d, err := t.top(ctx)
+	d, err := t.dirOf(ctx, "")
 	if err != nil {
 		return "", fmt.Errorf("who is it: %w", says(err))
 	}
@@ -66,14 +68,6 @@ func (t *Tree) Identity(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("who is it: %w", says(err))
 	}
 	return t.o.Identity + " " + strconv.FormatUint(a.Ino, 36), nil
-}
-
-// top returns the root of the place.
-func (t *Tree) top(ctx context.Context) (vfs.Dir, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return vfs.WalkDir(ctx, t.fsys, t.o.Below)
 }
 
 // says is failed the other way.
@@ -95,36 +89,27 @@ func says(err error) error {
 	return err
 }
 
-// dirOf returns the directory at path, and parentOf the one in which path lies, with the last name.
-func (t *Tree) dirOf(ctx context.Context, path string) (vfs.Dir, error) {
-	d, err := t.top(ctx)
-	if err != nil || path == "" {
-		return d, err
-	}
-	if err := t.check(path); err != nil {
+// dirOf returns the directory at p, "" for the root of the place, and parentOf the one in which p lies, with the last name.
+func (t *Tree) dirOf(ctx context.Context, p string) (vfs.Dir, error) {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for name := range strings.SplitSeq(path, "/") {
-		n, err := d.Lookup(ctx, name)
-		if err != nil {
+	if p != "" {
+		if err := t.check(p); err != nil {
 			return nil, err
 		}
-		next, ok := n.(vfs.Dir)
-		if !ok {
-			return nil, vfs.ErrNotDir
-		}
-		d = next
 	}
-	return d, nil
+	return vfs.WalkDir(ctx, t.fsys, path.Join(t.o.Below, p))
 }
 
-func (t *Tree) parentOf(ctx context.Context, path string) (vfs.Dir, string, error) {
-	if err := t.check(path); err != nil {
+func (t *Tree) parentOf(ctx context.Context, p string) (vfs.Dir, string, error) {
+	if err := ctx.Err(); err != nil {
 		return nil, "", err
 	}
-	i := strings.LastIndexByte(path, '/')
-	d, err := t.dirOf(ctx, path[:max(i, 0)])
-	return d, path[i+1:], err
+	if err := t.check(p); err != nil {
+		return nil, "", err
+	}
+	return vfs.WalkParent(ctx, t.fsys, path.Join(t.o.Below, p))
 }
 
 func (t *Tree) check(path string) error {
@@ -132,7 +117,7 @@ func (t *Tree) check(path string) error {
 		return err
 	}
 	for name := range strings.SplitSeq(path, "/") {
-		if hidden(name) || len(name) > vfs.MaxName {
+		if aside.Is(name) || len(name) > vfs.MaxName {
 			return fmt.Errorf("path %q: %w", path, remote.ErrIllegal)
 		}
 	}
@@ -247,7 +232,7 @@ func (t *Tree) each(ctx context.Context, d vfs.Dir, path string, fn func(look) e
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if hidden(e.Name) {
+		if aside.Is(e.Name) {
 			t.rescue(ctx, d, e.Name)
 			continue
 		}
@@ -267,27 +252,22 @@ func (t *Tree) each(ctx context.Context, d vfs.Dir, path string, fn func(look) e
 
 // Changes is as in remote.Tree.
 func (t *Tree) Changes(ctx context.Context, since remote.Cursor) (iter.Seq2[remote.Change, error], func() remote.Cursor) {
-	var next remote.Cursor
-	seq := func(yield func(remote.Change, error) bool) {
-		next = ""
-		cursor, err := t.changes(ctx, since, func(c remote.Change) error {
-			if !yield(c, nil) {
-				return errStop
+	return remote.Listing(func(give func(remote.Change) error) (remote.Cursor, error) {
+		next, err := t.changes(ctx, since, func(c remote.Change) error {
+			if err := give(c); err != nil {
+				return err
 			}
 			return ctx.Err()
 		})
-		switch {
-		case err == nil:
-			next = cursor
-		case !errors.Is(err, errStop):
-			yield(remote.Change{}, fmt.Errorf("list what changed: %w", says(err)))
+		if err != nil {
+			return "", fmt.Errorf("list what changed: %w", says(err))
 		}
-	}
-	return seq, func() remote.Cursor { return next }
+		return next, nil
+	})
 }
 
 func (t *Tree) changes(ctx context.Context, since remote.Cursor, give func(remote.Change) error) (remote.Cursor, error) {
-	top, err := t.top(ctx)
+	top, err := t.dirOf(ctx, "")
 	if err != nil {
 		return "", err
 	}
@@ -305,21 +285,21 @@ func (t *Tree) changes(ctx context.Context, since remote.Cursor, give func(remot
 		if err != nil {
 			return "", err
 		}
-		path := full
+		p := full
 		if t.o.Below != "" {
 			rest, ok := strings.CutPrefix(full, strings.Trim(t.o.Below, "/")+"/")
 			if !ok {
 				continue
 			}
-			path = rest
+			p = rest
 		}
-		if path == "" || hidden(path[strings.LastIndexByte(path, '/')+1:]) {
+		if p == "" || aside.Is(path.Base(p)) {
 			continue
 		}
-		it, err := t.Stat(ctx, path)
+		it, err := t.Stat(ctx, p)
 		c := remote.Change{Item: it}
 		if errors.Is(err, fs.ErrNotExist) {
-			c, err = remote.Change{Item: remote.Item{Path: path}, Gone: true}, nil
+			c, err = remote.Change{Item: remote.Item{Path: p}, Gone: true}, nil
 		}
 		if err == nil {
 			err = give(c)

@@ -1,37 +1,29 @@
 package treefs
 
 import (
+	"bufio"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/aside"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
-// Hidden names are those of package localdir: 16 digits of the number of the file that was made for it, and 16 of chance.
-const (
-	hiddenPrefix = ".sheaf-tmp-"
-	hiddenLen    = len(hiddenPrefix) + 16 + 1 + 16
-	hiddenAge    = 24 * time.Hour
-)
-
-func hidden(name string) bool {
-	return len(name) == hiddenLen && strings.HasPrefix(name, hiddenPrefix) && name[len(hiddenPrefix)+16] == '-'
-}
-
-func hiddenName(ino uint64) string {
-	var p [8]byte
-	_, _ = rand.Read(p[:]) // never fails
-	return fmt.Sprintf("%s%016x-%s", hiddenPrefix, ino, hex.EncodeToString(p[:]))
+// discard removes a hidden file, if it is the one that its name was made for, as package localdir does.
+func (t *Tree) discard(ctx context.Context, d vfs.Dir, name string) (done bool) {
+	n, err := d.Lookup(ctx, name)
+	if err != nil {
+		return false
+	}
+	a, err := n.Attr(ctx)
+	return err == nil && a.Kind != vfs.KindDir && aside.Ours(name, a.Ino, a.Kind == vfs.KindFile && a.Size == 0) && d.Remove(ctx, name, false) == nil
 }
 
 // rescue clears up a hidden file that a crash has left: one that was made for its name is removed, and somebody's gets a name that is seen.
@@ -41,27 +33,17 @@ func (t *Tree) rescue(ctx context.Context, d vfs.Dir, name string) {
 		return
 	}
 	a, err := n.Attr(ctx)
-	if err != nil || time.Since(a.CTime) < hiddenAge {
+	if err != nil || time.Since(a.CTime) < aside.Age {
 		return
 	}
-	ino, err := strconv.ParseUint(name[len(hiddenPrefix):len(hiddenPrefix)+16], 16, 64)
-	if err != nil {
-		return
+	if !t.discard(ctx, d, name) {
+		t.giveName(ctx, d, name, "file")
 	}
-	if a.Kind != vfs.KindDir && (ino == a.Ino || ino == 0 && a.Size == 0) {
-		_ = d.Remove(ctx, name, false) // the next listing tries again
-		return
-	}
-	t.giveName(ctx, d, name, "file")
 }
 
 // giveName gives somebody's file, which is under a hidden name, one that is seen.
 func (t *Tree) giveName(ctx context.Context, d vfs.Dir, name, was string) {
-	to := was + " (saved by sheaf " + name[hiddenLen-16:] + ")"
-	if len(to) > vfs.MaxName {
-		to = "saved by sheaf " + name[hiddenLen-16:]
-	}
-	_ = d.Rename(ctx, name, d, to, vfs.RenameNoReplace) // the next listing tries again
+	_ = d.Rename(ctx, name, d, aside.Saved(name, was), vfs.RenameNoReplace) // the next listing tries again
 }
 
 // Put is as in remote.Tree.
@@ -103,8 +85,8 @@ func (t *Tree) put(ctx context.Context, it remote.Item, known remote.Version, wr
 		err = t.replace(ctx, d, temp, it.Path, name, old, known)
 	}
 	if err != nil {
-		if temp != "" && !errors.Is(err, errKept) {
-			_ = d.Remove(ctx, temp, false) // if not now, a listing does it
+		if temp != "" {
+			t.discard(ctx, d, temp) // if not now, a listing does it
 		}
 		return remote.Item{}, err
 	}
@@ -117,9 +99,6 @@ func (t *Tree) put(ctx context.Context, it remote.Item, known remote.Version, wr
 	}
 	return l.it, err
 }
-
-// errKept says that what is under the hidden name is somebody's.
-var errKept = errors.New("another one is kept")
 
 // expect returns what is there if that has the version known, nil if nothing is to be there and is not.
 func (t *Tree) expect(ctx context.Context, d vfs.Dir, path, name string, known remote.Version) (*look, error) {
@@ -139,7 +118,7 @@ func (t *Tree) expect(ctx context.Context, d vfs.Dir, path, name string, known r
 
 // make makes a hidden file, or link, that is all that it says, and durable.
 func (t *Tree) make(ctx context.Context, d vfs.Dir, it remote.Item, old *look, write func(context.Context, vfs.Handle) error) (temp string, was vfs.Attr, err error) {
-	temp = hiddenName(0)
+	temp = aside.Name(0)
 	what := vfs.New{Kind: vfs.KindFile, Mode: vfs.Mode(it.Mode.Perm()), UID: t.o.UID, GID: t.o.GID}
 	if it.Mode == 0 {
 		what.Mode = 0o644
@@ -172,7 +151,7 @@ func (t *Tree) make(ctx context.Context, d vfs.Dir, it remote.Item, old *look, w
 	if err != nil {
 		return temp, was, err
 	}
-	named := hiddenName(a.Ino)
+	named := aside.Name(a.Ino)
 	if err := d.Rename(ctx, temp, d, named, vfs.RenameNoReplace); err != nil {
 		return temp, was, err
 	}
@@ -190,7 +169,7 @@ func (t *Tree) make(ctx context.Context, d vfs.Dir, it remote.Item, old *look, w
 		}
 	}
 	if old != nil && old.attr.Kind == what.Kind {
-		if err := sameXattrs(ctx, old.node, n); err != nil {
+		if err := vfs.CopyXattrs(ctx, old.node, n); err != nil {
 			return temp, was, err
 		}
 	}
@@ -201,58 +180,31 @@ func (t *Tree) make(ctx context.Context, d vfs.Dir, it remote.Item, old *look, w
 	return temp, was, err
 }
 
-// sameXattrs copies extended attributes; a tree that keeps none has none to copy.
-func sameXattrs(ctx context.Context, from, to vfs.Node) error {
-	names, err := from.ListXattr(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		v, err := from.Xattr(ctx, name)
-		if errors.Is(err, vfs.ErrNoXattr) {
-			continue
-		}
-		if err == nil {
-			err = to.SetXattr(ctx, name, v, vfs.XattrAny)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // fill copies what r gives, size bytes, or all if size is negative.
 func fill(ctx context.Context, h vfs.Handle, r io.Reader, size int64) error {
 	if size >= 0 {
 		r = blob.Body(ctx, r, size)
+	} else {
+		r = blob.Stream(ctx, r)
 	}
-	buf := make([]byte, 256<<10)
-	for off := int64(0); ; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(r, buf)
-		if n > 0 {
-			if _, err := h.WriteAt(ctx, buf[:n], off); err != nil {
-				return err
-			}
-			off += int64(n)
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && size < 0 {
-			return nil
-		}
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			// ReadFull says so of a short end; the reader itself has said that it is one.
-			if _, rerr := r.Read(buf[:1]); rerr != nil && !errors.Is(rerr, io.EOF) {
-				return rerr
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	w := bufio.NewWriterSize(&appender{ctx: ctx, h: h}, 256<<10)
+	if _, err := w.ReadFrom(r); err != nil {
+		return err
 	}
+	return w.Flush()
+}
+
+// An appender writes one piece behind the other.
+type appender struct {
+	ctx context.Context // of the Put that it belongs to
+	h   vfs.Handle
+	off int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.h.WriteAt(a.ctx, p, a.off)
+	a.off += int64(n)
+	return n, err
 }
 
 // replace puts the hidden file temp in the place of old, as package localdir does.
@@ -274,7 +226,12 @@ func (t *Tree) replace(ctx context.Context, d vfs.Dir, temp, path, name string, 
 	}
 	if err := d.Rename(ctx, temp, d, name, vfs.RenameExchange); err != nil {
 		t.giveName(ctx, d, temp, name)
-		return fmt.Errorf("%w: %w: %w", errKept, remote.ErrChanged, err)
+		return fmt.Errorf("%w: %w", remote.ErrChanged, err)
+	}
+	if !t.discard(ctx, d, temp) {
+		// Between the two, a third one came. It is the newest, and what was changed before it is kept beside it.
+		_ = d.Rename(ctx, temp, d, name, vfs.RenameExchange) // if not, the third one is kept
+		t.giveName(ctx, d, temp, name)
 	}
 	return remote.ErrChanged
 }
@@ -326,7 +283,7 @@ func (t *Tree) remove(ctx context.Context, path string, known remote.Version) er
 		return d.Remove(vfs.Expect(ctx, vfs.Expected{Dir: d, Name: name, Node: old.node}), name, true)
 	}
 	ctx = context.WithoutCancel(ctx)
-	temp := hiddenName(0)
+	temp := aside.Name(0)
 	if err := d.Rename(ctx, name, d, temp, vfs.RenameNoReplace); err != nil {
 		return err
 	}
