@@ -15,7 +15,9 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/rclone/rclone/backend/memory"
 	rclone "github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/config/configmap"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/remote"
@@ -211,5 +213,55 @@ func TestSetLog_TakesWhatRcloneSays(t *testing.T) {
 	got := out.String()
 	if strings.Contains(got, "before") || !strings.Contains(got, "level=ERROR msg=\"after 2\"") || !strings.Contains(got, "level=DEBUG msg=\"a notice\"") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// featured has features of its own.
+type featured struct {
+	rclone.Fs
+	f rclone.Features
+}
+
+func (f *featured) Features() *rclone.Features { return &f.f }
+
+// A change of the case of a name is two moves. When the second fails the file has its name again, or at least one that is seen and is kept.
+func TestTree_AMoveThatEndsHalfWayHidesNothing(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		f, err := memory.NewFs(t.Context(), "test", fmt.Sprint("half-way-", back), configmap.Simple{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Put(t.Context(), strings.NewReader("x"), source{f: f, name: "name", size: 1}); err != nil {
+			t.Fatal(err)
+		}
+		place := &featured{f, *f.Features()}
+		broken := false
+		place.f.Move = func(ctx context.Context, o rclone.Object, to string) (rclone.Object, error) {
+			if to == "NAME" || broken && back {
+				broken = true
+				return nil, errors.New("the line broke")
+			}
+			moved, err := f.Features().Copy(ctx, o, to)
+			return moved, errors.Join(err, o.Remove(ctx))
+		}
+		b := &bucket{f: place, b: &backend{name: "test"}, m: &mapper{}, conf: t.Context()}
+		tree := &tree{bucket: b, can: remote.TreeCan{Write: true, Fold: true, EmptyDirs: true, ServerMove: true}}
+		it, err := tree.Stat(t.Context(), "name")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tree.Move(t.Context(), "name", "NAME", it.Version); err == nil {
+			t.Fatal("a move that breaks off did not fail")
+		}
+		var names []string
+		for it, err := range tree.List(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, it.Path)
+		}
+		if len(names) != 1 || !back && names[0] != "name" {
+			t.Errorf("the way back is blocked: %v: got %q, want the file", back, names)
+		}
 	}
 }

@@ -52,27 +52,45 @@ func (t *tree) moveItem(ctx context.Context, from, to string, known remote.Versi
 	if err := t.parent(ctx, to); err != nil {
 		return remote.Item{}, err
 	}
-	steps := []string{to}
-	if caseOnly {
-		dir, _ := split(from)
-		steps = []string{path.Join(dir, hiddenName()), to} // there and back: many take the two names for one
-	}
-	for _, to := range steps {
-		if isDir {
-			t.dirs.forget(from)
-			if err := t.f.Features().DirMove(ctx, t.f, standard(from), standard(to)); errors.Is(err, rclone.ErrorDirExists) {
-				return remote.Item{}, fmt.Errorf("something is there: %w", remote.ErrChanged)
-			} else if err != nil {
-				return remote.Item{}, err
+	at := from
+	step := func(ctx context.Context, to string) error {
+		if !isDir {
+			moved, err := t.moveObject(ctx, obj, to)
+			if err == nil {
+				obj, at = moved, to
 			}
-			from = to
-			continue
+			return err
 		}
-		if obj, err = t.moveObject(ctx, obj, to); err != nil {
+		t.dirs.forget(at)
+		err := t.f.Features().DirMove(ctx, t.f, standard(at), standard(to))
+		if errors.Is(err, rclone.ErrorDirExists) {
+			return fmt.Errorf("something is there: %w", remote.ErrChanged)
+		}
+		if err == nil {
+			at = to
+		}
+		return err
+	}
+	if caseOnly { // there and back: many take the two names for one
+		if err := step(ctx, between(from)); err != nil {
 			return remote.Item{}, err
 		}
 	}
+	if err := step(ctx, to); err != nil {
+		if at != from {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
+			defer cancel()
+			_ = step(ctx, from) // if not, it is there under the name in between
+		}
+		return remote.Item{}, err
+	}
 	return t.stat(ctx, to)
+}
+
+// between returns a name that a thing has for a moment. It is seen, and no hidden one: those are removed when they are old.
+func between(p string) string {
+	dir, _ := split(p)
+	return path.Join(dir, "renamed by sheaf "+strings.TrimPrefix(hiddenName(), hiddenPrefix))
 }
 
 // moveObject moves a file, or copies and removes it, where the place does only that.
