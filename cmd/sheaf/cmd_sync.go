@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -18,19 +19,19 @@ func (a *app) syncCmd() *cobra.Command {
 		Short: "Keep two places of plain files alike: folders, remotes, the drive",
 		Long: `Rules keep two places of plain files alike. A daemon gives each its turns; where none runs, sheaf sync run gives one.
 
-Nothing is lost: what is replaced or removed goes to .sheaf-history on its own side, for 30 days; where both sides changed a
-file both contents stay; and a turn that would delete much is not begun before you say so.`,
+Nothing is lost: a file that is replaced or removed goes to .sheaf-history on its own side, for 30 days; where both sides changed
+a file both contents stay; and a turn that would delete much is not begun before you say so.`,
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
 	c.AddCommand(
 		a.syncAddCmd(), a.syncListCmd(), a.syncRunCmd(), a.syncEditCmd(), a.syncExplainCmd(), a.syncConflictsCmd(),
-		a.syncRuleCmd("pause", "Give a rule no turns until it is resumed", "is paused", "sheaf sync resume %s", func(ctx context.Context, s *session, rule string) (*sheafv1.Rule, error) {
+		a.syncRuleCmd("pause", "Give a rule no turns until it is resumed", "is paused", "sheaf sync resume NAME", func(ctx context.Context, s *session, rule string) (*sheafv1.Rule, error) {
 			return s.Rules.Pause(ctx, &sheafv1.RulesPauseRequest{Rule: rule})
 		}),
 		a.syncRuleCmd("resume", "End a pause", "goes on", "sheaf sync list", func(ctx context.Context, s *session, rule string) (*sheafv1.Rule, error) {
 			return s.Rules.Resume(ctx, &sheafv1.RulesResumeRequest{Rule: rule})
 		}),
-		a.syncRuleCmd("accept", "Take the places that are there now for those of the rule, as after a disk was changed", "takes the places as they are now: they meet as if for the first time", "sheaf sync run -n %s",
+		a.syncRuleCmd("accept", "Take the places that are there now for those of the rule, as after a disk was changed", "takes the places as they are now: they meet as if for the first time", "sheaf sync run -n NAME",
 			func(ctx context.Context, s *session, rule string) (*sheafv1.Rule, error) {
 				return s.Rules.Accept(ctx, &sheafv1.RulesAcceptRequest{Rule: rule})
 			}),
@@ -289,7 +290,7 @@ func (a *app) tellSummary(sum *sheafv1.RuleSummary, dry bool) error {
 	return nil
 }
 
-// syncRuleCmd is a verb of one rule.
+// syncRuleCmd is a verb of one rule, for which NAME stands in next.
 func (a *app) syncRuleCmd(verb, short, what, next string, do func(ctx context.Context, s *session, rule string) (*sheafv1.Rule, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
@@ -303,11 +304,7 @@ func (a *app) syncRuleCmd(verb, short, what, next string, do func(ctx context.Co
 					return a.object("rule", r)
 				}
 				a.say("%s %s", r.GetName(), what)
-				if next == "sheaf sync list" {
-					a.next(false, next)
-				} else {
-					a.next(false, next, r.GetName())
-				}
+				a.next(false, "%s", strings.ReplaceAll(next, "NAME", r.GetName()))
 				return nil
 			})
 		},

@@ -26,5 +26,5 @@
 //
 // # History
 //
-// What a step replaces or removes is moved or copied to [HistoryDir] on its own side, under the time of the turn, and stays 30 days. No plan sees that folder.
+// A file that a step replaces or removes is moved or copied to [HistoryDir] on its own side, under the time of the turn, and stays 30 days. No plan sees that folder.
 package pair
