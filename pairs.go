@@ -2,9 +2,7 @@ package sheaf
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/sync/pair"
 )
 
@@ -20,29 +18,5 @@ func (d *Drive) Pair(ctx context.Context, id string, o pair.Options) (*pair.Pair
 
 // ForgetPair forgets all that the places of a rule agreed on. It is not open.
 func (d *Drive) ForgetPair(ctx context.Context, id string) error {
-	const batch = 4096
-	for {
-		var keys [][]byte
-		for kvp, err := range d.db.Scan(ctx, []byte(rulePrefix+id+"/"), []byte(rulePrefix+id+"0")) {
-			if err != nil {
-				return fmt.Errorf("forget rule %s: %w", id, err)
-			}
-			if keys = append(keys, append([]byte(nil), kvp.Key...)); len(keys) == batch {
-				break
-			}
-		}
-		if len(keys) == 0 {
-			return d.db.Sync(ctx)
-		}
-		if err := d.db.Update(ctx, func(tx kv.Tx) error {
-			for _, k := range keys {
-				if err := tx.Delete(k); err != nil {
-					return err
-				}
-			}
-			return nil
-		}); err != nil {
-			return fmt.Errorf("forget rule %s: %w", id, err)
-		}
-	}
+	return pair.Forget(ctx, d.db, rulePrefix+id+"/")
 }

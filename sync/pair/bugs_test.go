@@ -463,6 +463,58 @@ func TestPair_WhatHasAPathThatIsTooLongIsNotTakenForDeleted(t *testing.T) {
 	}
 }
 
+// Who waits for a turn of somebody else can go away.
+func TestPair_NobodyHasToWaitForATurn(t *testing.T) {
+	r := newRig(t, memtree.Options{}, memtree.Options{})
+	r.put(merge.Left, "a", "1")
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	r.o.Told = func(pair.Event) {
+		close(begun)
+		<-goOn
+	}
+	r.open()
+	first := make(chan error, 1)
+	go func() {
+		_, err := r.p.Run(context.Background(), pair.RunOptions{})
+		first <- err
+	}()
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	others := map[string]func() error{
+		"run":     func() error { _, err := r.p.Run(ctx, pair.RunOptions{}); return err },
+		"preview": func() error { _, err := r.p.Preview(ctx); return err },
+		"explain": func() error { _, err := r.p.Explain(ctx, "a"); return err },
+		"accept":  func() error { return r.p.Accept(ctx) },
+	}
+	gone := make(chan error, len(others))
+	for what, do := range others {
+		go func() {
+			err := do()
+			if !errors.Is(err, context.Canceled) {
+				err = fmt.Errorf("%s: got %w, want it canceled", what, err)
+			} else {
+				err = nil
+			}
+			gone <- err
+		}()
+	}
+	for range others {
+		select {
+		case err := <-gone:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("it waits for a turn though nobody waits for it")
+		}
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
 // Names that are no text are names.
 func TestPair_WhatWasLostIsNotTakenForDeletedWhateverItsName(t *testing.T) {
 	r, f := faultyRig(t, memtree.Options{}, memtree.Options{NoFeed: true})

@@ -22,6 +22,7 @@ func TestPair_OfAFolderAndADrive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = folder.Close() })
 	drive := treefs.NewTree(memfs.New(memfs.Options{}), treefs.TreeOptions{Identity: "drive"})
 	o := pair.Options{KV: memkv.New(), Tree: [2]remote.Tree{folder, drive}}
 	o.Rule.Can[0].CheapRead, o.Rule.Can[1].CheapRead = true, true

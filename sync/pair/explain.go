@@ -63,8 +63,10 @@ type Explanation struct {
 
 // Explain says what is known of a path, as the left side has it.
 func (p *Pair) Explain(ctx context.Context, path string) (e Explanation, err error) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
+	if err := p.begin(ctx); err != nil {
+		return e, err
+	}
+	defer p.end()
 	for s := range merge.Side(2) {
 		v, err := p.o.KV.Get(ctx, p.shadowKey(s, path))
 		if errors.Is(err, fs.ErrNotExist) {

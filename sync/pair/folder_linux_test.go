@@ -35,9 +35,7 @@ func TestPair_OfTwoFolders(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, ok := any(tree).(interface{ Close() error }); ok {
-			t.Cleanup(func() { _ = c.Close() })
-		}
+		t.Cleanup(func() { _ = tree.Close() })
 		trees[s] = tree
 	}
 	o.Tree = trees
@@ -148,6 +146,7 @@ func TestPair_OfManyFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = tree.Close() })
 		o.Tree[s] = tree
 	}
 	for i := range n {

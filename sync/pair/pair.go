@@ -67,11 +67,11 @@ type Event struct {
 	Err       error // nil: it was done
 }
 
-// A Pair keeps two places alike. Its methods are safe for concurrent use; turns go one after the other.
+// A Pair keeps two places alike. Its methods are safe for concurrent use; turns go one after the other, and what waits for one stops when its context is done.
 type Pair struct {
 	o    Options
-	turn sync.Mutex
-	told func(Event) // of the turn that is under way
+	turn chan struct{} // is full while one is under way
+	told func(Event)   // of the turn that is under way
 
 	mu      sync.Mutex // one settlement at a time
 	nextN   uint64
@@ -100,7 +100,7 @@ func Open(ctx context.Context, o Options) (*Pair, error) {
 			EmptyDirs: can.EmptyDirs, Symlinks: can.Symlinks, Modes: can.Modes, Touch: can.Touch, Times: can.MTime > 0 && can.MTime <= time.Second, CheapRead: cheap,
 		}
 	}
-	p := &Pair{o: o}
+	p := &Pair{o: o, turn: make(chan struct{}, 1)}
 	v, err := o.KV.Get(ctx, p.key('m', "n"))
 	switch {
 	case err == nil && len(v) == 8:
@@ -111,34 +111,69 @@ func Open(ctx context.Context, o Options) (*Pair, error) {
 	return p, nil
 }
 
+// begin waits until no turn is under way, and begins one; end ends it.
+func (p *Pair) begin(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pair) end() { <-p.turn }
+
 // Accept takes the places that are there now for those of the pair. What it agreed on with others is forgotten: the two meet as if for the first time.
 func (p *Pair) Accept(ctx context.Context) error {
-	p.turn.Lock()
-	defer p.turn.Unlock()
+	if err := p.begin(ctx); err != nil {
+		return err
+	}
+	defer p.end()
 	for _, table := range []byte("bnlrcigjt") {
-		if err := p.clear(ctx, table); err != nil {
+		if err := forget(ctx, p.o.KV, p.key(table, ""), p.key(table+1, "")); err != nil {
 			return fmt.Errorf("forget what was agreed on: %w", err)
 		}
 	}
 	return nil
 }
 
-func (p *Pair) clear(ctx context.Context, table byte) error {
-	var keys [][]byte
-	for kvp, err := range p.o.KV.Scan(ctx, p.key(table, ""), p.key(table+1, "")) {
-		if err != nil {
-			return err
-		}
-		keys = append(keys, kvp.Key)
+// Forget forgets durably all that a Pair remembered in db under prefix, which ends with a slash. It is not open.
+func Forget(ctx context.Context, db kv.DB, prefix string) error {
+	if err := forget(ctx, db, []byte(prefix), []byte(strings.TrimSuffix(prefix, "/")+"0")); err != nil {
+		return fmt.Errorf("forget what was agreed on: %w", err)
 	}
-	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
-		for _, k := range keys {
-			if err := tx.Delete(k); err != nil {
+	return db.Sync(ctx)
+}
+
+// forget deletes the keys from one to another, some at a time.
+func forget(ctx context.Context, db kv.DB, from, to []byte) error {
+	for {
+		var keys [][]byte
+		for kvp, err := range db.Scan(ctx, from, to) {
+			if err != nil {
 				return err
 			}
+			if keys = append(keys, kvp.Key); len(keys) == batch {
+				break
+			}
 		}
-		return nil
-	})
+		if len(keys) == 0 {
+			return nil
+		}
+		if err := db.Update(ctx, func(tx kv.Tx) error { return deleteAll(tx, keys) }); err != nil {
+			return err
+		}
+		from = keys[len(keys)-1]
+	}
+}
+
+func deleteAll(tx kv.Tx, keys [][]byte) error {
+	for _, k := range keys {
+		if err := tx.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A Report is what a turn did, or would do.

@@ -27,9 +27,11 @@ type RunOptions struct {
 
 // Run is one turn. Its error is ErrSome if all was tried and some of it failed. What was done stays done, whatever the error.
 func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
 	var r Report
+	if err := p.begin(ctx); err != nil {
+		return r, err
+	}
+	defer p.end()
 	p.told = o.Told
 	defer func() { p.told = nil }()
 	p.began, p.moves, p.tried = p.o.Now().UTC(), 0, map[string]bool{}
@@ -75,9 +77,11 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 
 // Preview looks at both sides, and returns what a Run would do now, without doing it.
 func (p *Pair) Preview(ctx context.Context) (Report, error) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
 	var r Report
+	if err := p.begin(ctx); err != nil {
+		return r, err
+	}
+	defer p.end()
 	if err := p.settleJournal(ctx); err != nil {
 		return r, fmt.Errorf("look at what was under way: %w", err)
 	}
@@ -169,14 +173,7 @@ func (p *Pair) settleGhosts(ctx context.Context) error {
 			keys = append(keys, p.baseKey(&b), p.numberKey(b.N))
 		}
 	}
-	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
-		for _, k := range keys {
-			if err := tx.Delete(k); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return p.o.KV.Update(ctx, func(tx kv.Tx) error { return deleteAll(tx, keys) })
 }
 
 // plan makes the plan of what is known.
