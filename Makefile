@@ -103,6 +103,14 @@ mutants:
 	$(GO) test -count=1 -timeout 12h -v -run Mutants ./bench/sim
 	SHEAF_MUTANTS=100000 $(GO) test -count=1 -timeout 12h -v -run Mutants ./sync/merge
 
+#: make churn      an hour of changes over 100,000 files on a mount, SHEAF_CHURN (60m): nothing grows. Without C, as the product is built
+.PHONY: churn
+churn: export CGO_ENABLED := 0
+churn: export GOFLAGS := -tags=pebblegozstd,noproviders
+churn: export SHEAF_CHURN ?= 60m
+churn:
+	$(GO) test -count=1 -timeout 12h -v -run NeedsNoMore ./bench/churn
+
 #: make floors     docs/ARCHITECTURE.md against the code
 .PHONY: floors
 floors:

@@ -135,6 +135,7 @@ func (s *service) Look(_ int, in *Inside) error {
 			return err
 		}
 	}
+	runtime.GC() // what a sync.Pool holds outlives one collection
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
