@@ -134,12 +134,12 @@ proofs:
 	scripts/deps remotes
 	$(GO) test -count=1 -timeout 4h -v -run 'Servers_(Content|Offline|Umount|Damaged|AStorm|AService)' ./cmd/sheaf
 
-#: make webdav     the tests of the WebDAV door in full: 20,000 operations through davfs2, 10,000 files, many clients, kills
+#: make webdav     the tests of the WebDAV door in full: 20,000 operations through davfs2, 10,000 files, many clients, kills, pages in Chromium
 .PHONY: webdav
 webdav: export CGO_ENABLED := 0
 webdav: export GOFLAGS := -tags=pebblegozstd,noproviders
 webdav:
-	scripts/deps webdav
+	scripts/deps webdav browser
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 2h -v ./webdav/...
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 4h -v -run 'Serve_|Scripts/serve' ./cmd/sheaf
 
