@@ -219,6 +219,16 @@ func newCertificate(groups []group) (*Certificate, error) {
 		}
 		c.groups = append(c.groups, g)
 	}
+	size := 0
+	for _, g := range c.groups {
+		size += len(g.head.Contents) + 6
+		for _, s := range g.sigs {
+			size += len(s.Contents) + 6
+		}
+	}
+	if size > MaxBytes { // it can always be read again
+		return nil, fmt.Errorf("%w: %s has more than %d bytes", ErrTooLarge, Hex(c.Fingerprint()), MaxBytes)
+	}
 	if len(c.names) == 0 {
 		return nil, fmt.Errorf("%w: it has no user ID that it has signed", ErrUnusable)
 	}

@@ -34,7 +34,9 @@ type Secret struct {
 }
 
 // Format prints the fingerprint.
-func (s *Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "[secret key %s]", Hex(s.cert.Fingerprint())) }
+func (s *Secret) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "[secret key %s]", Hex(s.cert.Fingerprint()))
+}
 
 // Certificate returns the public half, as it was made or imported: without what others have signed since.
 func (s *Secret) Certificate() *Certificate { return s.cert }
