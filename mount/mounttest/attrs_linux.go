@@ -98,6 +98,12 @@ var attrTests = []test{
 				same(s, "mtime", st.Mtim, m)
 			}
 			m := unix.Timespec{Sec: 5, Nsec: 6}
+			if s.lacks(OneTime) {
+				before := s.stat(name)
+				set(name, unix.Timespec{Nsec: unix.UTIME_OMIT}, m)
+				same(s, "mtime", s.stat(name).Mtim, before.Mtim)
+				continue
+			}
 			set(name, unix.Timespec{Nsec: unix.UTIME_OMIT}, m)
 			st := s.stat(name)
 			same(s, "atime stays", st.Atim, unix.Timespec{Sec: 4_000_000_000, Nsec: 1})
@@ -246,6 +252,9 @@ var userTests = []test{
 				return err
 			},
 		} {
+			if s.lacks(Allocate) && (what == "allocate" || what == "punch") {
+				continue
+			}
 			s.write(what, []byte("data"))
 			s.ok(unix.Chmod(s.path(what), 0o6777))
 			s.ok(do(int(s.open(s.path(what), os.O_RDWR).Fd())))

@@ -22,9 +22,14 @@ type test struct {
 }
 
 // Run checks the folder dir, which must be empty and writable and is empty again
-// afterwards if nothing failed. Each subtest works in a folder of its own.
-func Run(t *testing.T, dir string) {
+// afterwards if nothing failed. Each subtest works in a folder of its own. What the folder
+// cannot do is named.
+func Run(t *testing.T, dir string, lacks ...Lack) {
 	t.Helper()
+	without := map[Lack]bool{}
+	for _, what := range lacks {
+		without[what] = true
+	}
 	for _, group := range []struct {
 		name  string
 		tests []test
@@ -55,7 +60,7 @@ func Run(t *testing.T, dir string) {
 							t.Errorf("clean up: %v", err)
 						}
 					})
-					x.run(&suite{t, own})
+					x.run(&suite{t, own, without})
 				})
 			}
 		})
@@ -65,7 +70,8 @@ func Run(t *testing.T, dir string) {
 // suite is one folder under test.
 type suite struct {
 	*testing.T
-	dir string
+	dir     string
+	without map[Lack]bool
 }
 
 // path returns the path of a name in the folder.

@@ -89,6 +89,15 @@ var nameTests = []test{
 		rename := func(from, to string, flag uint) error {
 			return unix.Renameat2(unix.AT_FDCWD, s.path(from), unix.AT_FDCWD, s.path(to), flag)
 		}
+		if s.lacks(RenameFlags) {
+			for _, flag := range []uint{unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE} {
+				s.fails("with a flag", rename("f", "d", flag), unix.EINVAL, unix.EEXIST)
+				s.fails("with a flag", rename("f", "g", flag), unix.EINVAL, unix.ENOENT)
+			}
+			s.holds("f", []byte("f"))
+			s.sameNames("", "d", "f")
+			return
+		}
 		s.fails("replace nothing", rename("f", "d", unix.RENAME_NOREPLACE), unix.EEXIST)
 		s.ok(rename("f", "g", unix.RENAME_NOREPLACE))
 		s.fails("exchange with nothing", rename("g", "x", unix.RENAME_EXCHANGE), unix.ENOENT)

@@ -11,6 +11,10 @@ import (
 
 var rangeTests = []test{
 	{"every mode of fallocate does what it says", func(s *suite) {
+		if s.lacks(Allocate) {
+			s.noAllocate()
+			return
+		}
 		const size = 300_000
 		for _, mode := range []uint32{
 			0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE,
@@ -48,6 +52,9 @@ var rangeTests = []test{
 		s.fails("open for reading", unix.Fallocate(int(r.Fd()), 0, 0, 5), unix.EBADF)
 	}},
 	{"a punched file takes less room", func(s *suite) {
+		if s.lacks(Allocate) {
+			s.Skip("nothing can be punched")
+		}
 		f := s.create("f")
 		s.writeAt(f, noise(1, 8<<20), 0)
 		s.ok(f.Sync())
@@ -68,6 +75,19 @@ var rangeTests = []test{
 		s.writeAt(f, noise(2, data), second)
 		s.ok(f.Truncate(size))
 		s.ok(f.Sync())
+		if s.lacks(FindHoles) {
+			for _, off := range []int64{0, 1000, 20 << 20, size - 1} {
+				got, err := f.Seek(off, unix.SEEK_DATA)
+				s.ok(err)
+				same(s, "data", got, off)
+				got, err = f.Seek(off, unix.SEEK_HOLE)
+				s.ok(err)
+				same(s, "hole", got, size)
+			}
+			_, err := unix.Seek(int(f.Fd()), size, unix.SEEK_DATA)
+			s.fails("data at the end", err, unix.ENXIO)
+			return
+		}
 		for _, x := range []struct {
 			off      int64
 			whence   int
