@@ -45,7 +45,7 @@ build:
 #: make deps       installs what tests and mounts need, if it is missing
 .PHONY: deps
 deps:
-	scripts/deps webdav
+	scripts/deps webdav cgofuse
 
 #: make test       all that CI needs: floors, all tests with -race and mounts, the other systems, short fuzzing
 .PHONY: test
@@ -54,6 +54,7 @@ test: deps floors
 	$(MAKE) fuzz FUZZTIME=100000x FUZZSKIP='FuzzSealedFS|FuzzTime|FuzzPlan'
 	$(MAKE) model
 	$(MAKE) race
+	$(MAKE) cgofuse
 
 #: make unit       go test ./... -short: quick, and without root
 .PHONY: unit
@@ -79,6 +80,15 @@ race:
 .PHONY: mount
 mount:
 	$(GO) test -timeout 20m ./mount/... ./bench/proof/... ./bench/posix
+
+#: make cgofuse    mount/winfsp, built with libfuse and C: the same adapter as on Windows, on real mounts; needs /dev/fuse
+.PHONY: cgofuse
+cgofuse: export GOFLAGS := -tags=pebblegozstd,noproviders,cgofuse
+cgofuse: export CGO_ENABLED := 1
+cgofuse:
+	scripts/deps cgofuse
+	$(GO) vet ./mount/winfsp
+	$(GO) test -count=1 -timeout 20m ./mount/winfsp
 
 #: make sim        SHEAF_SCHEDULES schedules (100000) of many devices in virtual time, from the seed SHEAF_SEED on, each eighth twice
 .PHONY: sim mutants
