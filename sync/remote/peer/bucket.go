@@ -37,6 +37,11 @@ func (b *Bucket) Takes(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	h, err := s.greet(ctx)
+	if err == nil && !h.takes { // it may know more of this device by now than when it was asked
+		if h, err = s.askHello(ctx); err == nil {
+			s.hello.Store(h)
+		}
+	}
 	return err == nil && h.takes, err
 }
 

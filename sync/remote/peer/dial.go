@@ -104,6 +104,9 @@ func (n *Node) upgrade(s *session, d *dialing, addrs []string) {
 
 // retire ends a session as soon as no call is made on it from here.
 func (s *session) retire() {
+	if s.retired.Swap(true) {
+		return
+	}
 	s.n.wg.Go(func() {
 		for range cap(s.calls) {
 			select {
@@ -222,6 +225,7 @@ func (n *Node) transport(ctx context.Context) (*quic.Transport, error) {
 		return nil, err
 	}
 	n.udp, n.socket = &quic.Transport{Conn: conn}, conn
+	n.listenPackets(n.udp)
 	return n.udp, nil
 }
 

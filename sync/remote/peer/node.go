@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,8 @@ type Options struct {
 	Nudged func(Key)
 	// Changed is called when a session has begun or ended. It has to be quick.
 	Changed func()
+	// Packet is told what comes to the socket of QUIC and is none: see Node.Send. It has to be quick, and does not keep p. nil: it is dropped.
+	Packet func(p []byte, from netip.AddrPort)
 	// NoUDP does without QUIC, NoTCP without the other way.
 	NoUDP, NoTCP bool
 	// Again is after what time a session over TCP is tried over QUIC again. 0: a minute.
@@ -174,6 +177,7 @@ func (n *Node) listenQUIC(conn net.PacketConn) error {
 		return errors.Join(errors.New("listen for peers: it listens already"), conn.Close())
 	}
 	n.udp, n.socket = tr, conn
+	n.listenPackets(tr)
 	n.wg.Go(func() {
 		for {
 			c, err := l.Accept(n.life)
@@ -185,7 +189,7 @@ func (n *Node) listenQUIC(conn net.PacketConn) error {
 				_ = c.CloseWithError(0, "")
 				continue
 			}
-			n.begin(key, quicLink{c})
+			n.outdo(n.begin(key, quicLink{c}))
 		}
 	})
 	return nil
@@ -248,7 +252,7 @@ func (n *Node) shakeTCP(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	n.begin(key, l)
+	n.outdo(n.begin(key, l))
 }
 
 // begin takes a link for a session, and serves it until it ends.
@@ -348,7 +352,7 @@ type Met struct {
 	Key   Key
 	Name  string // as it says; "" as long as it was not asked
 	At    string // the address at its end
-	By    string // "quic" or "tcp"
+	By    string // "quic", "tcp" or "relay"
 	Since time.Time
 }
 
@@ -370,11 +374,11 @@ func (n *Node) Sessions() []Met {
 	return all
 }
 
-// best returns the session to be used: the newest over QUIC, or else the newest. n.mu is held.
+// best returns the session to be used: the newest over QUIC, or else over TCP, or else by a relay. n.mu is held.
 func (n *Node) best(key Key) *session {
 	var found *session
 	for _, s := range n.sessions[key] {
-		if s.life.Err() == nil && (found == nil || s.l.kind() == "quic" || found.l.kind() != "quic") {
+		if s.life.Err() == nil && (found == nil || ways[s.l.kind()] >= ways[found.l.kind()]) {
 			found = s
 		}
 	}
@@ -412,17 +416,18 @@ func (n *Node) Close() error {
 
 // session is a link with a device.
 type session struct {
-	n     *Node
-	key   Key
-	l     link
-	since time.Time
-	life  context.Context
-	stop  context.CancelFunc
-	calls chan struct{} // holds one for each call that is made from here
-	said  chan struct{} // holds one while a nudge is under way
-	again atomic.Bool   // one more nudge is due after that
-	asked sync.Mutex    // held while hello is asked for
-	hello atomic.Pointer[hello]
+	n       *Node
+	key     Key
+	l       link
+	since   time.Time
+	life    context.Context
+	stop    context.CancelFunc
+	calls   chan struct{} // holds one for each call that is made from here
+	said    chan struct{} // holds one while a nudge is under way
+	retired atomic.Bool
+	again   atomic.Bool // one more nudge is due after that
+	asked   sync.Mutex  // held while hello is asked for
+	hello   atomic.Pointer[hello]
 }
 
 func (s *session) close(why string) {
