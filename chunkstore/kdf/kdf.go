@@ -26,6 +26,7 @@ const (
 	EpochSum   Context = "epoch-sum"   // says of a secret that it is that of an epoch, and nothing else of it
 	Marks      Context = "marks"       // what a device remembers of chains it has seen
 	Remotes    Context = "remotes"     // the book of remotes of a device, where a passphrase guards the drive
+	Find       Context = "find"        // what the devices of a drive find each other by
 )
 
 // Contexts of keys derived from other secrets.
@@ -49,7 +50,7 @@ const (
 // All returns every Context.
 func All() []Context {
 	return []Context{
-		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, EpochSum, Marks, Remotes,
+		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, EpochSum, Marks, Remotes, Find,
 		ChunkSplit, SlotRecovery, SlotPass, SlotDevice, RootDrive, RootOwner, RootRecord, RootDevice, RootSlots,
 		DeviceWrap, Signature, LocalFile, DeviceText, RemotesFile,
 	}
