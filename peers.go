@@ -5,8 +5,11 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 )
 
@@ -21,17 +24,27 @@ type PeerDevice struct {
 // Signer signs as this device, for the certificate that it shows to its peers.
 func (d *Drive) Signer() crypto.Signer { return d.device.Signer() }
 
+// FindSecrets returns what the devices of the drive find each other by: a secret for each epoch, the one to speak under first. Who was revoked does not have the newest.
+func (d *Drive) FindSecrets() [][32]byte { return d.account.Members().Ring().DeriveAll(kdf.Find) }
+
 // DriveID returns which drive it is.
 func (d *Drive) DriveID() [16]byte { return d.account.Ring.Drive() }
 
 // Peers returns the other devices that are members, in the order of their IDs. It is quick.
 func (d *Drive) Peers() []PeerDevice {
-	var all []PeerDevice
-	for id, m := range d.refs.Members().Active() {
-		if id != d.device.ID() && d.isMember(id) == nil {
-			all = append(all, peerOf(m))
+	found := map[keys.DeviceID]keys.Member{}
+	for _, m := range []*keys.Members{d.account.Members(), d.refs.Members()} { // a new entry is in one of them first
+		for id, x := range m.Active() {
+			if id != d.device.ID() && d.isMember(id) == nil {
+				found[id] = x
+			}
 		}
 	}
+	var all []PeerDevice
+	for _, m := range found {
+		all = append(all, peerOf(m))
+	}
+	slices.SortFunc(all, func(a, b PeerDevice) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }
 

@@ -123,6 +123,7 @@ var Needs = map[string]Need{
 	"/sheaf.v1.Doors/RevokeAppPassword": {Socket: true, Writes: true},
 
 	"/sheaf.v1.Peers/ListPeers":  {},
+	"/sheaf.v1.Peers/SetReach":   {Socket: true, Writes: true},
 	"/sheaf.v1.Peers/Invite":     {Socket: true, Writes: true},
 	"/sheaf.v1.Peers/WaitInvite": {Socket: true, Writes: true},
 	"/sheaf.v1.Peers/Join":       {Socket: true, Writes: true},

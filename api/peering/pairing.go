@@ -16,6 +16,8 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/cbor"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/sync/find"
+	"github.com/sheaf-drive/sheaf/sync/find/meeting"
 	"github.com/sheaf-drive/sheaf/sync/invite"
 )
 
@@ -36,15 +38,29 @@ type offer struct {
 	public keys.DevicePublic
 	name   string
 	addrs  []string // where it listens for peers
+	// Where it is met, and under which secret by one who has no other yet; of an inviting device that is met at all.
+	servers []string
+	secret  find.Secret
 }
 
 func (o *offer) encode() []byte {
-	b := cbor.AppendMap(nil, 3)
+	pairs := 3
+	if len(o.servers) > 0 {
+		pairs = 5
+	}
+	b := cbor.AppendMap(nil, pairs)
 	b = o.public.Append(cbor.AppendUint(b, 1))
 	b = cbor.AppendText(cbor.AppendUint(b, 2), o.name)
 	b = cbor.AppendArray(cbor.AppendUint(b, 3), len(o.addrs))
 	for _, a := range o.addrs {
 		b = cbor.AppendText(b, a)
+	}
+	if pairs == 5 {
+		b = cbor.AppendArray(cbor.AppendUint(b, 4), len(o.servers))
+		for _, a := range o.servers {
+			b = cbor.AppendText(b, a)
+		}
+		b = cbor.AppendBytes(cbor.AppendUint(b, 5), o.secret[:])
 	}
 	return b
 }
@@ -52,8 +68,9 @@ func (o *offer) encode() []byte {
 func decodeOffer(b []byte) (o offer, err error) {
 	r := cbor.NewReader(b)
 	last := int64(-1)
-	if n := r.Map(); n != 3 {
-		r.Fail("%d pairs", n)
+	pairs := r.Map()
+	if pairs != 3 && pairs != 5 {
+		r.Fail("%d pairs", pairs)
 	}
 	want := func(k uint64) {
 		if got := r.Key(&last); got != k {
@@ -78,6 +95,22 @@ func decodeOffer(b []byte) (o offer, err error) {
 		}
 		o.addrs = append(o.addrs, a)
 	}
+	if pairs == 5 {
+		want(4)
+		n := r.Array()
+		if n > find.MaxServers {
+			r.Fail("%d servers", n)
+		}
+		for i := 0; i < n && r.Err() == nil; i++ {
+			a := r.Text()
+			if _, err := meeting.ParseServer(a); err != nil || len(a) > 400 {
+				r.Fail("a server that is none")
+			}
+			o.servers = append(o.servers, a)
+		}
+		want(5)
+		r.Fixed(o.secret[:])
+	}
 	if err := r.Close(); err != nil {
 		return offer{}, fmt.Errorf("read offer: %w", err)
 	}
@@ -95,8 +128,9 @@ type Invited struct {
 	Addrs   []string
 	Expires time.Time
 
-	inv  *invite.Invitation
-	came chan Came
+	inv     *invite.Invitation
+	came    chan Came
+	release func() // of what is held at servers
 }
 
 // Came is a device that came by a code.
@@ -129,8 +163,13 @@ func (p *Peering) Invite(ctx context.Context, host Host, expires time.Time) (*In
 		h, _, _ := net.SplitHostPort(a)
 		v.Addrs = append(v.Addrs, net.JoinHostPort(h, port))
 	}
-	v.Link = linkPrefix + strings.Join(v.Addrs, ",") + "#" + code
 	mine := offer{public: host.Public(), name: p.o.Name, addrs: addrs[:min(len(addrs), maxAddrs)]}
+	places, held, err := p.meetingPlaces(&mine)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	v.Addrs = append(v.Addrs, places...)
+	v.Link = linkPrefix + strings.Join(v.Addrs, ",") + "#" + code
 	var came Came
 	v.inv, err = invite.Invite(ctx, l, invite.Options{
 		Code: []byte(code), Offer: mine.encode(), Expires: expires,
@@ -148,13 +187,18 @@ func (p *Peering) Invite(ctx context.Context, host Host, expires time.Time) (*In
 			if err == nil && len(o.addrs) > 0 {
 				err = p.Know(o.public.Sign, o.addrs...)
 			}
+			if err == nil && len(mine.servers) > 0 {
+				p.expect(mine.secret)
+			}
 			return gift, err
 		},
 	})
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	v.release = p.holdInvitation(v.inv, held)
 	p.all.Go(func() {
+		defer v.release()
 		if v.inv.Wait(p.life) == nil {
 			v.came <- came
 		}
@@ -193,7 +237,10 @@ func (v *Invited) Wait(ctx context.Context) (Came, error) {
 }
 
 // Close ends it.
-func (v *Invited) Close() error { return v.inv.Close() }
+func (v *Invited) Close() error {
+	v.release()
+	return v.inv.Close()
+}
 
 // words are check bytes as people compare them.
 func words(check []byte) string {
@@ -239,9 +286,16 @@ func Join(ctx context.Context, code string, addrs []string, name string) (*Joini
 		return nil, fmt.Errorf("join: no address of the inviting device is known: %w", blob.ErrTemporary)
 	}
 	var errs []error
+	slices.SortStableFunc(addrs, func(a, b string) int { return strings.Count(a, "~") - strings.Count(b, "~") }) // servers come last
 	for _, addr := range addrs {
-		dctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		j, err := invite.Join(dctx, addr, []byte(code), mine.encode())
+		dctx, cancel := context.WithTimeout(ctx, joinWait(addrs, addr))
+		var j *invite.Joining
+		var err error
+		if strings.Contains(addr, "~") {
+			j, err = joinBy(dctx, addr, []byte(code), mine.encode())
+		} else {
+			j, err = invite.Join(dctx, addr, []byte(code), mine.encode())
+		}
 		cancel()
 		if errors.Is(err, invite.ErrCode) {
 			return nil, err // another address of the same device would cost another guess
@@ -255,7 +309,7 @@ func Join(ctx context.Context, code string, addrs []string, name string) (*Joini
 			return nil, errors.Join(err, j.Close())
 		}
 		// The host by which it was reached is the first to be tried for everything else.
-		if host, _, err := net.SplitHostPort(addr); err == nil && len(them.addrs) > 0 {
+		if host, _, err := net.SplitHostPort(addr); err == nil && len(them.addrs) > 0 && !strings.Contains(addr, "~") {
 			if _, port, err := net.SplitHostPort(them.addrs[0]); err == nil {
 				them.addrs = slices.Insert(them.addrs, 0, net.JoinHostPort(host, port))
 			}
@@ -276,6 +330,9 @@ type Arrival struct {
 	Name    string // of this device
 	Inviter sheaf.PeerDevice
 	Addrs   []string // of the inviter
+	// Where the inviter is met, and under which secret, if it is met at all.
+	Servers []string
+	Secret  find.Secret
 }
 
 // Accept says yes, and makes the device file in dir of what is given.
@@ -284,7 +341,7 @@ func (j *Joining) Accept(dir string) (*Arrival, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("join: the inviting device gave nothing: %w", err), j.j.Close())
 	}
-	a := &Arrival{Device: j.n.Device(), Name: j.name, Inviter: j.them.device(), Addrs: j.them.addrs}
+	a := &Arrival{Device: j.n.Device(), Name: j.name, Inviter: j.them.device(), Addrs: j.them.addrs, Servers: j.them.servers, Secret: j.them.secret}
 	if a.Drive, a.Tips, err = j.n.Accept(dir, gift); err != nil {
 		return nil, errors.Join(err, j.j.Close())
 	}

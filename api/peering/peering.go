@@ -24,6 +24,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/shelf"
 	"github.com/sheaf-drive/sheaf/chunkstore/durable"
 	"github.com/sheaf-drive/sheaf/sync/engine"
+	"github.com/sheaf-drive/sheaf/sync/find"
 	"github.com/sheaf-drive/sheaf/sync/remote/peer"
 )
 
@@ -47,9 +48,10 @@ type Drive interface {
 	PeerByKey(key [32]byte) (sheaf.PeerDevice, error)
 	Replicas() *engine.Engine
 	Moved() <-chan struct{}
+	FindSecrets() [][32]byte
 }
 
-// Options say what a Peering is made of. All but Name, Log and NoUDP are needed.
+// Options say what a Peering is made of. All but Name, Log, NoUDP and NoLAN are needed.
 type Options struct {
 	Signer crypto.Signer // of this device
 	Drive  [16]byte
@@ -59,6 +61,8 @@ type Options struct {
 	// Dir is a folder for the addresses of peers.
 	Dir   string
 	NoUDP bool
+	// NoLAN does without announcements to the networks of this machine, whatever is set.
+	NoLAN bool
 	Log   *slog.Logger
 }
 
@@ -76,14 +80,20 @@ type Peering struct {
 	listen  string
 	trusted map[peer.Key]bool // before a drive is attached
 	drive   Drive
+	finder  *find.Finder // nil: nobody is looked for
+	dialing map[peer.Key]bool
+	guests  []guest
+	inviter *peer.Key // who is looked for before a drive is attached; nil: nobody
 
 	places map[string]bool // those of the engine that are devices; of the goroutine that follows only
 }
 
-// book is what is kept: where peers are, by their keys in hexadecimal, and where this device listens.
+// book is what is kept: where peers are, by their keys in hexadecimal, where this device listens, and how it looks for them.
 type book struct {
 	Listen string              `json:"listen,omitempty"`
 	Peers  map[string][]string `json:"peers,omitempty"`
+	NoLAN  bool                `json:"no_lan,omitempty"`
+	Meet   []string            `json:"meet,omitempty"` // servers
 }
 
 // bookFile is its name.
@@ -97,7 +107,7 @@ func New(o Options) (*Peering, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Peering{o: o, met: make(chan struct{}, 1), trusted: map[peer.Key]bool{}, places: map[string]bool{}}
+	p := &Peering{o: o, met: make(chan struct{}, 1), trusted: map[peer.Key]bool{}, dialing: map[peer.Key]bool{}, places: map[string]bool{}}
 	p.life, p.end = context.WithCancel(context.Background())
 	b, err := os.ReadFile(filepath.Join(o.Dir, bookFile))
 	if err == nil {
@@ -110,7 +120,7 @@ func New(o Options) (*Peering, error) {
 		p.book.Peers = map[string][]string{}
 	}
 	p.node, err = peer.New(peer.Options{
-		Signer: o.Signer, Drive: o.Drive, Name: o.Name, Takes: true, Admit: p.admit, Nudged: p.nudged, NoUDP: o.NoUDP, Log: o.Log,
+		Signer: o.Signer, Drive: o.Drive, Name: o.Name, Takes: true, Admit: p.admit, Nudged: p.nudged, NoUDP: o.NoUDP, Log: o.Log, Packet: p.packet,
 		Changed: func() {
 			select {
 			case p.met <- struct{}{}:
@@ -156,6 +166,7 @@ func (p *Peering) Listen(ctx context.Context, addr string) (at string, err error
 		return "", err
 	}
 	p.listen, p.book.Listen = a.String(), a.String()
+	p.look()
 	return p.listen, p.save()
 }
 
@@ -200,11 +211,20 @@ func (p *Peering) Know(key peer.Key, addrs ...string) error {
 	return p.save()
 }
 
-// Known returns where a device may be dialled.
+// Known returns where a device may be dialled: where it was found first.
 func (p *Peering) Known(key peer.Key) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.book.Peers[hex.EncodeToString(key[:])])
+	var all []string
+	if p.finder != nil {
+		all = p.finder.Where(key)
+	}
+	for _, a := range p.book.Peers[hex.EncodeToString(key[:])] {
+		if !slices.Contains(all, a) && len(all) < 2*maxAddrs {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // Trust admits a device as long as there is no drive that says who its members are.
@@ -282,6 +302,11 @@ func (p *Peering) Attach(d Drive) {
 	p.drive = d
 	clear(p.trusted)
 	p.mu.Unlock()
+	p.stopLooking() // as one that has no drive yet
+	p.mu.Lock()
+	p.inviter, p.guests = nil, nil
+	p.look()
+	p.mu.Unlock()
 	p.follow(d)
 	p.all.Go(func() {
 		tick := time.NewTicker(recheckEvery)
@@ -316,7 +341,7 @@ func (p *Peering) greet(d Drive) {
 			p.hurry(replicaName(m))
 		}
 		// Over QUIC a peer comes from the port that it listens on, as far as nothing in between changes that.
-		if known := p.Known(s.Key); s.By == "quic" && (len(known) == 0 || known[0] != s.At) {
+		if known := p.kept(s.Key); s.By == "quic" && (len(known) == 0 || known[0] != s.At) {
 			if err := p.Know(s.Key, s.At); err != nil {
 				p.o.Log.Warn("where a peer is was not kept", "err", err)
 			}
@@ -362,6 +387,7 @@ func (p *Peering) follow(d Drive) {
 type Peer struct {
 	sheaf.PeerDevice
 	At, By    string
+	Way       string // "lan", "direct" or "relay"; "" if it is not connected
 	Since     time.Time
 	Addresses []string
 	Replica   string
@@ -382,7 +408,7 @@ func (p *Peering) Peers() []Peer {
 	var all []Peer
 	for _, m := range d.Peers() {
 		s := met[m.Key]
-		all = append(all, Peer{PeerDevice: m, At: s.At, By: s.By, Since: s.Since, Addresses: p.Known(m.Key), Replica: replicaName(m)})
+		all = append(all, Peer{PeerDevice: m, At: s.At, By: s.By, Way: way(s), Since: s.Since, Addresses: p.Known(m.Key), Replica: replicaName(m)})
 	}
 	return all
 }
@@ -393,6 +419,7 @@ func (p *Peering) Sessions() []peer.Met { return p.node.Sessions() }
 // Close ends all sessions. The drive that was attached is open still.
 func (p *Peering) Close() error {
 	p.end()
+	p.stopLooking()
 	err := p.node.Close()
 	p.all.Wait()
 	return err

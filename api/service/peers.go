@@ -61,13 +61,44 @@ func (s *Service) ListPeers(ctx context.Context, _ *sheafv1.ListPeersRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	r := &sheafv1.ListPeersResponse{Listen: p.Listening()}
+	r := &sheafv1.ListPeersResponse{Listen: p.Listening(), Lan: p.LAN()}
+	servers, outside := p.Servers()
+	r.Outside = outside
+	for _, x := range servers {
+		m := &sheafv1.MeetServer{Address: x.Address, Reached: x.Err == nil}
+		if x.Err != nil {
+			m.Error = x.Err.Error()
+		}
+		r.Servers = append(r.Servers, m)
+	}
 	for _, x := range p.Peers() {
 		r.Peers = append(r.Peers, &sheafv1.Peer{
-			Id: x.ID, Name: x.Name, At: x.At, By: x.By, Since: stamp(x.Since), Addresses: x.Addresses, Replica: x.Replica,
+			Id: x.ID, Name: x.Name, At: x.At, By: x.By, Way: x.Way, Since: stamp(x.Since), Addresses: x.Addresses, Replica: x.Replica,
 		})
 	}
 	return r, nil
+}
+
+// SetReach says how this device looks for the others.
+func (s *Service) SetReach(ctx context.Context, r *sheafv1.SetReachRequest) (*sheafv1.SetReachResponse, error) {
+	_, _, release, err := s.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	p, err := s.peering()
+	if err != nil {
+		return nil, err
+	}
+	if r.Servers != nil {
+		if err := p.SetServers(r.GetServers().GetAddresses()); err != nil {
+			return nil, errorf(sheafv1.Code_CODE_USAGE, "sheaf server rendezvous, on a machine that others reach, says its address", "%v", err)
+		}
+	}
+	if r.Lan != nil {
+		err = p.SetLAN(r.GetLan())
+	}
+	return &sheafv1.SetReachResponse{}, err
 }
 
 // host is a drive that lets devices in. *sheaf.Drive's comments are the specification.

@@ -10,7 +10,7 @@ func (a *app) deviceCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "device", Short: "The devices that the drive is on: see them, and revoke one that is lost", Args: cobra.NoArgs, RunE: needsVerb,
 	}
-	c.AddCommand(a.deviceListCmd(), a.devicePeersCmd(), a.deviceRevokeCmd())
+	c.AddCommand(a.deviceListCmd(), a.devicePeersCmd(), a.deviceReachCmd(), a.deviceRevokeCmd())
 	return c
 }
 
@@ -56,18 +56,14 @@ func (a *app) devicePeersCmd() *cobra.Command {
 				if a.quiet {
 					return nil
 				}
-				if resp.GetListen() == "" {
-					a.say("this device does not listen for others: sheaf invite")
-				} else {
-					a.say("this device listens at %s", resp.GetListen())
-				}
-				rows := [][]string{{"name", "connected", "at", "since", "replica"}}
+				a.sayReach(resp)
+				rows := [][]string{{"name", "connected", "way", "at", "since", "replica"}}
 				for _, p := range resp.GetPeers() {
 					by := p.GetBy()
 					if by == "" {
 						by = "no"
 					}
-					rows = append(rows, []string{printable(p.GetName()), by, p.GetAt(), clock(p.GetSince()), p.GetReplica()})
+					rows = append(rows, []string{printable(p.GetName()), by, p.GetWay(), p.GetAt(), clock(p.GetSince()), p.GetReplica()})
 				}
 				return a.table(rows)
 			})

@@ -40,6 +40,7 @@ type device struct {
 
 	cacheSize int64         // of what is kept of replicas, in bytes; 0: the default
 	poll      time.Duration // as sheaf.Replication has it
+	noLAN     bool          // no announcements to the networks of this machine, whatever is set
 
 	shelf blob.Bucket // what peers have put here, while a drive is open
 	peers atomic.Pointer[peering.Peering]
@@ -48,7 +49,7 @@ type device struct {
 // options returns what a Service of this Home is made of.
 func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 	remotes := &service.Remotes{Kinds: remoteKinds, Book: openBook(a.home), Getenv: a.getenv}
-	d := &device{home: a.home, store: a.storeDir(), log: log, remotes: remotes, reach: reach{a.home, remotes}, poll: -1}
+	d := &device{home: a.home, store: a.storeDir(), log: log, remotes: remotes, reach: reach{a.home, remotes}, poll: -1, noLAN: a.getenv("SHEAF_LAN") == "off"}
 	if daemon {
 		d.poll = a.duration("SHEAF_POLL")
 	}

@@ -32,7 +32,7 @@ func (d *device) Peering() *peering.Peering { return d.peers.Load() }
 // begin makes the Peering of this device. It neither listens nor follows.
 func (d *device) begin(signer crypto.Signer, drive [16]byte, name string, r *sheaf.Replication) (*peering.Peering, error) {
 	return peering.New(peering.Options{
-		Signer: signer, Drive: drive, Name: name, Own: r.Own, Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log,
+		Signer: signer, Drive: drive, Name: name, Own: r.Own, Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log, NoLAN: d.noLAN,
 	})
 }
 
@@ -98,6 +98,9 @@ func (d *device) Arrive(ctx context.Context, j *peering.Joining, listen string) 
 	}
 	p.Trust(a.Inviter.Key)
 	if err := p.Know(a.Inviter.Key, a.Addrs...); err != nil {
+		return nil, err
+	}
+	if err := p.Await(ctx, a); err != nil {
 		return nil, err
 	}
 	o.DeviceName = a.Name

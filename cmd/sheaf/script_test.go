@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
-			e.Vars = append(e.Vars, "SHEAF_HOME="+home, "TZ=UTC")
+			e.Vars = append(e.Vars, "SHEAF_HOME="+home, "TZ=UTC", "SHEAF_LAN=off")
 			e.Values[providerKey] = new(*signintest.Provider)
 			e.Defer(func() {
 				stopDaemon(t, home, filepath.Join(e.WorkDir, "home2"))

@@ -152,6 +152,9 @@ func (i *Invitation) begin() bool {
 	return true
 }
 
+// Serve takes a connection that came another way than by the listener, and returns when it is over.
+func (i *Invitation) Serve(conn net.Conn) { i.serve(conn) }
+
 func (i *Invitation) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(i.ctx, func() { _ = conn.Close() })()
@@ -228,14 +231,20 @@ type Joining struct {
 
 // Join dials an invitation. The caller says Accept or Close.
 func Join(ctx context.Context, addr string, code []byte, o Offer) (*Joining, error) {
-	conf, err := config()
-	if err != nil {
-		return nil, err
-	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("reach the inviting device: %w", err)
+	}
+	return JoinOver(ctx, conn, code, o)
+}
+
+// JoinOver is Join over a connection that others may carry. It takes the connection, also if it fails.
+func JoinOver(ctx context.Context, conn net.Conn, code []byte, o Offer) (*Joining, error) {
+	conf, err := config()
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
 	}
 	j, err := join(ctx, conn, conf, code, o)
 	if err != nil {

@@ -32,14 +32,16 @@ type Peer struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The address at its end, host and port; "" if it is not connected.
 	At string `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
-	// How it is connected: "quic" or "tcp"; "" if it is not.
+	// How it is connected: "quic", "tcp" or "relay"; "" if it is not.
 	By string `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
 	// Since when; not set if it is not.
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// Where it may be dialled, as far as is known.
 	Addresses []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// The name of the replica that it is.
-	Replica       string `protobuf:"bytes,7,opt,name=replica,proto3" json:"replica,omitempty"`
+	Replica string `protobuf:"bytes,7,opt,name=replica,proto3" json:"replica,omitempty"`
+	// What is in between: "lan" (nothing: it is on a network of this device), "direct" (routers), "relay" (a server, which carries what it cannot read); "" if it is not connected.
+	Way           string `protobuf:"bytes,8,opt,name=way,proto3" json:"way,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +125,13 @@ func (x *Peer) GetReplica() string {
 	return ""
 }
 
+func (x *Peer) GetWay() string {
+	if x != nil {
+		return x.Way
+	}
+	return ""
+}
+
 // ListPeersRequest asks for all.
 type ListPeersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -166,7 +175,13 @@ type ListPeersResponse struct {
 	// Where this device listens for them; "" if it does not.
 	Listen string `protobuf:"bytes,1,opt,name=listen,proto3" json:"listen,omitempty"`
 	// The devices.
-	Peers         []*Peer `protobuf:"bytes,2,rep,name=peers,proto3" json:"peers,omitempty"`
+	Peers []*Peer `protobuf:"bytes,2,rep,name=peers,proto3" json:"peers,omitempty"`
+	// Whether this device announces itself on its networks, for the others to find it.
+	Lan bool `protobuf:"varint,3,opt,name=lan,proto3" json:"lan,omitempty"`
+	// The servers at which this device and the others are met that are not on one network.
+	Servers []*MeetServer `protobuf:"bytes,4,rep,name=servers,proto3" json:"servers,omitempty"`
+	// From which addresses this device comes, as the servers see it: hosts and ports.
+	Outside       []string `protobuf:"bytes,5,rep,name=outside,proto3" json:"outside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,6 +230,229 @@ func (x *ListPeersResponse) GetPeers() []*Peer {
 	return nil
 }
 
+func (x *ListPeersResponse) GetLan() bool {
+	if x != nil {
+		return x.Lan
+	}
+	return false
+}
+
+func (x *ListPeersResponse) GetServers() []*MeetServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *ListPeersResponse) GetOutside() []string {
+	if x != nil {
+		return x.Outside
+	}
+	return nil
+}
+
+// MeetServer is a server that runs sheaf server rendezvous.
+type MeetServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HOST:PORT, or HOST:PORT~HASH, with the hash of its key.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Whether it is reached.
+	Reached bool `protobuf:"varint,2,opt,name=reached,proto3" json:"reached,omitempty"`
+	// Why not.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MeetServer) Reset() {
+	*x = MeetServer{}
+	mi := &file_sheaf_v1_peers_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeetServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeetServer) ProtoMessage() {}
+
+func (x *MeetServer) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_peers_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeetServer.ProtoReflect.Descriptor instead.
+func (*MeetServer) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *MeetServer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *MeetServer) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+func (x *MeetServer) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// MeetServers are all that there are to be.
+type MeetServers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their addresses; at most 4.
+	Addresses     []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MeetServers) Reset() {
+	*x = MeetServers{}
+	mi := &file_sheaf_v1_peers_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeetServers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeetServers) ProtoMessage() {}
+
+func (x *MeetServers) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_peers_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeetServers.ProtoReflect.Descriptor instead.
+func (*MeetServers) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MeetServers) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// SetReachRequest says how devices find each other.
+type SetReachRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether this device announces itself on its networks.
+	Lan *bool `protobuf:"varint,1,opt,name=lan,proto3,oneof" json:"lan,omitempty"`
+	// At which servers it is met.
+	Servers       *MeetServers `protobuf:"bytes,2,opt,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReachRequest) Reset() {
+	*x = SetReachRequest{}
+	mi := &file_sheaf_v1_peers_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReachRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReachRequest) ProtoMessage() {}
+
+func (x *SetReachRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_peers_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReachRequest.ProtoReflect.Descriptor instead.
+func (*SetReachRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SetReachRequest) GetLan() bool {
+	if x != nil && x.Lan != nil {
+		return *x.Lan
+	}
+	return false
+}
+
+func (x *SetReachRequest) GetServers() *MeetServers {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// SetReachResponse is empty.
+type SetReachResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReachResponse) Reset() {
+	*x = SetReachResponse{}
+	mi := &file_sheaf_v1_peers_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReachResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReachResponse) ProtoMessage() {}
+
+func (x *SetReachResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_peers_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReachResponse.ProtoReflect.Descriptor instead.
+func (*SetReachResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{6}
+}
+
 // InviteRequest asks for a code.
 type InviteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -228,7 +466,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[3]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +478,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[3]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +491,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{3}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *InviteRequest) GetSeconds() int32 {
@@ -289,7 +527,7 @@ type InviteResponse struct {
 
 func (x *InviteResponse) Reset() {
 	*x = InviteResponse{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[4]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +539,7 @@ func (x *InviteResponse) String() string {
 func (*InviteResponse) ProtoMessage() {}
 
 func (x *InviteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[4]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +552,7 @@ func (x *InviteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteResponse.ProtoReflect.Descriptor instead.
 func (*InviteResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{4}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *InviteResponse) GetId() string {
@@ -363,7 +601,7 @@ type WaitInviteRequest struct {
 
 func (x *WaitInviteRequest) Reset() {
 	*x = WaitInviteRequest{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[5]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +613,7 @@ func (x *WaitInviteRequest) String() string {
 func (*WaitInviteRequest) ProtoMessage() {}
 
 func (x *WaitInviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[5]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +626,7 @@ func (x *WaitInviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitInviteRequest.ProtoReflect.Descriptor instead.
 func (*WaitInviteRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{5}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WaitInviteRequest) GetId() string {
@@ -411,7 +649,7 @@ type WaitInviteResponse struct {
 
 func (x *WaitInviteResponse) Reset() {
 	*x = WaitInviteResponse{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[6]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +661,7 @@ func (x *WaitInviteResponse) String() string {
 func (*WaitInviteResponse) ProtoMessage() {}
 
 func (x *WaitInviteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[6]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +674,7 @@ func (x *WaitInviteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitInviteResponse.ProtoReflect.Descriptor instead.
 func (*WaitInviteResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{6}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WaitInviteResponse) GetName() string {
@@ -470,7 +708,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[7]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +720,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[7]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +733,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{7}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinRequest) GetCode() string {
@@ -543,7 +781,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[8]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +793,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[8]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +806,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{8}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JoinResponse) GetId() string {
@@ -612,7 +850,7 @@ type AcceptJoinRequest struct {
 
 func (x *AcceptJoinRequest) Reset() {
 	*x = AcceptJoinRequest{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[9]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +862,7 @@ func (x *AcceptJoinRequest) String() string {
 func (*AcceptJoinRequest) ProtoMessage() {}
 
 func (x *AcceptJoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[9]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +875,7 @@ func (x *AcceptJoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptJoinRequest.ProtoReflect.Descriptor instead.
 func (*AcceptJoinRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{9}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AcceptJoinRequest) GetId() string {
@@ -667,7 +905,7 @@ type AcceptJoinResponse struct {
 
 func (x *AcceptJoinResponse) Reset() {
 	*x = AcceptJoinResponse{}
-	mi := &file_sheaf_v1_peers_proto_msgTypes[10]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +917,7 @@ func (x *AcceptJoinResponse) String() string {
 func (*AcceptJoinResponse) ProtoMessage() {}
 
 func (x *AcceptJoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_peers_proto_msgTypes[10]
+	mi := &file_sheaf_v1_peers_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +930,7 @@ func (x *AcceptJoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptJoinResponse.ProtoReflect.Descriptor instead.
 func (*AcceptJoinResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{10}
+	return file_sheaf_v1_peers_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AcceptJoinResponse) GetDrive() string {
@@ -713,7 +951,7 @@ var File_sheaf_v1_peers_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_peers_proto_rawDesc = "" +
 	"\n" +
-	"\x14sheaf/v1/peers.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n" +
+	"\x14sheaf/v1/peers.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x01\n" +
 	"\x04Peer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n" +
@@ -721,11 +959,27 @@ const file_sheaf_v1_peers_proto_rawDesc = "" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
 	"\taddresses\x18\x06 \x03(\tR\taddresses\x12\x18\n" +
-	"\areplica\x18\a \x01(\tR\areplica\"\x12\n" +
-	"\x10ListPeersRequest\"Q\n" +
+	"\areplica\x18\a \x01(\tR\areplica\x12\x10\n" +
+	"\x03way\x18\b \x01(\tR\x03way\"\x12\n" +
+	"\x10ListPeersRequest\"\xad\x01\n" +
 	"\x11ListPeersResponse\x12\x16\n" +
 	"\x06listen\x18\x01 \x01(\tR\x06listen\x12$\n" +
-	"\x05peers\x18\x02 \x03(\v2\x0e.sheaf.v1.PeerR\x05peers\"A\n" +
+	"\x05peers\x18\x02 \x03(\v2\x0e.sheaf.v1.PeerR\x05peers\x12\x10\n" +
+	"\x03lan\x18\x03 \x01(\bR\x03lan\x12.\n" +
+	"\aservers\x18\x04 \x03(\v2\x14.sheaf.v1.MeetServerR\aservers\x12\x18\n" +
+	"\aoutside\x18\x05 \x03(\tR\aoutside\"V\n" +
+	"\n" +
+	"MeetServer\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
+	"\areached\x18\x02 \x01(\bR\areached\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"+\n" +
+	"\vMeetServers\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\"a\n" +
+	"\x0fSetReachRequest\x12\x15\n" +
+	"\x03lan\x18\x01 \x01(\bH\x00R\x03lan\x88\x01\x01\x12/\n" +
+	"\aservers\x18\x02 \x01(\v2\x15.sheaf.v1.MeetServersR\aserversB\x06\n" +
+	"\x04_lan\"\x12\n" +
+	"\x10SetReachResponse\"A\n" +
 	"\rInviteRequest\x12\x18\n" +
 	"\aseconds\x18\x01 \x01(\x05R\aseconds\x12\x16\n" +
 	"\x06listen\x18\x02 \x01(\tR\x06listen\"\x9c\x01\n" +
@@ -756,9 +1010,10 @@ const file_sheaf_v1_peers_proto_rawDesc = "" +
 	"\x02no\x18\x02 \x01(\bR\x02no\"B\n" +
 	"\x12AcceptJoinResponse\x12\x14\n" +
 	"\x05drive\x18\x01 \x01(\tR\x05drive\x12\x16\n" +
-	"\x06device\x18\x02 \x01(\tR\x06device2\xe5\x03\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device2\xc4\x04\n" +
 	"\x05Peers\x12Z\n" +
-	"\tListPeers\x12\x1a.sheaf.v1.ListPeersRequest\x1a\x1b.sheaf.v1.ListPeersResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/peers\x90\x02\x01\x12X\n" +
+	"\tListPeers\x12\x1a.sheaf.v1.ListPeersRequest\x1a\x1b.sheaf.v1.ListPeersResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/peers\x90\x02\x01\x12]\n" +
+	"\bSetReach\x12\x19.sheaf.v1.SetReachRequest\x1a\x1a.sheaf.v1.SetReachResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/peers/reach\x12X\n" +
 	"\x06Invite\x12\x17.sheaf.v1.InviteRequest\x1a\x18.sheaf.v1.InviteResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/peers/invite\x12i\n" +
 	"\n" +
 	"WaitInvite\x12\x1b.sheaf.v1.WaitInviteRequest\x1a\x1c.sheaf.v1.WaitInviteResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/peers/invite/wait\x12P\n" +
@@ -778,40 +1033,48 @@ func file_sheaf_v1_peers_proto_rawDescGZIP() []byte {
 	return file_sheaf_v1_peers_proto_rawDescData
 }
 
-var file_sheaf_v1_peers_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_sheaf_v1_peers_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_sheaf_v1_peers_proto_goTypes = []any{
 	(*Peer)(nil),                  // 0: sheaf.v1.Peer
 	(*ListPeersRequest)(nil),      // 1: sheaf.v1.ListPeersRequest
 	(*ListPeersResponse)(nil),     // 2: sheaf.v1.ListPeersResponse
-	(*InviteRequest)(nil),         // 3: sheaf.v1.InviteRequest
-	(*InviteResponse)(nil),        // 4: sheaf.v1.InviteResponse
-	(*WaitInviteRequest)(nil),     // 5: sheaf.v1.WaitInviteRequest
-	(*WaitInviteResponse)(nil),    // 6: sheaf.v1.WaitInviteResponse
-	(*JoinRequest)(nil),           // 7: sheaf.v1.JoinRequest
-	(*JoinResponse)(nil),          // 8: sheaf.v1.JoinResponse
-	(*AcceptJoinRequest)(nil),     // 9: sheaf.v1.AcceptJoinRequest
-	(*AcceptJoinResponse)(nil),    // 10: sheaf.v1.AcceptJoinResponse
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*MeetServer)(nil),            // 3: sheaf.v1.MeetServer
+	(*MeetServers)(nil),           // 4: sheaf.v1.MeetServers
+	(*SetReachRequest)(nil),       // 5: sheaf.v1.SetReachRequest
+	(*SetReachResponse)(nil),      // 6: sheaf.v1.SetReachResponse
+	(*InviteRequest)(nil),         // 7: sheaf.v1.InviteRequest
+	(*InviteResponse)(nil),        // 8: sheaf.v1.InviteResponse
+	(*WaitInviteRequest)(nil),     // 9: sheaf.v1.WaitInviteRequest
+	(*WaitInviteResponse)(nil),    // 10: sheaf.v1.WaitInviteResponse
+	(*JoinRequest)(nil),           // 11: sheaf.v1.JoinRequest
+	(*JoinResponse)(nil),          // 12: sheaf.v1.JoinResponse
+	(*AcceptJoinRequest)(nil),     // 13: sheaf.v1.AcceptJoinRequest
+	(*AcceptJoinResponse)(nil),    // 14: sheaf.v1.AcceptJoinResponse
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_sheaf_v1_peers_proto_depIdxs = []int32{
-	11, // 0: sheaf.v1.Peer.since:type_name -> google.protobuf.Timestamp
+	15, // 0: sheaf.v1.Peer.since:type_name -> google.protobuf.Timestamp
 	0,  // 1: sheaf.v1.ListPeersResponse.peers:type_name -> sheaf.v1.Peer
-	11, // 2: sheaf.v1.InviteResponse.expires:type_name -> google.protobuf.Timestamp
-	1,  // 3: sheaf.v1.Peers.ListPeers:input_type -> sheaf.v1.ListPeersRequest
-	3,  // 4: sheaf.v1.Peers.Invite:input_type -> sheaf.v1.InviteRequest
-	5,  // 5: sheaf.v1.Peers.WaitInvite:input_type -> sheaf.v1.WaitInviteRequest
-	7,  // 6: sheaf.v1.Peers.Join:input_type -> sheaf.v1.JoinRequest
-	9,  // 7: sheaf.v1.Peers.AcceptJoin:input_type -> sheaf.v1.AcceptJoinRequest
-	2,  // 8: sheaf.v1.Peers.ListPeers:output_type -> sheaf.v1.ListPeersResponse
-	4,  // 9: sheaf.v1.Peers.Invite:output_type -> sheaf.v1.InviteResponse
-	6,  // 10: sheaf.v1.Peers.WaitInvite:output_type -> sheaf.v1.WaitInviteResponse
-	8,  // 11: sheaf.v1.Peers.Join:output_type -> sheaf.v1.JoinResponse
-	10, // 12: sheaf.v1.Peers.AcceptJoin:output_type -> sheaf.v1.AcceptJoinResponse
-	8,  // [8:13] is the sub-list for method output_type
-	3,  // [3:8] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	3,  // 2: sheaf.v1.ListPeersResponse.servers:type_name -> sheaf.v1.MeetServer
+	4,  // 3: sheaf.v1.SetReachRequest.servers:type_name -> sheaf.v1.MeetServers
+	15, // 4: sheaf.v1.InviteResponse.expires:type_name -> google.protobuf.Timestamp
+	1,  // 5: sheaf.v1.Peers.ListPeers:input_type -> sheaf.v1.ListPeersRequest
+	5,  // 6: sheaf.v1.Peers.SetReach:input_type -> sheaf.v1.SetReachRequest
+	7,  // 7: sheaf.v1.Peers.Invite:input_type -> sheaf.v1.InviteRequest
+	9,  // 8: sheaf.v1.Peers.WaitInvite:input_type -> sheaf.v1.WaitInviteRequest
+	11, // 9: sheaf.v1.Peers.Join:input_type -> sheaf.v1.JoinRequest
+	13, // 10: sheaf.v1.Peers.AcceptJoin:input_type -> sheaf.v1.AcceptJoinRequest
+	2,  // 11: sheaf.v1.Peers.ListPeers:output_type -> sheaf.v1.ListPeersResponse
+	6,  // 12: sheaf.v1.Peers.SetReach:output_type -> sheaf.v1.SetReachResponse
+	8,  // 13: sheaf.v1.Peers.Invite:output_type -> sheaf.v1.InviteResponse
+	10, // 14: sheaf.v1.Peers.WaitInvite:output_type -> sheaf.v1.WaitInviteResponse
+	12, // 15: sheaf.v1.Peers.Join:output_type -> sheaf.v1.JoinResponse
+	14, // 16: sheaf.v1.Peers.AcceptJoin:output_type -> sheaf.v1.AcceptJoinResponse
+	11, // [11:17] is the sub-list for method output_type
+	5,  // [5:11] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_peers_proto_init() }
@@ -819,13 +1082,14 @@ func file_sheaf_v1_peers_proto_init() {
 	if File_sheaf_v1_peers_proto != nil {
 		return
 	}
+	file_sheaf_v1_peers_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_peers_proto_rawDesc), len(file_sheaf_v1_peers_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,8 @@ const (
 const (
 	// PeersListPeersProcedure is the fully-qualified name of the Peers's ListPeers RPC.
 	PeersListPeersProcedure = "/sheaf.v1.Peers/ListPeers"
+	// PeersSetReachProcedure is the fully-qualified name of the Peers's SetReach RPC.
+	PeersSetReachProcedure = "/sheaf.v1.Peers/SetReach"
 	// PeersInviteProcedure is the fully-qualified name of the Peers's Invite RPC.
 	PeersInviteProcedure = "/sheaf.v1.Peers/Invite"
 	// PeersWaitInviteProcedure is the fully-qualified name of the Peers's WaitInvite RPC.
@@ -49,6 +51,8 @@ const (
 type PeersClient interface {
 	// ListPeers says which devices there are, and how each is connected.
 	ListPeers(context.Context, *sheafv1.ListPeersRequest) (*sheafv1.ListPeersResponse, error)
+	// SetReach says how this device looks for the others, and lets itself be found; it holds from now on. What is not set stays as it is.
+	SetReach(context.Context, *sheafv1.SetReachRequest) (*sheafv1.SetReachResponse, error)
 	// Invite makes a code by which one device may join the drive. From then on this device listens for its peers, also after it was started again. A code that
 	// was made before is worth nothing any more. Fails with CODE_NO_DAEMON where no daemon runs.
 	Invite(context.Context, *sheafv1.InviteRequest) (*sheafv1.InviteResponse, error)
@@ -78,6 +82,12 @@ func NewPeersClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			baseURL+PeersListPeersProcedure,
 			connect.WithSchema(peersMethods.ByName("ListPeers")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		setReach: connect.NewClient[sheafv1.SetReachRequest, sheafv1.SetReachResponse](
+			httpClient,
+			baseURL+PeersSetReachProcedure,
+			connect.WithSchema(peersMethods.ByName("SetReach")),
 			connect.WithClientOptions(opts...),
 		),
 		invite: connect.NewClient[sheafv1.InviteRequest, sheafv1.InviteResponse](
@@ -110,6 +120,7 @@ func NewPeersClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 // peersClient implements PeersClient.
 type peersClient struct {
 	listPeers  *connect.Client[sheafv1.ListPeersRequest, sheafv1.ListPeersResponse]
+	setReach   *connect.Client[sheafv1.SetReachRequest, sheafv1.SetReachResponse]
 	invite     *connect.Client[sheafv1.InviteRequest, sheafv1.InviteResponse]
 	waitInvite *connect.Client[sheafv1.WaitInviteRequest, sheafv1.WaitInviteResponse]
 	join       *connect.Client[sheafv1.JoinRequest, sheafv1.JoinResponse]
@@ -119,6 +130,15 @@ type peersClient struct {
 // ListPeers calls sheaf.v1.Peers.ListPeers.
 func (c *peersClient) ListPeers(ctx context.Context, req *sheafv1.ListPeersRequest) (*sheafv1.ListPeersResponse, error) {
 	response, err := c.listPeers.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// SetReach calls sheaf.v1.Peers.SetReach.
+func (c *peersClient) SetReach(ctx context.Context, req *sheafv1.SetReachRequest) (*sheafv1.SetReachResponse, error) {
+	response, err := c.setReach.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -165,6 +185,8 @@ func (c *peersClient) AcceptJoin(ctx context.Context, req *sheafv1.AcceptJoinReq
 type PeersHandler interface {
 	// ListPeers says which devices there are, and how each is connected.
 	ListPeers(context.Context, *sheafv1.ListPeersRequest) (*sheafv1.ListPeersResponse, error)
+	// SetReach says how this device looks for the others, and lets itself be found; it holds from now on. What is not set stays as it is.
+	SetReach(context.Context, *sheafv1.SetReachRequest) (*sheafv1.SetReachResponse, error)
 	// Invite makes a code by which one device may join the drive. From then on this device listens for its peers, also after it was started again. A code that
 	// was made before is worth nothing any more. Fails with CODE_NO_DAEMON where no daemon runs.
 	Invite(context.Context, *sheafv1.InviteRequest) (*sheafv1.InviteResponse, error)
@@ -190,6 +212,12 @@ func NewPeersHandler(svc PeersHandler, opts ...connect.HandlerOption) (string, h
 		svc.ListPeers,
 		connect.WithSchema(peersMethods.ByName("ListPeers")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	peersSetReachHandler := connect.NewUnaryHandlerSimple(
+		PeersSetReachProcedure,
+		svc.SetReach,
+		connect.WithSchema(peersMethods.ByName("SetReach")),
 		connect.WithHandlerOptions(opts...),
 	)
 	peersInviteHandler := connect.NewUnaryHandlerSimple(
@@ -220,6 +248,8 @@ func NewPeersHandler(svc PeersHandler, opts ...connect.HandlerOption) (string, h
 		switch r.URL.Path {
 		case PeersListPeersProcedure:
 			peersListPeersHandler.ServeHTTP(w, r)
+		case PeersSetReachProcedure:
+			peersSetReachHandler.ServeHTTP(w, r)
 		case PeersInviteProcedure:
 			peersInviteHandler.ServeHTTP(w, r)
 		case PeersWaitInviteProcedure:
@@ -239,6 +269,10 @@ type UnimplementedPeersHandler struct{}
 
 func (UnimplementedPeersHandler) ListPeers(context.Context, *sheafv1.ListPeersRequest) (*sheafv1.ListPeersResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Peers.ListPeers is not implemented"))
+}
+
+func (UnimplementedPeersHandler) SetReach(context.Context, *sheafv1.SetReachRequest) (*sheafv1.SetReachResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Peers.SetReach is not implemented"))
 }
 
 func (UnimplementedPeersHandler) Invite(context.Context, *sheafv1.InviteRequest) (*sheafv1.InviteResponse, error) {
