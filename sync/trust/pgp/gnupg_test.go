@@ -201,7 +201,7 @@ func (m *maker) cert(by *packet.PrivateKey, name string, on *packet.PublicKey) [
 			sig.TrustRegularExpression = &scope
 		}
 	}
-	if m.one(4) && sig.SigType != packet.SigTypeCertificationRevocation {
+	if m.one(8) && sig.SigType != packet.SigTypeCertificationRevocation {
 		return m.final(by, sig, name, on)
 	}
 	return m.sign(by, sig, name, on)
@@ -252,7 +252,7 @@ func (m *maker) graph(keys []*packet.PrivateKey, owner map[wot.Fingerprint]wot.O
 				}
 				for m.one(likely) && i != j {
 					out.Write(m.cert(by, name, &k.PublicKey))
-					likely = 15 // and sometimes another one
+					likely = 25 // and sometimes another one
 				}
 			}
 		}

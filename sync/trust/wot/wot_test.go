@@ -78,6 +78,43 @@ func TestCompute_ARootThatIsOverIntroducesNobody(t *testing.T) {
 	}
 }
 
+func TestCompute_OfSeveralCertificationsByOneKeyOneCounts(t *testing.T) {
+	c := func(time int64, change func(*wot.Cert)) wot.Cert {
+		x := by("me")
+		x.Time = time
+		if change != nil {
+			change(&x)
+		}
+		return x
+	}
+	revoke := func(x *wot.Cert) { x.Revocation = true }
+	final := func(x *wot.Cert) { x.Final = true }
+	over := func(x *wot.Cert) { x.Expires = now }
+	finalAndOver := func(x *wot.Cert) { x.Final, x.Expires = true, now }
+	persona := func(x *wot.Cert) { x.Persona = true }
+	for what, tt := range map[string]struct {
+		certs []wot.Cert
+		want  wot.Validity
+	}{
+		"a newer revocation":                       {[]wot.Cert{c(10, nil), c(20, revoke)}, wot.Unknown},
+		"an older revocation":                      {[]wot.Cert{c(20, nil), c(10, revoke)}, wot.Full},
+		"of one time, the last":                    {[]wot.Cert{c(10, revoke), c(10, nil)}, wot.Full},
+		"of one time, the last, which revokes":     {[]wot.Cert{c(10, nil), c(10, revoke)}, wot.Unknown},
+		"a newer one that has expired":             {[]wot.Cert{c(10, nil), c(20, over)}, wot.Unknown},
+		"a revocation of what cannot be revoked":   {[]wot.Cert{c(10, final), c(20, revoke)}, wot.Full},
+		"the same, the other way round":            {[]wot.Cert{c(20, revoke), c(10, final)}, wot.Full},
+		"a revocation of that when it has expired": {[]wot.Cert{c(10, finalAndOver), c(20, revoke)}, wot.Unknown},
+		"a persona":                                 {[]wot.Cert{c(10, persona)}, wot.Unknown},
+		"one from before the key":                   {[]wot.Cert{c(0, nil)}, wot.Unknown},
+		"one from the future":                       {[]wot.Cert{c(now+10, nil)}, wot.Full},
+		"a revocation before a persona, which is 0": {[]wot.Cert{c(10, nil), c(20, revoke), c(30, persona)}, wot.Unknown},
+	} {
+		if got := compute(key("me", wot.OwnerUltimate), key("b", wot.OwnerUnknown, tt.certs...))["b"].Validity; got != tt.want {
+			t.Errorf("%s: it is %s, want %s", what, got, tt.want)
+		}
+	}
+}
+
 func TestCompute_ThreeMarginalOwnersAreEnough(t *testing.T) {
 	keys := []wot.Key{key("me", wot.OwnerUltimate)}
 	for _, n := range []string{"x", "y", "z"} {
