@@ -181,3 +181,32 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestKeys_SayWhatCannotBeRevoked also shows that GnuPG takes the signatures that are made by hand here for good ones.
+func TestKeys_SayWhatCannotBeRevoked(t *testing.T) {
+	m := &maker{t: t, r: testkit.Rand(testkit.Seed(t))}
+	keys := pool(t, 2)
+	me, b := keys[0], keys[1]
+	final := m.final(me, &packet.Signature{SigType: packet.SigTypeGenericCert, CreationTime: time.Unix(born+1, 0)}, "b", &b.PublicKey)
+	revoke := m.sign(me, &packet.Signature{SigType: packet.SigTypeCertificationRevocation, CreationTime: time.Unix(born+2, 0)}, "b", &b.PublicKey)
+	all := append(m.bare(me, "me"), m.bare(b, "b", final, revoke)...)
+	owner := func(f wot.Fingerprint) wot.Owner {
+		if f == wot.Fingerprint(me.Fingerprint) {
+			return wot.OwnerUltimate
+		}
+		return wot.OwnerUnknown
+	}
+	var check pgp.Checker
+	ring := check.Keys(read(t, all), owner)
+	if certs := ring[1].UserIDs[0].Certs; len(certs) != 2 || !certs[0].Final || certs[1].Final {
+		t.Fatalf("it was read as %+v", certs)
+	}
+	g := newGnuPG(t)
+	g.file("pubring.gpg", all)
+	g.run("--import-ownertrust", g.file("trust", []byte(pgp.Hex(wot.Fingerprint(me.Fingerprint))+":6:\n")))
+	g.run("--check-trustdb")
+	want, got := g.validities(), letters(wot.Compute(ring, wot.Defaults(), now))
+	if f := pgp.Hex(wot.Fingerprint(b.Fingerprint)); want[f] != "f" || got[f] != "f" {
+		t.Errorf("what cannot be revoked, and was, is %q to GnuPG and %q to us", want[f], got[f])
+	}
+}
