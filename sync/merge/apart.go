@@ -74,6 +74,30 @@ func (p *planner) taken(s Side, dir, name string) bool {
 	return p.byPath[s][p.pathKey(s, name)] != nil || p.in.Taken != nil && p.in.Taken(s, name)
 }
 
+// nameReturned gives another name to what is out of the way for a moment and cannot get its old one back, for something has that by now that this plan has
+// nothing to do with.
+func (p *planner) nameReturned() {
+	for _, n := range p.nodes {
+		if !n.alive || n.out || n.fixed || !n.has[n.from] || !strings.HasPrefix(base(n.cur[n.from].Path), Moving) {
+			continue
+		}
+		inUse := func(name string) bool {
+			for s := range Side(2) {
+				if enc, ok := p.o.Names[s].Encode(name, false); ok && p.elsewhere(s, n.tpar, enc) {
+					return true
+				}
+			}
+			return false
+		}
+		old := n.tname[n.from]
+		for again := 0; inUse(n.tname[n.from]); again++ {
+			name := ConflictName(old, p.o.Label[n.from], p.o.Date, again)
+			n.tname = [2]string{name, name}
+			n.why = "its name was taken meanwhile"
+		}
+	}
+}
+
 // nameApart sees to it that no two nodes have one name.
 func (p *planner) nameApart() {
 	type slot struct {

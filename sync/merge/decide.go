@@ -30,6 +30,7 @@ func (p *planner) decide() {
 			p.content(n)
 		}
 	}
+	p.nameReturned()
 	p.nameApart()
 }
 
@@ -102,7 +103,7 @@ func (p *planner) rescue() {
 		if n == nil || n == p.root || depth > 4096 || !n.hasBase || !n.has[s] || n.has[s.Other()] {
 			return false
 		}
-		return n.rescued || n.moved[s] || is(n.par[s], s, depth+1)
+		return n.rescued || n.moved[s] || p.wasIn(n, s) && is(n.par[s], s, depth+1)
 	}
 	for _, n := range p.nodes {
 		for s := range Side(2) {
@@ -111,6 +112,12 @@ func (p *planner) rescue() {
 			}
 		}
 	}
+}
+
+// wasIn reports whether n was in the directory already when both last agreed on it: only then a move of that directory has carried it. A directory that was made
+// since may have the ID of one that is gone, and then looks as if that one had moved to where n always was.
+func (p *planner) wasIn(n *node, s Side) bool {
+	return p.byBase[s][parent(n.base[s].Path)] == n.par[s]
 }
 
 // live decides whether n is to be, by itself.

@@ -323,9 +323,12 @@ func (p *planner) add(n *node, st Step) {
 	st.Thing, st.Why = &n.thing, n.why
 	st.Needs = p.chain(st.Needs, s, n)
 	st.Needs = p.chain(st.Needs, s.Other(), n)
-	if n.there[s] {
-		if i, ok := p.free[freedKey{s, p.slotOf(s, n.at[s])}]; ok && (st.Op == Move || st.Op == Mkdir || st.Op == Copy) {
-			st.Needs = append(st.Needs, i)
+	if st.Op == Move || st.Op == Mkdir || st.Op == Copy {
+		// The room of what it is in counts, too: a directory without files may be there by name only.
+		for m := n; m != nil && m != p.root && m.there[s]; m = m.at[s].par {
+			if i, ok := p.free[freedKey{s, p.slotOf(s, m.at[s])}]; ok {
+				st.Needs = append(st.Needs, i)
+			}
 		}
 	}
 	if n.prev >= 0 {

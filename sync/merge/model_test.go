@@ -196,8 +196,10 @@ type world struct {
 	nextN uint64
 	next  int // the next content
 
-	ended   map[int]bool // contents that a user replaced or deleted, having seen them
-	carried map[int]bool // contents that a user moved or touched
+	ended   map[int]bool       // contents that a user replaced or deleted, having seen them
+	carried map[int]bool       // contents that a user moved or touched
+	left    [2]map[string]bool // names that each side leaves out
+	wasOut  map[int]bool       // contents that were left out when a plan was made
 	written []int
 	said    []string
 	quiet   bool
@@ -237,8 +239,12 @@ func (w *world) pairs() []Pair {
 // plan looks at both sides and plans. hide is asked which items a listing lacks.
 func (w *world) plan(hide func(Side, *Item) bool) (*Result, error) {
 	in := Input{}
+	w.noteOut()
 	for s := range Side(2) {
 		items := w.sides[s].shows(&w.o, s)
+		for i := range items {
+			items[i].Out = w.isOut(s, items[i].Path)
+		}
 		if hide != nil {
 			n := len(items)
 			items = slices.DeleteFunc(items, func(i Item) bool { return hide(s, &i) })
@@ -281,6 +287,9 @@ func (w *world) do(st *Step) (err error) {
 			return nil, errMChanged
 		}
 		return t, nil
+	}
+	if st.Op < Agree && (th.Has[0] && th.Now[0].Out || th.Has[1] && th.Now[1].Out) {
+		return fmt.Errorf("%s is of something that is left out", st)
 	}
 	if st.Op < Hash && w.o.Mode != TwoWay && s == Left {
 		return fmt.Errorf("%s would write to a side that is not to be written to", st)
@@ -452,6 +461,13 @@ func (w *world) took(st *Step, before Item) {
 		}
 	case Remove:
 		th.Has[s] = false
+	}
+	if st.Op == Forget { // what has become something that is left out has no pair: on the other side it is as new
+		for s := range Side(2) {
+			if t := w.sides[s].find(th.Now[s].Path); th.Has[s] && t != nil && t.kind != Dir && th.Now[s.Other()].Out {
+				w.wasOut[t.content] = true
+			}
+		}
 	}
 	if st.Drop {
 		delete(w.base, th.N)

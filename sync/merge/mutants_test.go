@@ -22,6 +22,7 @@ type mutant struct {
 var mutants = []mutant{
 	{"a delete wins over an edit", "decide.go", "changed := n.edited[s] || n.rescued ||", "changed := n.rescued ||"},
 	{"a delete wins over a move", "decide.go", "n.rescued = true", "n.rescued = false"},
+	{"what is in a directory now has moved with it", "decide.go", "p.wasIn(n, s) && is(", "is("},
 	{"a delete wins over a touch", "decide.go", "changed = true // somebody touched it", "changed = false"},
 	{"what is new on one side was deleted on the other", "decide.go", `n.alive = s == Left || p.o.Mode != Mirror`, `n.alive = s == Left`},
 	{"what was deleted comes back", "decide.go", `	default:

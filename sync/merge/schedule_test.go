@@ -12,7 +12,7 @@ import (
 // An action is one thing that happens in a schedule. What it does depends on its numbers and on what is there, so a
 // schedule from which some are left out still means something.
 type action struct {
-	kind byte // 'u': a user does something; 's': a plan is made and carried out
+	kind byte // 'u': a user does something; 's': a plan is made and carried out; 'i': a side leaves a name out, or does so no more
 	a    [6]uint32
 }
 
@@ -42,13 +42,52 @@ func newSchedule(seed uint64) schedule {
 			act('u')
 		}
 	}
+	// By chance of their own, so that a seed means what it meant before there were any.
+	if r := rand.New(rand.NewPCG(seed, 0x69676e6f7265)); r.IntN(2) == 0 {
+		for range 1 + r.IntN(5) {
+			a := action{kind: 'i', a: [6]uint32{r.Uint32(), r.Uint32()}}
+			sc.actions = slices.Insert(sc.actions, r.IntN(len(sc.actions)+1), a)
+		}
+	}
 	return sc
+}
+
+// ignore has a side leave out what is called so, and all in it, or leave it out no more.
+func (w *world) ignore(a action) {
+	s, name := Side(a.a[0]&1), mnames[a.a[1]%uint32(len(mnames))]
+	if w.left[s] == nil {
+		w.left[s] = map[string]bool{}
+	}
+	w.left[s][name] = !w.left[s][name]
+	w.say("%s: leaves %s out: %v", s, name, w.left[s][name])
+}
+
+// isOut reports whether a side leaves out what a side calls so.
+func (w *world) isOut(s Side, path string) bool {
+	for e := range strings.SplitSeq(w.o.Names[s].DecodePath(path), "/") {
+		if w.left[0][e] || w.left[1][e] {
+			return true
+		}
+	}
+	return false
+}
+
+// noteOut notes what is left out now: when that ends it is as new, whatever somebody did with it meanwhile.
+func (w *world) noteOut() {
+	for s := range Side(2) {
+		for _, t := range w.sides[s].all() {
+			if t.kind != Dir && w.isOut(s, t.path()) {
+				w.wasOut[t.content] = true
+				w.count["left out"]++
+			}
+		}
+	}
 }
 
 var mnames = []string{"a", "b", "c", "A", "B", "x.txt", "X.txt", "d:e", "é", "é", "nul", "q."}
 
 func newWorld(shape uint32) *world {
-	w := &world{base: map[uint64]*Pair{}, ended: map[int]bool{}, carried: map[int]bool{}, count: map[string]int{}}
+	w := &world{base: map[uint64]*Pair{}, ended: map[int]bool{}, carried: map[int]bool{}, wasOut: map[int]bool{}, count: map[string]int{}}
 	bit := func(i uint) bool { return shape>>i&1 == 1 }
 	for s := range 2 {
 		at := uint(s * 12)
@@ -311,17 +350,35 @@ func (sc schedule) run(tell bool) (w *world, err error) {
 		}
 	}()
 	for _, a := range sc.actions {
-		if a.kind == 'u' {
+		switch a.kind {
+		case 'u':
 			w.user(a)
-		} else if _, err := w.sync(a, false); err != nil {
+		case 'i':
+			w.ignore(a)
+		default:
+			if _, err := w.sync(a, false); err != nil {
+				return w, err
+			}
+		}
+	}
+	if err := w.settled(action{a: [6]uint32{sc.shape}}); err != nil {
+		return w, err
+	}
+	if err := w.kept(); err != nil {
+		return w, err
+	}
+	if w.left[0] != nil || w.left[1] != nil {
+		w.left = [2]map[string]bool{}
+		w.say("nothing is left out any more")
+		if err := w.settled(action{a: [6]uint32{sc.shape}}); err != nil {
 			return w, err
 		}
 	}
-	return w, w.converge(action{a: [6]uint32{sc.shape}})
+	return w, w.check()
 }
 
-// converge plans until nothing is left to do, and looks at what has come of it.
-func (w *world) converge(a action) error {
+// settled plans until nothing is left to do.
+func (w *world) settled(a action) error {
 	for i := 0; ; i++ {
 		if i == 8 {
 			return fmt.Errorf("plans do not come to an end")
@@ -332,10 +389,23 @@ func (w *world) converge(a action) error {
 			return err
 		}
 		if n == 0 {
-			break
+			return nil
 		}
 	}
-	return w.check()
+}
+
+// kept returns an error if something is lost that nobody replaced or deleted.
+func (w *world) kept() error {
+	seen := map[int]int{}
+	for s := range 2 {
+		w.sides[s].visible(seen)
+	}
+	for _, c := range w.written {
+		if w.o.Mode != Mirror && !w.ended[c] && seen[c] == 0 {
+			return fmt.Errorf("content %d is lost: nobody replaced or deleted it", c)
+		}
+	}
+	return nil
 }
 
 // tree returns what a side has as lines, in names and forms that both share.
@@ -392,11 +462,11 @@ func (w *world) check() error {
 			}
 		}
 	}
+	if err := w.kept(); err != nil {
+		return err
+	}
 	for _, c := range w.written {
-		if w.o.Mode != Mirror && !w.ended[c] && seen[0][c] == 0 && seen[1][c] == 0 {
-			return fmt.Errorf("content %d is lost: nobody replaced or deleted it", c)
-		}
-		if w.o.Mode == TwoWay && w.ended[c] && !w.carried[c] && seen[0][c] > 0 {
+		if w.o.Mode == TwoWay && w.ended[c] && !w.carried[c] && !w.wasOut[c] && seen[0][c] > 0 {
 			return fmt.Errorf("content %d is back: it was replaced or deleted, and nobody moved or touched it", c)
 		}
 		if w.o.Mode == TwoWay && seen[0][c] > 1 {
