@@ -3,7 +3,7 @@
 // A .sheafignore has the syntax of gitignore(5): the last line that matches decides, "!" takes back, a "/" at the front or in the middle ties a pattern to the folder
 // of its file, one at the end asks for a directory, and what is in a directory that is left out is left out, whatever lines say. Besides,
 // "#include NAME" brings in the lines of another file, and "(?i)" before a pattern lets it match whatever the case; "(?d)" is read and has no meaning
-// here. A .stignore of Syncthing is read by its own rules ([Set.AddSyncthing]): there the first line that matches decides.
+// here. A .stignore of Syncthing is written anew as one of these by [FromSyncthing].
 package ignore
 
 import (
@@ -45,7 +45,6 @@ type list struct{ lines []Line }
 // A Set is the lines of all ignore files of a place. The zero value leaves nothing out. It may be read by several goroutines once all is added.
 type Set struct {
 	lists map[string]*list // by their folder
-	st    *list
 }
 
 // Include returns the text of a file that another brings in.
@@ -180,11 +179,6 @@ func trimBlanks(s string) string {
 
 // Match reports whether path is left out, and the line that decides it; nil if none says anything. dir says that path is a directory.
 func (s *Set) Match(name string, dir bool) (out bool, by *Line) {
-	if s.st != nil {
-		if l := s.st.first(name); l != nil {
-			return !l.negated, l
-		}
-	}
 	if len(s.lists) == 0 {
 		return false, nil
 	}
@@ -195,6 +189,11 @@ func (s *Set) Match(name string, dir bool) (out bool, by *Line) {
 			}
 		}
 	}
+	return s.MatchIn(name, dir)
+}
+
+// MatchIn is Match of what is in no directory that is left out.
+func (s *Set) MatchIn(name string, dir bool) (out bool, by *Line) {
 	if l := s.last(name, dir); l != nil {
 		return !l.negated, l
 	}

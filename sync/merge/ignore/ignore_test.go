@@ -183,23 +183,6 @@ func TestSet_Includes(t *testing.T) {
 	}
 }
 
-// What Syncthing's documentation says of its patterns.
-func TestSet_ReadsSyncthing(t *testing.T) {
-	var s ignore.Set
-	text := "// a comment\n!frobble\n!quuz\n(?i)*.TMP\n/only-here\nfoo*\nsub/dir\n(?d)(?i).ds_store\n*2\nqu*\n"
-	if err := s.AddSyncthing(".stignore", text, nil); err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]bool{
-		"frobble": false, "quuz": false, "quux": true, "a/b.tmp": true, "only-here": true, "x/only-here": false, "foo": true, "x/foobar/in": true, "sub/dir/a": true,
-		"x/sub/dir": true, "subdir": false, ".DS_Store": true, "x2": true, "x2/y": true, "y": false,
-	} {
-		if got, by := s.Match(path, false); got != want {
-			t.Errorf("%s: left out is %v by %v, want %v", path, got, by, want)
-		}
-	}
-}
-
 func FuzzMatch(f *testing.F) {
 	f.Add("a/**/b*[!x]\n", "a/b/c")
 	f.Fuzz(func(_ *testing.T, text, path string) {
@@ -207,7 +190,10 @@ func FuzzMatch(f *testing.F) {
 		if s.Add("", "f", text, nil) == nil {
 			s.Match(path, false)
 		}
-		if s.AddSyncthing("f", text, nil) == nil {
+		if text, _, err := ignore.FromSyncthing("f", text, nil); err == nil {
+			if err := s.Add("", "f", text, nil); err != nil {
+				panic(err)
+			}
 			s.Match(path, true)
 		}
 	})
