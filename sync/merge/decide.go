@@ -15,6 +15,7 @@ func (p *planner) decide() {
 	for _, n := range p.nodes {
 		p.live(n)
 	}
+	p.keepCrossed()
 	for _, n := range p.nodes {
 		if n.alive {
 			p.place(n)

@@ -22,6 +22,7 @@ type mutant struct {
 var mutants = []mutant{
 	{"a delete wins over an edit", "decide.go", "changed := n.edited[s] || n.rescued ||", "changed := n.rescued ||"},
 	{"a delete wins over a move", "decide.go", "n.rescued = true", "n.rescued = false"},
+	{"the last of a content is deleted under two names", "decide.go", "	p.keepCrossed()\n", ""},
 	{"what is in a directory now has moved with it", "decide.go", "p.wasIn(n, s) && is(", "is("},
 	{"a delete wins over a touch", "decide.go", "changed = true // somebody touched it", "changed = false"},
 	{"what is new on one side was deleted on the other", "decide.go", `n.alive = s == Left || p.o.Mode != Mirror`, `n.alive = s == Left`},
@@ -79,7 +80,7 @@ var mutants = []mutant{
 	{"steps do not wait for the directories above", "emit.go", "	st.Needs = p.chain(st.Needs, s, n)\n", ""},
 	{"a copy does not wait for its source to be there", "emit.go", "	st.Needs = p.chain(st.Needs, s.Other(), n)\n", ""},
 	{"steps of one thing do not wait for each other", "emit.go", "	if n.prev >= 0 {\n		st.Needs = append(st.Needs, n.prev)\n	}\n", ""},
-	{"a name is taken before it is free", "emit.go", "(st.Op == Move || st.Op == Mkdir || st.Op == Copy) {", "st.Op == Hash {"},
+	{"a name is taken before it is free", "emit.go", "	if st.Op == Move || st.Op == Mkdir || st.Op == Copy {", "	if st.Op == Hash {"},
 	{"what both sides agree on is not noted", "emit.go", "	case both && (!n.hasBase || n.base != n.cur || len(n.steps) > 0):", "	case both && n == nil:"},
 	{"what is gone is not forgotten", "emit.go", "	case !n.alive && n.hasBase && !n.there[0] && !n.there[1] && len(n.steps) == 0:", "	case n == nil:"},
 	{"things keep the names they had for a moment", "gather.go", "			name = old\n", "			name = of\n"},

@@ -112,6 +112,15 @@ func TestPlan_Cases(t *testing.T) {
 			"an ID that is used again moves nothing", able(), agreed(tree("a|dir|id=1", "b/x|v=3"), tree("a|dir", "b/x|v=3")), tree("b|dir|id=1", "b/x|v=3"), nil,
 			[]string{"right: mkdir b", "left: remove b/x"}, // whether b is a, or made anew since, nobody can tell; a directory that comes back is empty
 		},
+		{
+			"the last of a content is not deleted under two names", able(), both("a|v=1|size=3|sum=x", "b|v=2|size=3|sum=x"), tree("a|v=1|size=3|sum=x"), tree("b|v=2|size=3|sum=x"),
+			[]string{"left: copy b", "right: copy a"},
+		},
+		{
+			"nor is that of a link", able(), both("a|link=x", "b|link=x"), tree("a|link=x"), tree("b|link=x"),
+			[]string{"left: copy b", "right: copy a"},
+		},
+		{"two contents are", able(), both("a|v=1|size=3|sum=x", "b|v=2|size=3|sum=y", "c|v=1"), tree("a|v=1|size=3|sum=x", "c|v=1"), tree("b|v=2|size=3|sum=y", "c|v=1"), []string{"left: remove a", "right: remove b"}},
 		{"a touch is not undone by a delete", able(), both("a|v=1|t=5|sum=x|size=3"), nil, tree("a|v=2|t=6|sum=x|size=3"), []string{"left: copy a"}},
 		{"a new time goes over without the bytes", able(), both("a|v=1|t=5|sum=x|size=3"), tree("a|v=2|t=6|sum=x|size=3"), tree("a|v=1|t=5|sum=x|size=3"), []string{"right: touch a"}},
 		{"both have the same new file", able(), nil, tree("a|v=1|size=5|sum=x"), tree("a|v=9|size=5|sum=x"), nil},

@@ -319,6 +319,14 @@ func (w *world) sync(a action, calm bool) (steps int, err error) {
 		case err != nil:
 			return 0, err
 		default:
+			if st.Why == whyCrossed { // it was deleted twice, once on each side, and neither knew of the other
+				for s := range Side(2) {
+					if t := w.sides[s].find(st.At[s]); t != nil {
+						w.wasOut[t.content] = true
+						w.count["crossed"]++
+					}
+				}
+			}
 			done[i] = true
 			w.say("  %s %v because %s", text, st.At, st.Why)
 			w.count[st.Op.String()]++

@@ -19,6 +19,12 @@
 //
 // A crash anywhere leaves steps in the journal. The next turn asks both sides for their paths, and sees what was done as it is.
 //
+// # What is left out
+//
+// Files called .sheafignore say what is left out, with the syntax of package ignore, for the folder that they are in and below, on whichever side they are: what the lines of
+// one side leave out is left out on both. They are files like others, and go over like others. What is left out has no pair: it is neither deleted nor
+// replaced, on neither side, and when the line goes it is as new on both. If an ignore file cannot be read, nothing is done ([ErrIgnore]).
+//
 // # Cost
 //
 // A look in full holds some 20 bytes for each thing that a side has, and what is missing there; a plan holds what differs, see package merge. What was decided is kept for

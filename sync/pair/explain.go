@@ -67,6 +67,10 @@ func (p *Pair) Explain(ctx context.Context, path string) (e Explanation, err err
 		return e, err
 	}
 	defer p.end()
+	f, err := p.readFilter(ctx)
+	if err != nil {
+		return e, err
+	}
 	for s := range merge.Side(2) {
 		v, err := p.o.KV.Get(ctx, p.shadowKey(s, path))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -76,8 +80,8 @@ func (p *Pair) Explain(ctx context.Context, path string) (e Explanation, err err
 			return e, err
 		}
 		e.On[s] = true
-		if it, _, err := decodeItem(v); err == nil && p.o.Out != nil {
-			e.Out = e.Out || p.isOut(s, &it, map[string]bool{})
+		if it, _, err := decodeItem(v); err == nil {
+			e.Out = e.Out || (&sieve{p, f, map[string]bool{}}).isOut(s, &it)
 		}
 	}
 	key := p.o.Rule.Key(merge.Left, path)

@@ -275,7 +275,7 @@ func (p *Pair) seen(ctx context.Context, tx kv.Tx, s merge.Side, it merge.Item) 
 			}
 		}
 	}
-	return tx.Put(key, encodeItem(&it, 0))
+	return p.shadowPut(tx, s, &it, 0)
 }
 
 // tooLong notes a path that there is no room for, and that is left alone. If it is new, what is missing now may have gone there: until this look has come to its end

@@ -43,7 +43,8 @@ type Options struct {
 	// Rule is how they are to be alike. Names.Fold, Names.Normal and Can are taken from the places; the rest of Names is the caller's, and so is
 	// Can.CheapRead.
 	Rule merge.Options
-	// Out, if not nil, says what is left out, by its path in the names of the pair. What is in a directory that is left out is left out, too.
+	// Out, if not nil, says what is left out besides what the ignore files at both places say, by its path in the names of the pair. What is in a directory that is left
+	// out is left out, too.
 	Out func(path string, dir bool, size int64) bool
 	// Parallel is how many steps go at once; 0 means 4. With 1, steps go in the order of the plan.
 	Parallel int
@@ -72,6 +73,8 @@ type Pair struct {
 	o    Options
 	turn chan struct{} // is full while one is under way
 	told func(Event)   // of the turn that is under way
+	// filter is what was last read of the ignore files; nil: nothing. Whoever has the turn uses it.
+	filter *filter
 
 	mu      sync.Mutex // one settlement at a time
 	nextN   uint64
@@ -129,7 +132,7 @@ func (p *Pair) Accept(ctx context.Context) error {
 		return err
 	}
 	defer p.end()
-	for _, table := range []byte("bnlrcigjt") {
+	for _, table := range []byte("bnlrcigjtf") {
 		if err := forget(ctx, p.o.KV, p.key(table, ""), p.key(table+1, "")); err != nil {
 			return fmt.Errorf("forget what was agreed on: %w", err)
 		}

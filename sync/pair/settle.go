@@ -64,7 +64,7 @@ func (p *Pair) settle(ctx context.Context, st *merge.Step, entry []byte, before 
 func (p *Pair) note(ctx context.Context, tx kv.Tx, st *merge.Step, before merge.Item) error {
 	th, s := st.Thing, st.Side
 	put := func(s merge.Side, flags byte) error {
-		return tx.Put(p.shadowKey(s, th.Now[s].Path), encodeItem(&th.Now[s], flags))
+		return p.shadowPut(tx, s, &th.Now[s], flags)
 	}
 	switch st.Op {
 	case merge.Move:
@@ -113,7 +113,7 @@ func (p *Pair) renameAll(ctx context.Context, tx kv.Tx, st *merge.Step) error {
 			return err
 		}
 		it.Path = st.Path + it.Path[len(st.From):]
-		if err := tx.Put(p.shadowKey(st.Side, it.Path), encodeItem(&it, flagOwn)); err != nil {
+		if err := p.shadowPut(tx, st.Side, &it, flagOwn); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/kv/memkv"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/sync/merge"
+	"github.com/sheaf-drive/sheaf/sync/merge/ignore"
 	"github.com/sheaf-drive/sheaf/sync/pair"
 	"github.com/sheaf-drive/sheaf/sync/remote"
 	"github.com/sheaf-drive/sheaf/sync/remote/memtree"
@@ -21,6 +22,7 @@ import (
 // A sim is one schedule of G2 for pairs: the engine on places in memory that fail and lie, and kills.
 type sim struct {
 	rng     *rand.Rand
+	ign     *rand.Rand // chance of what is left out; nil: nothing is. It is its own, so that seeds mean what they meant before
 	tree    [2]*memtree.Tree
 	faulty  [2]*faulty
 	o       pair.Options
@@ -37,6 +39,9 @@ type sim struct {
 
 func newSim(seed uint64) *sim {
 	w := &sim{rng: rand.New(rand.NewPCG(seed, 0x70616972)), db: memkv.New(), ended: map[string]bool{}, count: map[string]int{}}
+	if r := rand.New(rand.NewPCG(seed, 0x69676e6f7265)); r.IntN(2) == 0 {
+		w.ign = r
+	}
 	w.now = time.Date(2026, 12, 1, 4, 0, 0, 0, time.UTC)
 	bit := func() bool { return w.rng.IntN(3) == 0 }
 	for s := range 2 {
@@ -120,6 +125,36 @@ func (w *sim) user() {
 	}
 }
 
+// ignore has a side leave other things out than before.
+func (w *sim) ignore() {
+	if w.ign == nil || w.ign.IntN(2) == 0 {
+		return
+	}
+	s := merge.Side(w.ign.IntN(2))
+	files, dirs := w.list(s)
+	path := ignore.Name
+	if len(dirs) > 0 && w.ign.IntN(3) == 0 {
+		path = dirs[w.ign.IntN(len(dirs))] + "/" + path
+	}
+	text := ""
+	for range w.ign.IntN(4) {
+		text += []string{"a", "*.txt", "d/", "!x.txt", "b", "(?i)B", "/a", "**/d/a", ignore.Name}[w.ign.IntN(9)] + "\n"
+	}
+	w.now = w.now.Add(3 * time.Second)
+	for _, f := range files {
+		if strings.EqualFold(f.path, path) {
+			w.ended[f.content] = true
+		}
+	}
+	if text == "" {
+		_ = w.tree[s].SneakRemove(path)
+	} else if w.tree[s].SneakPut(remote.Item{Path: path, MTime: w.now}, []byte(text)) != nil {
+		return
+	}
+	w.count["ignore files"]++
+	w.say("%s: user writes %s: %q", s, path, text)
+}
+
 type simFile struct{ path, content string }
 
 func (w *sim) list(s merge.Side) (files []simFile, dirs []string) {
@@ -171,6 +206,7 @@ func (w *sim) run() error {
 		for range w.rng.IntN(6) {
 			w.user()
 		}
+		w.ignore()
 		rate := []int{0, 4, 20}[w.rng.IntN(3)]
 		w.faulty[0].rate, w.faulty[1].rate = rate, rate
 		w.calls, w.faulty[0].killAt = 0, 0
@@ -191,21 +227,25 @@ func (w *sim) run() error {
 	w.now = w.now.Add(8 * 24 * time.Hour) // what a feed has forgotten, a full look finds
 	// From here on nothing fails, and nobody does anything: both sides have to become alike.
 	w.faulty[0].rate, w.faulty[1].rate, w.faulty[0].killAt, w.faulty[1].killAt = 0, 0, 0, 0
-	for i := 0; ; i++ {
-		var rep pair.Report
-		var err error
-		if p, rep, err = w.turn(p); err != nil {
-			return fmt.Errorf("a turn without faults: %w", err)
-		}
-		if len(rep.Steps) == 0 {
-			break
-		}
-		if i == 6 {
-			return errors.New("turns do not come to an end")
-		}
-	}
-	if err := w.lost(); err != nil {
+	p, err := w.rest(p)
+	if err != nil {
 		return err
+	}
+	if w.ign != nil {
+		for s := range merge.Side(2) {
+			files, _ := w.list(s)
+			for _, f := range files {
+				if strings.Contains(f.path, ignore.Name) {
+					w.ended[f.content] = true
+					_ = w.tree[s].SneakRemove(f.path)
+				}
+			}
+		}
+		w.say("nothing is left out any more")
+		w.now = w.now.Add(8 * 24 * time.Hour)
+		if _, err := w.rest(p); err != nil {
+			return err
+		}
 	}
 	lf, _ := w.list(merge.Left)
 	rf, _ := w.list(merge.Right)
@@ -220,6 +260,24 @@ func (w *sim) run() error {
 		return fmt.Errorf("the sides differ:\n%v\n%v", lf, rf)
 	}
 	return nil
+}
+
+// rest gives the pair turns until there is nothing left to do.
+func (w *sim) rest(p *pair.Pair) (*pair.Pair, error) {
+	for range 8 {
+		var rep pair.Report
+		var err error
+		if p, rep, err = w.turn(p); err != nil {
+			return p, fmt.Errorf("a turn without faults: %w", err)
+		}
+		if err := w.lost(); err != nil {
+			return p, err
+		}
+		if len(rep.Steps) == 0 {
+			return p, nil
+		}
+	}
+	return p, errors.New("turns do not come to an end")
 }
 
 // lost says which content that nobody replaced or deleted is nowhere.
@@ -271,7 +329,7 @@ func TestPair_AllSchedulesComeToOneTree(t *testing.T) {
 		}
 	}
 	t.Logf("%d schedules: %v", n, sum)
-	for _, what := range []string{"kills", "upload acknowledged and lost", "lost page", "stale listing", "empty listing", "answer lost", "truncated upload", "a page twice", "401 in a listing"} {
+	for _, what := range []string{"kills", "upload acknowledged and lost", "lost page", "stale listing", "empty listing", "answer lost", "truncated upload", "a page twice", "401 in a listing", "ignore files"} {
 		if n >= 200 && sum[what] == 0 {
 			t.Errorf("no schedule had %q: that proves nothing of it", what)
 		}

@@ -181,9 +181,13 @@ func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
 	if err := p.settleGhosts(ctx); err != nil {
 		return nil, err
 	}
+	f, err := p.readFilter(ctx)
+	if err != nil {
+		return nil, err
+	}
 	in := merge.Input{Base: p.base(ctx)}
 	for s := range merge.Side(2) {
-		in.Now[s] = p.filtered(ctx, s)
+		in.Now[s] = p.filtered(ctx, s, f)
 	}
 	in.Taken = func(s merge.Side, path string) bool { // a place says so, too, when the name is to be taken
 		_, err := p.o.KV.Get(ctx, p.shadowKey(s, path))
@@ -192,43 +196,6 @@ func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
 	o := p.o.Rule
 	o.Date = p.o.Now().Format("2006-01-02")
 	return merge.Plan(in, o)
-}
-
-// filtered is shadow, with what the filter leaves out marked.
-func (p *Pair) filtered(ctx context.Context, s merge.Side) iter.Seq2[merge.Item, error] {
-	if p.o.Out == nil {
-		return p.shadow(ctx, s)
-	}
-	return func(yield func(merge.Item, error) bool) {
-		dirs := map[string]bool{}
-		for it, err := range p.shadow(ctx, s) {
-			if err == nil {
-				it.Out = p.isOut(s, &it, dirs)
-			}
-			if !yield(it, err) {
-				return
-			}
-		}
-	}
-}
-
-// isOut asks the filter for it and for what it is in. dirs has what it said of directories.
-func (p *Pair) isOut(s merge.Side, it *merge.Item, dirs map[string]bool) bool {
-	name := p.o.Rule.Names[s].DecodePath(it.Path)
-	for i := 0; i < len(name); i++ {
-		if name[i] != '/' {
-			continue
-		}
-		out, ok := dirs[name[:i]]
-		if !ok {
-			out = p.o.Out(name[:i], true, 0)
-			dirs[name[:i]] = out
-		}
-		if out {
-			return true
-		}
-	}
-	return p.o.Out(name, it.Kind == merge.Dir, it.Size)
 }
 
 // A result is what came of a step.
