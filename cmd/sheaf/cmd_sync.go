@@ -47,8 +47,8 @@ A place is name:path of a remote, :kind,option=value:path, a folder of this mach
 Changes go both ways. With --copy what the left place has goes to the right one, and nothing is removed there; with --mirror
 the right place becomes what the left one is.
 
---ignore takes lines as in a .gitignore. What they leave out is neither copied nor removed. Files called .sheafignore
-are not read yet.`
+--ignore takes lines as in a .gitignore, and so do files called .sheafignore in any folder of either place, which go over
+like other files. What they leave out is neither copied nor removed.`
 
 func (a *app) syncAddCmd() *cobra.Command {
 	r := &sheafv1.RulesAddRequest{}

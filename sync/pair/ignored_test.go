@@ -213,3 +213,14 @@ func TestIgnore_AChangeDeletesNothing(t *testing.T) {
 		t.Error("nothing was ever left out: that proves nothing")
 	}
 }
+
+// An ignore file that the place has lost on its way is put again, though it is missed first when it is to be read, and not when the place is looked at.
+func TestIgnore_AFileThatIsLostIsPutAgain(t *testing.T) {
+	r, f := faultyRig(t, memtree.Options{}, memtree.Options{})
+	r.put(merge.Left, "a", "1")
+	r.mustRun()
+	r.put(merge.Left, ignore.Name, "x\n")
+	f[1].loseUpload = true
+	r.mustRun()
+	r.both("a=1", ".sheafignore=x\n")
+}

@@ -178,11 +178,11 @@ func (p *Pair) settleGhosts(ctx context.Context) error {
 
 // plan makes the plan of what is known.
 func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
-	if err := p.settleGhosts(ctx); err != nil {
+	f, err := p.readFilter(ctx) // it may find that something is gone, and leave a ghost
+	if err != nil {
 		return nil, err
 	}
-	f, err := p.readFilter(ctx)
-	if err != nil {
+	if err := p.settleGhosts(ctx); err != nil {
 		return nil, err
 	}
 	in := merge.Input{Base: p.base(ctx)}
