@@ -135,6 +135,9 @@ func (s *service) Look(_ int, in *Inside) error {
 			return err
 		}
 	}
+	if !s.leaks {
+		s.d.Trim() // what was read last and can be read again is no growth; that it has a limit is for other tests
+	}
 	runtime.GC() // what a sync.Pool holds outlives one collection
 	debug.FreeOSMemory()
 	var m runtime.MemStats

@@ -40,7 +40,7 @@ const enough = 8
 // is, is below the lower limit once in some 2000 times.
 const sure = 3.29
 
-// A trend is how a figure behaves over the second half of its samples.
+// A trend is how a figure behaves over the last three quarters of its samples: before, caches fill.
 type trend struct {
 	hours          float64
 	slope, low, up float64 // by hour: the likely one, and what it is between almost surely
@@ -58,7 +58,7 @@ func (f *figure) trend() (t trend, err error) {
 	if len(f.at) < enough {
 		return t, fmt.Errorf("%s was measured %d times, which is too few to tell", f.name, len(f.at))
 	}
-	at, value := f.at[len(f.at)/2:], f.value[len(f.at)/2:]
+	at, value := f.at[len(f.at)/4:], f.value[len(f.at)/4:]
 	n := min(len(at), blocks)
 	var xs, ys, slopes []float64
 	for b := range n {
@@ -151,11 +151,11 @@ func TestFigure_TellsALeakFromNoise(t *testing.T) {
 		want bool
 	}{
 		{"flat", wave, false},
-		{"filled in the first half, flat then", func(i int) float64 { return float64(min(i, 150)) + wave(i) }, false},
+		{"filled in the first quarter, flat then", func(i int) float64 { return float64(min(i, 90)) + wave(i) }, false},
 		{"leak", func(i int) float64 { return float64(i)/6 + wave(i) }, true},
 		{"less than it may", func(i int) float64 { return float64(i) / 40 }, false},
 		{"falling", func(i int) float64 { return wave(i) - float64(i) }, false},
-		{"one step up", func(i int) float64 { return wave(i) + 50*float64(i/280) }, true},
+		{"one step up", func(i int) float64 { return wave(i) + 50*float64(i/250) }, true},
 	} {
 		f := &figure{name: c.name, bound: bound{anHour: 10, once: 3}}
 		for i := range 400 {
