@@ -44,7 +44,7 @@ type apiDaemon struct {
 func (d *apiDaemon) sheaf(args ...string) string {
 	d.t.Helper()
 	cmd := exec.CommandContext(d.t.Context(), "sheaf", args...)
-	cmd.Env = append(os.Environ(), "SHEAF_HOME="+d.home)
+	cmd.Env = append(os.Environ(), "SHEAF_HOME="+d.home, notLong)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -33,11 +33,14 @@ func newMachine(t *testing.T, env ...string) *machine {
 	return m
 }
 
+// notLong is for commands that tests run: what asks for the long form of a test is the flag --long of sheaf ls to them.
+const notLong = "SHEAF_LONG="
+
 // run runs the command and returns its exit code and what it printed.
 func (m *machine) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sheaf", args...)
-	cmd.Env = append(append(os.Environ(), "SHEAF_HOME="+m.home), m.env...)
+	cmd.Env = append(append(os.Environ(), "SHEAF_HOME="+m.home, notLong), m.env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
