@@ -457,6 +457,12 @@ func (d *Drive) Load() (*live.Load, error) { return d.tree.Load() }
 // Pending returns how many bytes are durable in the journal only, and not yet in packs.
 func (d *Drive) Pending() int64 { return d.tree.Pending() }
 
+// Trim gives back the memory of what was read last and can be read again. It changes nothing, and may be called at any time.
+func (d *Drive) Trim() {
+	d.tree.Trim()
+	d.store.Trim()
+}
+
 // Commit puts all that was written into packs and moves the head, and returns
 // when that is durable.
 func (d *Drive) Commit(ctx context.Context) error { return d.tree.Commit(ctx) }

@@ -58,6 +58,12 @@ func (l *lru[K, V]) add(key K, value V, cost int64) {
 	}
 }
 
+// clear drops all.
+func (l *lru[K, V]) clear() {
+	*l = lru[K, V]{max: l.max, items: map[K]*item[K, V]{}}
+	l.ring.prev, l.ring.next = &l.ring, &l.ring
+}
+
 func (l *lru[K, V]) drop(it *item[K, V]) {
 	l.unlink(it)
 	delete(l.items, it.key)
@@ -197,4 +203,14 @@ func (c *layoutCache) add(ref chunk.Ref, l seal.Layout) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lru.add(ref, l, 1)
+}
+
+// Trim gives back the memory of what was read last, which can be read again. It may be called at any time.
+func (s *Store) Trim() {
+	s.cache.mu.Lock()
+	s.cache.lru.clear()
+	s.cache.mu.Unlock()
+	s.layouts.mu.Lock()
+	defer s.layouts.mu.Unlock()
+	s.layouts.lru.clear()
 }

@@ -37,6 +37,7 @@ type Tree interface {
 	FS() vfs.FS
 	Load() (*live.Load, error)
 	Pending() int64
+	Trim()
 	Commit(ctx context.Context) error
 	Close(ctx context.Context) error
 }
@@ -244,6 +245,14 @@ func (s *Service) Close(ctx context.Context) error {
 	_, err := s.leave(context.WithoutCancel(ctx), true)
 	_, cerr := s.close(ctx)
 	return errors.Join(err, cerr)
+}
+
+// Trim gives back the memory that an open drive does not need for what it is. It may be called at any time.
+func (s *Service) Trim(ctx context.Context) {
+	if _, d, release, err := s.use(ctx); err == nil {
+		d.Trim()
+		release()
+	}
 }
 
 // leave unmounts all and lets nothing be begun any more, or fails and changes nothing but

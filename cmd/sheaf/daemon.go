@@ -38,7 +38,8 @@ type daemon struct {
 	lock    *home.Lock
 	srvs    []*http.Server // of the socket and, if it is on, of the network door
 	serving sync.WaitGroup
-	api     string // the URL of the network door; "" if it is off
+	tired   context.CancelFunc // ends its rests
+	api     string             // the URL of the network door; "" if it is off
 	path    string
 }
 
@@ -71,6 +72,9 @@ func (a *app) serve(ctx context.Context) (*daemon, error) {
 	o := a.options(true, log)
 	o.Stopped = sync.OnceFunc(func() { close(d.stopped) })
 	d.svc = service.New(o)
+	resting, tired := context.WithCancel(context.WithoutCancel(ctx))
+	d.tired = tired
+	d.serving.Go(func() { relax(resting, restEvery, d.svc.Trim) })
 	h := doors(d.svc, log)
 	d.serve(l, newServer(access.Local(h), log), log)
 	if tcp != nil {
@@ -97,6 +101,7 @@ func (d *daemon) serve(l net.Listener, srv *http.Server, log *slog.Logger) {
 // end unmounts, commits and closes all.
 func (d *daemon) end() error {
 	ctx := context.Background()
+	d.tired()
 	err := d.svc.Close(ctx)
 	drain, cancel := context.WithTimeout(ctx, drainWait)
 	defer cancel()

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +14,15 @@ import (
 
 // background starts a process in a session of its own, so that it outlives the terminal.
 func background() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// processorTime returns how much time of processors this process has taken.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
 
 // usage tells the room of the file system that dir is on.
 func usage(dir string) func(context.Context) (vfs.Usage, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/windows"
 
@@ -13,6 +14,16 @@ import (
 // background starts a process apart from the console.
 func background() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS | windows.CREATE_NEW_PROCESS_GROUP}
+}
+
+// processorTime returns how much time of processors this process has taken.
+func processorTime() time.Duration {
+	var made, ended, kernel, user windows.Filetime
+	if err := windows.GetProcessTimes(windows.CurrentProcess(), &made, &ended, &kernel, &user); err != nil {
+		return 0
+	}
+	ticks := func(f windows.Filetime) int64 { return int64(f.HighDateTime)<<32 | int64(f.LowDateTime) } // of 100 ns
+	return time.Duration(100 * (ticks(kernel) + ticks(user)))
 }
 
 // usage tells the room of the file system that dir is on.

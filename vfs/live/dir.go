@@ -40,6 +40,14 @@ func (f *FS) load(ctx context.Context, n *node) error {
 	}
 }
 
+// Trim gives back the memory of what can be read again: listings of directories. It changes nothing, and may be called at any time; who lists a directory next
+// waits for it to be read.
+func (f *FS) Trim() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.recent.clear()
+}
+
 // rlock takes f.mu for reading, with the listing of n loaded.
 func (f *FS) rlock(ctx context.Context, n *node) error {
 	for {

@@ -356,4 +356,12 @@ func (r *recent) drop(n *node) {
 	}
 }
 
+// clear forgets all listings. Each is read again when it is asked for.
+func (r *recent) clear() {
+	for _, n := range r.order {
+		n.dir.list = nil
+	}
+	r.order, r.sum = nil, 0
+}
+
 func touched(n *node, lsn journal.LSN) { n.last.Store(lsn) }
