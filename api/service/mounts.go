@@ -144,7 +144,9 @@ func (s *Service) mountAt(dir string) *sheafv1.Mount {
 // taken away again.
 func (s *Service) enter(ctx context.Context, fsys vfs.FS, dir string, readOnly bool) (Mounted, error) {
 	made := false
-	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+	// A drive of Windows is made by its mount.
+	drive := filepath.VolumeName(dir) != "" && filepath.Dir(dir) == dir
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) && !drive {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}

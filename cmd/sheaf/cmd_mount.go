@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,21 +13,33 @@ func (a *app) mountCmd() *cobra.Command {
 	var at string
 	var readOnly, inForeground bool
 	c := &cobra.Command{
-		Use:   "mount [PLACE] FOLDER",
+		Use:   "mount [PLACE] [FOLDER]",
 		Short: "Mount the drive, a past state of it, or a place, at a folder",
 		Long: `Returns when the folder answers, and leaves a daemon running that serves it, which ends by
 sheaf stop. With --foreground this process is that daemon, and stays.
+
+On Windows FOLDER may be a drive (X:), and without any argument a letter that is free is taken; WinFsp has to be installed
+(sheaf doctor says). Elsewhere a folder has to be named.
 
 PLACE is one of plain files: name:path, or :kind,option=value:path. A file that is written there is put
 when it is closed or synced, through a spool in the folder for temporary files that is not encrypted.`,
 		Example: `  sheaf mount ~/Sheaf
   sheaf mount ~/yesterday --at yesterday
   sheaf mount ~/then --at "2 weeks ago" --read-only
-  sheaf mount nas:photos ~/nas`,
-		Args: cobra.RangeArgs(1, 2),
+  sheaf mount nas:photos ~/nas
+  sheaf mount X:`,
+		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			dir, err := filepath.Abs(args[len(args)-1])
+			var dir string
+			var err error
+			if len(args) == 0 {
+				if dir, err = freePoint(); err == nil && dir == "" {
+					return usagef("sheaf mount "+a.home.Mount, "say which folder to mount at")
+				}
+			} else {
+				dir, err = mountPoint(args[len(args)-1])
+			}
 			if err != nil {
 				return err
 			}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +26,7 @@ func (a *app) umountCmd() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			dir, err := filepath.Abs(args[0])
+			dir, err := mountPoint(args[0])
 			if err != nil {
 				return err
 			}

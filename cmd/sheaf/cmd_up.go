@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,7 +29,7 @@ With --api it also serves programs of this machine by HTTP, which need a token: 
 			if len(args) == 1 {
 				dir = args[0]
 			}
-			dir, err := filepath.Abs(dir)
+			dir, err := mountPoint(dir)
 			if err != nil {
 				return err
 			}

@@ -8,7 +8,6 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service"
 	"github.com/sheaf-drive/sheaf/mount"
-	"github.com/sheaf-drive/sheaf/mount/fuse"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -18,7 +17,7 @@ func mountDoor(log *slog.Logger) service.Door {
 		if _, err := clearDead(ctx, dir); err != nil {
 			return nil, err
 		}
-		m, err := fuse.Door{}.Mount(ctx, fsys, dir, mount.Options{Name: "sheaf", ReadOnly: readOnly, Log: log})
+		m, err := systemDoor.Mount(ctx, fsys, dir, mount.Options{Name: "sheaf", ReadOnly: readOnly, Log: log})
 		if err != nil {
 			return nil, mountError(err)
 		}
