@@ -46,6 +46,7 @@ func newFakeDrive() *fakeDrive {
 func (d *fakeDrive) Info() sheaf.Info { return sheaf.Info{Drive: "d1", Device: "SHF-1"} }
 func (d *fakeDrive) FS() vfs.FS       { return d.fs }
 func (d *fakeDrive) Pending() int64   { return 1 }
+func (*fakeDrive) Trim()              {}
 
 func (d *fakeDrive) Load() (*live.Load, error) { return nil, errors.ErrUnsupported }
 
