@@ -62,6 +62,8 @@ type rule struct {
 
 	stop func() // ends its keeper, and returns when it has ended; nil: it has none. Guarded by rules.changing
 
+	opening sync.Mutex // held by who opens: of all who find it closed only one waits for open, which another may soon hold for long
+
 	open  sync.RWMutex    // held for reading by who uses pair
 	pair  *pair.Pair      // nil: not open
 	gone  bool            // it was removed, and is opened no more

@@ -32,13 +32,7 @@ func (s *Service) paired(ctx context.Context, d Drive, r *rule, fn func(ctx cont
 			break
 		}
 		r.open.RUnlock()
-		r.open.Lock()
-		var err error
-		if r.pair == nil {
-			err = s.openPair(ctx, d, r)
-		}
-		r.open.Unlock()
-		if err != nil {
+		if err := s.openOnce(ctx, d, r); err != nil {
 			return err
 		}
 	}
@@ -47,6 +41,21 @@ func (s *Service) paired(ctx context.Context, d Drive, r *rule, fn func(ctx cont
 	defer cancel()
 	defer context.AfterFunc(r.life, cancel)()
 	return fn(ctx, r.pair)
+}
+
+// openOnce opens a rule that is closed.
+func (s *Service) openOnce(ctx context.Context, d Drive, r *rule) error {
+	r.opening.Lock()
+	defer r.opening.Unlock()
+	r.open.RLock()
+	have := r.pair != nil
+	r.open.RUnlock()
+	if have {
+		return nil
+	}
+	r.open.Lock()
+	defer r.open.Unlock()
+	return s.openPair(ctx, d, r)
 }
 
 // turns counts a turn that begins, until the function that it returns is called.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -164,5 +165,41 @@ func TestRules_AreChangedWhileTheyRun(t *testing.T) {
 	last.Wait()
 	if err := run(); service.Explain(err) == nil || service.Explain(err).Code != sheafv1.Code_CODE_NOT_FOUND {
 		t.Errorf("a rule that was removed: %v", err)
+	}
+}
+
+// Many ask for a turn of a rule that is not open, and the daemon's own turns begin at the same time: one of them opens it, and none waits for who keeps it open.
+func TestRules_OneOpensForAll(t *testing.T) {
+	s, left, _ := ruled(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i := range 30 {
+		if _, err := s.PauseRule(ctx, &sheafv1.RulesPauseRequest{Rule: "rule"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(left, fmt.Sprint(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 9)
+		for range 8 {
+			go func() {
+				done <- s.RunRule(ctx, &sheafv1.RulesRunRequest{Rule: "rule"}, func(*sheafv1.RulesRunResponse) error { return nil })
+			}()
+		}
+		go func() {
+			_, err := s.ResumeRule(ctx, &sheafv1.RulesResumeRequest{Rule: "rule"})
+			done <- err
+		}()
+		for range 9 {
+			select {
+			case err := <-done:
+				if err != nil && !errors.Is(err, context.Canceled) { // by the change of the rule
+					t.Fatalf("round %d: %v", i, err)
+				}
+			case <-ctx.Done():
+				buf := make([]byte, 1<<20)
+				t.Fatalf("round %d hangs:\n%s", i, buf[:runtime.Stack(buf, true)])
+			}
+		}
 	}
 }
