@@ -40,6 +40,9 @@ func Of(ctx context.Context) *Grant {
 	return g
 }
 
+// IsLocal reports whether the caller is this user, or this process itself: nil.
+func (g *Grant) IsLocal() bool { return g == nil || g.local }
+
 // Local lets every caller of a handler do everything. It is for listeners that only this user reaches.
 func Local(next http.Handler) http.Handler {
 	g := &Grant{local: true}

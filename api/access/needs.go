@@ -79,7 +79,7 @@ var Needs = map[string]Need{
 
 	"/sheaf.v1.Jobs/Start": {Writes: true, SocketIf: func(m proto.Message) bool {
 		switch m.(*sheafv1.StartRequest).GetWork().(type) {
-		case *sheafv1.StartRequest_Import, *sheafv1.StartRequest_Export, *sheafv1.StartRequest_ReplicaCopy:
+		case *sheafv1.StartRequest_Import, *sheafv1.StartRequest_Export, *sheafv1.StartRequest_ReplicaCopy, *sheafv1.StartRequest_Rule:
 			return true
 		}
 		return false
@@ -150,6 +150,9 @@ var Needs = map[string]Need{
 	"/sheaf.v1.Rules/Conflicts": {Socket: true},
 	"/sheaf.v1.Rules/Dismiss":   {Socket: true, Writes: true},
 	"/sheaf.v1.Rules/Accept":    {Socket: true, Writes: true},
+	"/sheaf.v1.Rules/Ignored":   {Socket: true},
+
+	"/sheaf.v1.Rules/ConvertIgnore": {Socket: true},
 
 	"/sheaf.v1.Events/Watch": {Paths: func(proto.Message) []string { return nil }}, // who is of a folder hears of what is in it
 

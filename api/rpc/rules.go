@@ -55,3 +55,11 @@ func (x rules) Dismiss(ctx context.Context, r *sheafv1.RulesDismissRequest) (*sh
 func (x rules) Accept(ctx context.Context, r *sheafv1.RulesAcceptRequest) (*sheafv1.Rule, error) {
 	return x.s.AcceptRule(ctx, r)
 }
+
+func (x rules) Ignored(ctx context.Context, r *sheafv1.RulesIgnoredRequest) (*sheafv1.RulesIgnoredResponse, error) {
+	return x.s.IgnoredByRule(ctx, r)
+}
+
+func (x rules) ConvertIgnore(ctx context.Context, r *sheafv1.RulesConvertIgnoreRequest) (*sheafv1.RulesConvertIgnoreResponse, error) {
+	return x.s.ConvertIgnore(ctx, r)
+}

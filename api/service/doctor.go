@@ -7,6 +7,7 @@ import (
 	"time"
 
 	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 )
 
@@ -44,6 +45,9 @@ func (s *Service) Doctor(ctx context.Context, _ *sheafv1.DoctorRequest) (*sheafv
 		}
 		r.Checks = append(r.Checks, checkReplicas(replicasOf(d), time.Now())...)
 		r.Checks = append(r.Checks, checkConflicts(ctx, d))
+		if access.Of(ctx).IsLocal() {
+			r.Checks = append(r.Checks, checkRules(s.standing(ctx))...)
+		}
 	}
 	r.Checks = append(r.Checks, c)
 	return &r, nil

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/access"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
@@ -23,12 +24,16 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 }
 
 // Status says what is going on.
-func (s *Service) Status(context.Context, *sheafv1.StatusRequest) (*sheafv1.StatusResponse, error) {
+func (s *Service) Status(ctx context.Context, _ *sheafv1.StatusRequest) (*sheafv1.StatusResponse, error) {
+	var rules []*sheafv1.Rule
+	if access.Of(ctx).IsLocal() {
+		rules = s.standing(ctx)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &sheafv1.StatusResponse{
 		State: sheafv1.DriveState_DRIVE_STATE_NONE, Mounts: s.mountList(), Store: s.o.Store,
-		Daemon: s.o.Daemon, Pid: int32(os.Getpid()), Since: stamp(s.since), Copies: 1,
+		Daemon: s.o.Daemon, Pid: int32(os.Getpid()), Since: stamp(s.since), Copies: 1, Rules: rules,
 	}
 	for _, j := range s.jobs {
 		if j.running() {

@@ -120,6 +120,9 @@ func (s *Service) WatchEvents(ctx context.Context, r *sheafv1.EventsWatchRequest
 
 // seesEvent reports whether a caller may hear of an event: one of a folder hears of what is in it only.
 func seesEvent(g *access.Grant, e *sheafv1.Event) bool {
+	if e.GetKind() == sheafv1.EventKind_EVENT_KIND_RULE {
+		return g.IsLocal()
+	}
 	if g == nil || g.Folder == "" {
 		return true
 	}

@@ -56,6 +56,7 @@ type rule struct {
 	info    *sheafv1.Rule
 	running int       // turns that are under way or wait for one
 	steps   int64     // of the turn that is under way
+	planned int64     // as well
 	kept    bool      // a keeper gives it its turns
 	saved   time.Time // when it was written last
 	end     func()    // ends life; nil: it was never open
@@ -76,9 +77,10 @@ func (r *rule) show() *sheafv1.Rule {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := proto.CloneOf(r.info)
+	m.Waits = waitsFor(m)
 	switch {
 	case r.running > 0:
-		m.State, m.Steps = sheafv1.RuleState_RULE_STATE_RUNNING, r.steps
+		m.State, m.Steps, m.StepsTotal = sheafv1.RuleState_RULE_STATE_RUNNING, r.steps, r.planned
 	case m.GetPaused():
 		m.State = sheafv1.RuleState_RULE_STATE_PAUSED
 	case r.kept && m.GetLastRun() != nil:
@@ -224,6 +226,7 @@ func (s *Service) AddRule(ctx context.Context, q *sheafv1.RulesAddRequest) (*she
 		return nil, err
 	}
 	s.keep(r)
+	s.tellRule(r.show())
 	return r.show(), nil
 }
 
@@ -288,7 +291,7 @@ func (s *Service) checkRule(i *sheafv1.Rule, have *rule) error {
 	_, known := mergeModes[i.GetMode()]
 	switch {
 	case !known:
-		return errorf(sheafv1.Code_CODE_USAGE, "", "a rule is two-way, copy or mirror")
+		return errorf(sheafv1.Code_CODE_USAGE, "", "a rule is two-way, copy, send or mirror")
 	case len(i.GetName()) > 100 || i.GetName() == "" || strings.HasPrefix(i.GetName(), "-") || strings.ContainsFunc(i.GetName(), func(r rune) bool { return !ruleRune(r) }):
 		return errorf(sheafv1.Code_CODE_USAGE, "--name photos", "a rule cannot be called %q: letters, digits, - _ and . without a - in front, at most 100", i.GetName())
 	case i.GetEveryMs() < minEvery.Milliseconds() || i.GetEveryMs() > (365*24*time.Hour).Milliseconds():
@@ -360,6 +363,7 @@ func (s *Service) changeRule(ctx context.Context, name string, fn func(ctx conte
 		r.mu.Unlock()
 		return nil, err
 	}
+	s.tellRule(r.show())
 	return r.show(), nil
 }
 
@@ -451,6 +455,8 @@ func (r *rule) explain(err error) error {
 		return errorf(sheafv1.Code_CODE_DECISION, "bring back the one that it was; or, if this one is meant: sheaf sync accept "+name, "%w", err)
 	case errors.Is(err, pair.ErrSome):
 		return errorf(sheafv1.Code_CODE_PARTIAL, "sheaf sync run "+name+" tries what failed again", "%w", err)
+	case errors.Is(err, pair.ErrIgnore):
+		return errorf(sheafv1.Code_CODE_USAGE, "mend that file; nothing is done before, for what it leaves out would go over", "%w", err)
 	case errors.Is(err, pair.ErrDamaged):
 		return errorf(sheafv1.Code_CODE_INTEGRITY, "", "%w", err)
 	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*Error)):

@@ -21,6 +21,7 @@ import (
 // mergeModes are the modes as package merge has them.
 var mergeModes = map[sheafv1.RuleMode]merge.Mode{
 	sheafv1.RuleMode_RULE_MODE_TWO_WAY: merge.TwoWay, sheafv1.RuleMode_RULE_MODE_COPY: merge.CopyOnly, sheafv1.RuleMode_RULE_MODE_MIRROR: merge.Mirror,
+	sheafv1.RuleMode_RULE_MODE_SEND: merge.Send,
 }
 
 // A side is one place of a rule, open.
@@ -210,6 +211,11 @@ func (s *Service) openPair(ctx context.Context, d Drive, r *rule) error {
 		}
 		r.mu.Lock()
 		r.steps++
+		r.mu.Unlock()
+	}
+	o.Planned = func(steps int, _ int64) {
+		r.mu.Lock()
+		r.planned += int64(steps)
 		r.mu.Unlock()
 	}
 	p, err := d.Pair(ctx, i.GetId(), o)

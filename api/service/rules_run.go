@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
@@ -63,7 +64,7 @@ func (r *rule) turns() func() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.running++; r.running == 1 {
-		r.steps = 0
+		r.steps, r.planned = 0, 0
 	}
 	return func() {
 		r.mu.Lock()
@@ -124,6 +125,9 @@ func (s *Service) turned(ctx context.Context, d Drive, r *rule, p *pair.Pair, re
 	// A turn that finds nothing to do costs no write.
 	worth := did || state != i.GetState() || text != i.GetError() || !s.o.Daemon || s.now().Sub(r.saved) >= saveRuleEvery
 	r.mu.Unlock()
+	if now := r.show(); did || state != now.GetState() && now.GetState() != sheafv1.RuleState_RULE_STATE_RUNNING || text != now.GetError() {
+		s.tellRule(now)
+	}
 	if !worth {
 		return
 	}
@@ -250,37 +254,51 @@ func (s *Service) RunRule(ctx context.Context, q *sheafv1.RulesRunRequest, send 
 	if q.GetAllowDeletes() < 0 {
 		return errorf(sheafv1.Code_CODE_USAGE, "--allow-deletes 100", "the number of files that may be deleted is not negative")
 	}
-	began := false
-	err = s.paired(ctx, d, r, func(ctx context.Context, p *pair.Pair) error {
-		began = true
-		defer r.turns()()
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		var mu sync.Mutex
-		var gone error
-		rep, err := p.Run(ctx, pair.RunOptions{AllowFiles: int(q.GetAllowDeletes()), Told: func(e pair.Event) {
-			mu.Lock()
-			defer mu.Unlock()
-			m := &sheafv1.RuleStep{Step: wirepath.Encode(e.Step), Path: wirepath.Encode(e.Path), Why: wirepath.Encode(e.Why), Bytes: e.Bytes}
-			if e.Err != nil {
-				m.Error = wirepath.Encode(e.Err.Error())
+	var mu sync.Mutex
+	var gone error
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	told := func(e pair.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		m := &sheafv1.RuleStep{Step: wirepath.Encode(e.Step), Path: wirepath.Encode(e.Path), Why: wirepath.Encode(e.Why), Bytes: e.Bytes}
+		if e.Err != nil {
+			m.Error = wirepath.Encode(e.Err.Error())
+		}
+		if gone == nil {
+			if gone = send(&sheafv1.RulesRunResponse{Step: m}); gone != nil {
+				cancel()
 			}
-			if gone == nil {
-				if gone = send(&sheafv1.RulesRunResponse{Step: m}); gone != nil {
-					cancel()
-				}
-			}
-		}})
-		s.turned(ctx, d, r, p, &rep, err)
+		}
+	}
+	_, err = s.turn(ctx, d, r, q.GetAllowDeletes(), told, nil, func(ctx context.Context, p *pair.Pair, rep *pair.Report, err error) error {
 		if gone != nil || ctx.Err() != nil {
 			return errors.Join(gone, ctx.Err(), err)
 		}
-		return s.sum(ctx, p, &rep, err, send)
+		return s.sum(ctx, p, rep, err, send)
+	})
+	return err
+}
+
+// turn gives a rule a turn. Then, if not nil, after is called while the rule is open, with what came of it, and what it returns is the error.
+func (s *Service) turn(ctx context.Context, d Drive, r *rule, allow int64, told func(pair.Event), planned func(int, int64),
+	after func(context.Context, *pair.Pair, *pair.Report, error) error,
+) (rep pair.Report, err error) {
+	began := false
+	err = s.paired(ctx, d, r, func(ctx context.Context, p *pair.Pair) (err error) {
+		began = true
+		defer r.turns()()
+		rep, err = p.Run(ctx, pair.RunOptions{AllowFiles: int(allow), Told: told, Planned: planned})
+		s.turned(ctx, d, r, p, &rep, err)
+		if after != nil {
+			err = after(ctx, p, &rep, err)
+		}
+		return err
 	})
 	if !began && err != nil {
 		s.turned(ctx, d, r, nil, nil, err)
 	}
-	return r.explain(err)
+	return rep, r.explain(err)
 }
 
 // sum sends the summary of a turn, and returns its error.
@@ -345,12 +363,20 @@ func (s *Service) ExplainRule(ctx context.Context, q *sheafv1.RulesExplainReques
 	if err != nil {
 		return nil, r.explain(err)
 	}
-	if set, err := ignored(r.show()); err == nil && m.GetIgnored() {
-		for _, dir := range [2]bool{true, false} { // what it is, the rule knows, and does not say
-			if out, by := set.Match(name, dir); out && by != nil {
-				m.IgnoredBy = by.Text
-			}
-		}
+	if !m.GetIgnored() {
+		return m, nil
+	}
+	side := merge.Left
+	if !m.GetLeft() {
+		side = merge.Right
+	}
+	v, err := s.verdict(ctx, d, r, side, name, false)
+	if err != nil {
+		return nil, r.explain(err)
+	}
+	m.IgnoredBy = v.GetText()
+	if v.GetFile() != "" {
+		m.IgnoredBy = fmt.Sprintf("%s:%d of the %s side: %s", v.GetFile(), v.GetLine(), v.GetFrom(), v.GetText())
 	}
 	return m, nil
 }

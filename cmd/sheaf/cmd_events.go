@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ func (a *app) eventsCmd() *cobra.Command {
 	var after string
 	c := &cobra.Command{
 		Use:   "events",
-		Short: "Print what happens, as it happens: changes of the drive, jobs, mounts, replicas",
+		Short: "Print what happens, as it happens: changes of the drive, jobs, mounts, replicas, rules",
 		Long: `Print what happens, as it happens, until it is interrupted. Each event has a cursor; with --after, what happened since that is
 printed first, and nothing is left out. If that is not known any more, because the daemon was started anew or it is too long ago, the first line says so.`,
 		Args: cobra.NoArgs,
@@ -63,6 +64,14 @@ func (a *app) eventLine(e *sheafv1.Event) string {
 			how += ", has all"
 		}
 		parts = append(parts, printable(e.GetReplica()), how)
+	case sheafv1.EventKind_EVENT_KIND_RULE:
+		parts = append(parts, printable(e.GetRule()), word(e.GetRuleState()), fmt.Sprintf("%d steps", e.GetSteps()))
+		if e.GetError() != "" {
+			parts = append(parts, printable(a.name(e.GetError())))
+		}
+		if e.GetWaits() != "" {
+			parts = append(parts, "waits for "+printable(e.GetWaits()))
+		}
 	case sheafv1.EventKind_EVENT_KIND_RESET:
 		parts = append(parts, "(what happened before is not known: look at all anew)")
 	}

@@ -96,6 +96,9 @@ func (a *app) printStatus(st *sheafv1.StatusResponse) error {
 			rows = append(rows, []string{"replica", fmt.Sprintf("%s: %s, lag %s", row[0], row[2], row[3])})
 		}
 	}
+	for _, r := range st.GetRules() {
+		rows = append(rows, []string{"rule", a.ruleLine(r)})
+	}
 	rows = append(rows, []string{"packs", st.GetStore()}, []string{"daemon", daemon})
 	if st.GetJobs() > 0 {
 		rows = append(rows, []string{"jobs", fmt.Sprintf("%d running", st.GetJobs())})

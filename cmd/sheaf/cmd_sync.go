@@ -44,11 +44,12 @@ const syncAddHelp = `Makes a rule that keeps two places alike. The left place ha
 
 A place is name:path of a remote, :kind,option=value:path, a folder of this machine, or sheaf:/path for the drive.
 
-Changes go both ways. With --copy what the left place has goes to the right one, and nothing is removed there; with --mirror
-the right place becomes what the left one is.
+Changes go both ways. With --copy what the left place has goes to the right one, and nothing is removed there; with --send
+what the left place changes goes over, removals too, and what the right place has of its own stays; with --mirror the right
+place becomes what the left one is.
 
 --ignore takes lines as in a .gitignore, and so do files called .sheafignore in any folder of either place, which go over
-like other files. What they leave out is neither copied nor removed.`
+like other files. What they leave out is neither copied nor removed; see sheaf ignore.`
 
 func (a *app) syncAddCmd() *cobra.Command {
 	r := &sheafv1.RulesAddRequest{}
@@ -108,12 +109,13 @@ func (a *app) syncAddCmd() *cobra.Command {
 }
 
 // modeFlags are those of the way that changes go.
-type modeFlags struct{ twoWay, copy, mirror bool }
+type modeFlags struct{ twoWay, copy, send, mirror bool }
 
 func (m *modeFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&m.twoWay, "two-way", false, "changes go both ways, which is usual")
 	f.BoolVar(&m.copy, "copy", false, "from A to B only, and nothing is removed in B")
+	f.BoolVar(&m.send, "send", false, "from A to B only, removals too; what B has of its own stays")
 	f.BoolVar(&m.mirror, "mirror", false, "from A to B only, and B becomes what A is")
 }
 
@@ -121,13 +123,14 @@ func (m *modeFlags) mode() (sheafv1.RuleMode, error) {
 	mode, n := sheafv1.RuleMode_RULE_MODE_UNSPECIFIED, 0
 	for k, set := range map[sheafv1.RuleMode]bool{
 		sheafv1.RuleMode_RULE_MODE_TWO_WAY: m.twoWay, sheafv1.RuleMode_RULE_MODE_COPY: m.copy, sheafv1.RuleMode_RULE_MODE_MIRROR: m.mirror,
+		sheafv1.RuleMode_RULE_MODE_SEND: m.send,
 	} {
 		if set {
 			mode, n = k, n+1
 		}
 	}
 	if n > 1 {
-		return mode, usagef("", "only one of --two-way, --copy and --mirror")
+		return mode, usagef("", "only one of --two-way, --copy, --send and --mirror")
 	}
 	return mode, nil
 }
@@ -136,6 +139,7 @@ func (m *modeFlags) mode() (sheafv1.RuleMode, error) {
 func between(r *sheafv1.Rule) string {
 	arrow := map[sheafv1.RuleMode]string{
 		sheafv1.RuleMode_RULE_MODE_TWO_WAY: "<->", sheafv1.RuleMode_RULE_MODE_COPY: "->", sheafv1.RuleMode_RULE_MODE_MIRROR: "=>",
+		sheafv1.RuleMode_RULE_MODE_SEND: "~>",
 	}[r.GetMode()]
 	return printable(r.GetLeft() + " " + arrow + " " + r.GetRight())
 }
@@ -143,7 +147,7 @@ func between(r *sheafv1.Rule) string {
 func (a *app) syncListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the rules, and how they stand", Args: cobra.NoArgs,
-		Long: "Lists the rules, and how they stand. <-> is both ways, -> copies, and => mirrors.",
+		Long: "Lists the rules, and how they stand. <-> is both ways, -> copies, ~> sends, and => mirrors.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), func(s *session) error {
 				resp, err := s.Rules.List(cmd.Context(), &sheafv1.RulesListRequest{})
@@ -164,6 +168,9 @@ func (a *app) syncListCmd() *cobra.Command {
 					})
 					if r.GetError() != "" {
 						why = append(why, r.GetName()+": "+a.name(r.GetError()))
+					}
+					if r.GetWaits() != "" {
+						why = append(why, r.GetName()+" waits for "+r.GetWaits())
 					}
 				}
 				switch {
@@ -198,7 +205,7 @@ type ruleRun interface {
 var _ ruleRun = (*connect.ServerStreamForClient[sheafv1.RulesRunResponse])(nil)
 
 func (a *app) syncRunCmd() *cobra.Command {
-	var dry bool
+	var dry, background bool
 	var allow int64
 	c := &cobra.Command{
 		Use: "run NAME", Short: "Give a rule a turn now, or say what it would do",
@@ -214,6 +221,9 @@ wait. 3 says that some steps failed.`,
 			ctx := cmd.Context()
 			if dry && cmd.Flags().Changed("allow-deletes") {
 				return usagef("", "-n deletes nothing: --allow-deletes is for a turn")
+			}
+			if background {
+				return a.runInBackground(ctx, args[0], allow, dry)
 			}
 			return a.with(ctx, func(s *session) error {
 				var st ruleRun
@@ -232,8 +242,31 @@ wait. 3 says that some steps failed.`,
 		},
 	}
 	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "only say what would be done")
+	c.Flags().BoolVar(&background, "background", false, "have the daemon do it as a job, and do not wait")
 	c.Flags().Int64Var(&allow, "allow-deletes", 0, "let this turn delete so many `files` on a side, if it has to")
 	return c
+}
+
+// runInBackground gives a rule a turn as a job.
+func (a *app) runInBackground(ctx context.Context, rule string, allow int64, dry bool) error {
+	if dry {
+		return usagef("", "only one of -n and --background")
+	}
+	s := a.dial(ctx)
+	if s == nil {
+		return errNoDaemon()
+	}
+	defer func() { _ = s.Close(ctx) }()
+	j, err := s.Jobs.Start(ctx, &sheafv1.StartRequest{Work: &sheafv1.StartRequest_Rule{Rule: &sheafv1.RuleJob{Rule: rule, AllowDeletes: allow}}})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.object("job", j)
+	}
+	a.say("job %s", j.GetId())
+	a.next(false, "sheaf job watch %s", j.GetId())
+	return nil
 }
 
 // tellRun prints what a turn does.

@@ -52,6 +52,8 @@ type Options struct {
 	Now func() time.Time
 	// Told, if not nil, is called for each step that was done or failed. It must be quick, and may be called by several goroutines.
 	Told func(Event)
+	// Planned, if not nil, is called before steps are carried out, with how many there are and the bytes of the files that they copy. A turn may plan more than once.
+	Planned func(steps int, bytes int64)
 	// Log takes what is odd; nil discards it.
 	Log *slog.Logger
 }
@@ -73,6 +75,8 @@ type Pair struct {
 	o    Options
 	turn chan struct{} // is full while one is under way
 	told func(Event)   // of the turn that is under way
+	// planned is as well.
+	planned func(steps int, bytes int64)
 	// filter is what was last read of the ignore files; nil: nothing. Whoever has the turn uses it.
 	filter *filter
 

@@ -23,6 +23,8 @@ type RunOptions struct {
 	AllowFiles int
 	// Told, if not nil, is called for each step of this turn, besides Options.Told and under the same conditions.
 	Told func(Event)
+	// Planned is as Options.Planned, of this turn.
+	Planned func(steps int, bytes int64)
 }
 
 // Run is one turn. Its error is ErrSome if all was tried and some of it failed. What was done stays done, whatever the error.
@@ -32,8 +34,8 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 		return r, err
 	}
 	defer p.end()
-	p.told = o.Told
-	defer func() { p.told = nil }()
+	p.told, p.planned = o.Told, o.Planned
+	defer func() { p.told, p.planned = nil, nil }()
 	p.began, p.moves, p.tried = p.o.Now().UTC(), 0, map[string]bool{}
 	if err := p.settleJournal(ctx); err != nil {
 		return r, fmt.Errorf("look at what was under way: %w", err)
@@ -221,8 +223,21 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 	}
 	skip := make([]bool, len(plan.Steps))
 	text := make([]string, len(plan.Steps))
+	steps, bytes := 0, int64(0)
 	for i := range plan.Steps {
-		text[i] = plan.Steps[i].String()
+		st := &plan.Steps[i]
+		text[i] = st.String()
+		if st.Op <= merge.Hash {
+			steps++
+		}
+		if st.Op == merge.Copy {
+			bytes += max(st.Thing.Now[st.Side.Other()].Size, 0)
+		}
+	}
+	for _, planned := range [...]func(int, int64){p.o.Planned, p.planned} {
+		if planned != nil && steps > 0 {
+			planned(steps, bytes)
+		}
 	}
 	done := make(chan result)
 	var fatal error

@@ -206,7 +206,9 @@ type StatusResponse struct {
 	// How many copies of the drive there are, with all that is in packs here: 1 while no replica has all.
 	Copies int32 `protobuf:"varint,14,opt,name=copies,proto3" json:"copies,omitempty"`
 	// The replicas, as Replicas.List has them.
-	Replicas      []*Replica `protobuf:"bytes,15,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas []*Replica `protobuf:"bytes,15,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// The rules, as Rules.List has them. Only for who may list them.
+	Rules         []*Rule `protobuf:"bytes,16,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,6 +344,13 @@ func (x *StatusResponse) GetCopies() int32 {
 func (x *StatusResponse) GetReplicas() []*Replica {
 	if x != nil {
 		return x.Replicas
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
 	}
 	return nil
 }
@@ -1084,8 +1093,8 @@ var File_sheaf_v1_drives_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/drives.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/mounts.proto\x1a\x17sheaf/v1/replicas.proto\"\x0f\n" +
-	"\rStatusRequest\"\xfc\x03\n" +
+	"\x15sheaf/v1/drives.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/mounts.proto\x1a\x17sheaf/v1/replicas.proto\x1a\x14sheaf/v1/rules.proto\"\x0f\n" +
+	"\rStatusRequest\"\xa2\x04\n" +
 	"\x0eStatusResponse\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.sheaf.v1.DriveStateR\x05state\x12\x14\n" +
 	"\x05drive\x18\x02 \x01(\tR\x05drive\x12\x16\n" +
@@ -1105,7 +1114,8 @@ const file_sheaf_v1_drives_proto_rawDesc = "" +
 	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
 	"\x04jobs\x18\r \x01(\x05R\x04jobs\x12\x16\n" +
 	"\x06copies\x18\x0e \x01(\x05R\x06copies\x12-\n" +
-	"\breplicas\x18\x0f \x03(\v2\x11.sheaf.v1.ReplicaR\breplicas\"\xac\x01\n" +
+	"\breplicas\x18\x0f \x03(\v2\x11.sheaf.v1.ReplicaR\breplicas\x12$\n" +
+	"\x05rules\x18\x10 \x03(\v2\x0e.sheaf.v1.RuleR\x05rules\"\xac\x01\n" +
 	"\vInitRequest\x12\x1e\n" +
 	"\n" +
 	"passphrase\x18\x01 \x01(\fR\n" +
@@ -1213,6 +1223,7 @@ var file_sheaf_v1_drives_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 	(*Mount)(nil),                 // 18: sheaf.v1.Mount
 	(*Replica)(nil),               // 19: sheaf.v1.Replica
+	(*Rule)(nil),                  // 20: sheaf.v1.Rule
 }
 var file_sheaf_v1_drives_proto_depIdxs = []int32{
 	0,  // 0: sheaf.v1.StatusResponse.state:type_name -> sheaf.v1.DriveState
@@ -1220,28 +1231,29 @@ var file_sheaf_v1_drives_proto_depIdxs = []int32{
 	18, // 2: sheaf.v1.StatusResponse.mounts:type_name -> sheaf.v1.Mount
 	17, // 3: sheaf.v1.StatusResponse.since:type_name -> google.protobuf.Timestamp
 	19, // 4: sheaf.v1.StatusResponse.replicas:type_name -> sheaf.v1.Replica
-	19, // 5: sheaf.v1.StopResponse.replicas:type_name -> sheaf.v1.Replica
-	14, // 6: sheaf.v1.DoctorResponse.checks:type_name -> sheaf.v1.Check
-	1,  // 7: sheaf.v1.Check.state:type_name -> sheaf.v1.Check.State
-	2,  // 8: sheaf.v1.Drives.Status:input_type -> sheaf.v1.StatusRequest
-	4,  // 9: sheaf.v1.Drives.Init:input_type -> sheaf.v1.InitRequest
-	6,  // 10: sheaf.v1.Drives.Unlock:input_type -> sheaf.v1.UnlockRequest
-	8,  // 11: sheaf.v1.Drives.Wait:input_type -> sheaf.v1.WaitRequest
-	10, // 12: sheaf.v1.Drives.Stop:input_type -> sheaf.v1.StopRequest
-	12, // 13: sheaf.v1.Drives.Doctor:input_type -> sheaf.v1.DoctorRequest
-	15, // 14: sheaf.v1.Drives.Version:input_type -> sheaf.v1.VersionRequest
-	3,  // 15: sheaf.v1.Drives.Status:output_type -> sheaf.v1.StatusResponse
-	5,  // 16: sheaf.v1.Drives.Init:output_type -> sheaf.v1.InitResponse
-	7,  // 17: sheaf.v1.Drives.Unlock:output_type -> sheaf.v1.UnlockResponse
-	9,  // 18: sheaf.v1.Drives.Wait:output_type -> sheaf.v1.WaitResponse
-	11, // 19: sheaf.v1.Drives.Stop:output_type -> sheaf.v1.StopResponse
-	13, // 20: sheaf.v1.Drives.Doctor:output_type -> sheaf.v1.DoctorResponse
-	16, // 21: sheaf.v1.Drives.Version:output_type -> sheaf.v1.VersionResponse
-	15, // [15:22] is the sub-list for method output_type
-	8,  // [8:15] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	20, // 5: sheaf.v1.StatusResponse.rules:type_name -> sheaf.v1.Rule
+	19, // 6: sheaf.v1.StopResponse.replicas:type_name -> sheaf.v1.Replica
+	14, // 7: sheaf.v1.DoctorResponse.checks:type_name -> sheaf.v1.Check
+	1,  // 8: sheaf.v1.Check.state:type_name -> sheaf.v1.Check.State
+	2,  // 9: sheaf.v1.Drives.Status:input_type -> sheaf.v1.StatusRequest
+	4,  // 10: sheaf.v1.Drives.Init:input_type -> sheaf.v1.InitRequest
+	6,  // 11: sheaf.v1.Drives.Unlock:input_type -> sheaf.v1.UnlockRequest
+	8,  // 12: sheaf.v1.Drives.Wait:input_type -> sheaf.v1.WaitRequest
+	10, // 13: sheaf.v1.Drives.Stop:input_type -> sheaf.v1.StopRequest
+	12, // 14: sheaf.v1.Drives.Doctor:input_type -> sheaf.v1.DoctorRequest
+	15, // 15: sheaf.v1.Drives.Version:input_type -> sheaf.v1.VersionRequest
+	3,  // 16: sheaf.v1.Drives.Status:output_type -> sheaf.v1.StatusResponse
+	5,  // 17: sheaf.v1.Drives.Init:output_type -> sheaf.v1.InitResponse
+	7,  // 18: sheaf.v1.Drives.Unlock:output_type -> sheaf.v1.UnlockResponse
+	9,  // 19: sheaf.v1.Drives.Wait:output_type -> sheaf.v1.WaitResponse
+	11, // 20: sheaf.v1.Drives.Stop:output_type -> sheaf.v1.StopResponse
+	13, // 21: sheaf.v1.Drives.Doctor:output_type -> sheaf.v1.DoctorResponse
+	16, // 22: sheaf.v1.Drives.Version:output_type -> sheaf.v1.VersionResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_drives_proto_init() }
@@ -1251,6 +1263,7 @@ func file_sheaf_v1_drives_proto_init() {
 	}
 	file_sheaf_v1_mounts_proto_init()
 	file_sheaf_v1_replicas_proto_init()
+	file_sheaf_v1_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

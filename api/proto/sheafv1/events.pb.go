@@ -47,21 +47,24 @@ const (
 	EventKind_EVENT_KIND_UNMOUNTED EventKind = 8
 	// A replica is reached, or not any more, or has all that is here, or not any more.
 	EventKind_EVENT_KIND_REPLICA EventKind = 9
+	// A rule stands otherwise than it stood, or a turn of it did something. Only for who may list rules.
+	EventKind_EVENT_KIND_RULE EventKind = 10
 )
 
 // Enum value maps for EventKind.
 var (
 	EventKind_name = map[int32]string{
-		0: "EVENT_KIND_UNSPECIFIED",
-		1: "EVENT_KIND_BEGIN",
-		2: "EVENT_KIND_RESET",
-		3: "EVENT_KIND_CREATED",
-		4: "EVENT_KIND_CHANGED",
-		5: "EVENT_KIND_REMOVED",
-		6: "EVENT_KIND_JOB",
-		7: "EVENT_KIND_MOUNTED",
-		8: "EVENT_KIND_UNMOUNTED",
-		9: "EVENT_KIND_REPLICA",
+		0:  "EVENT_KIND_UNSPECIFIED",
+		1:  "EVENT_KIND_BEGIN",
+		2:  "EVENT_KIND_RESET",
+		3:  "EVENT_KIND_CREATED",
+		4:  "EVENT_KIND_CHANGED",
+		5:  "EVENT_KIND_REMOVED",
+		6:  "EVENT_KIND_JOB",
+		7:  "EVENT_KIND_MOUNTED",
+		8:  "EVENT_KIND_UNMOUNTED",
+		9:  "EVENT_KIND_REPLICA",
+		10: "EVENT_KIND_RULE",
 	}
 	EventKind_value = map[string]int32{
 		"EVENT_KIND_UNSPECIFIED": 0,
@@ -74,6 +77,7 @@ var (
 		"EVENT_KIND_MOUNTED":     7,
 		"EVENT_KIND_UNMOUNTED":   8,
 		"EVENT_KIND_REPLICA":     9,
+		"EVENT_KIND_RULE":        10,
 	}
 )
 
@@ -180,7 +184,17 @@ type Event struct {
 	// Whether the replica is reached.
 	Online bool `protobuf:"varint,13,opt,name=online,proto3" json:"online,omitempty"`
 	// Whether the replica has all that is in packs here.
-	Complete      bool `protobuf:"varint,14,opt,name=complete,proto3" json:"complete,omitempty"`
+	Complete bool `protobuf:"varint,14,opt,name=complete,proto3" json:"complete,omitempty"`
+	// The rule, by name.
+	Rule string `protobuf:"bytes,15,opt,name=rule,proto3" json:"rule,omitempty"`
+	// How the rule stands.
+	RuleState RuleState `protobuf:"varint,16,opt,name=rule_state,json=ruleState,proto3,enum=sheaf.v1.RuleState" json:"rule_state,omitempty"`
+	// Why its last turn failed; "" if it did not.
+	Error string `protobuf:"bytes,17,opt,name=error,proto3" json:"error,omitempty"`
+	// What the rule waits for that only a person can give; "" if it waits for nobody.
+	Waits string `protobuf:"bytes,18,opt,name=waits,proto3" json:"waits,omitempty"`
+	// Steps that its last turn did.
+	Steps         int64 `protobuf:"varint,19,opt,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,13 +327,48 @@ func (x *Event) GetComplete() bool {
 	return false
 }
 
+func (x *Event) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Event) GetRuleState() RuleState {
+	if x != nil {
+		return x.RuleState
+	}
+	return RuleState_RULE_STATE_UNSPECIFIED
+}
+
+func (x *Event) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Event) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+func (x *Event) GetSteps() int64 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
 var File_sheaf_v1_events_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x15sheaf/v1/events.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14sheaf/v1/files.proto\x1a\x13sheaf/v1/jobs.proto\"*\n" +
+	"\x15sheaf/v1/events.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14sheaf/v1/files.proto\x1a\x13sheaf/v1/jobs.proto\x1a\x14sheaf/v1/rules.proto\"*\n" +
 	"\x12EventsWatchRequest\x12\x14\n" +
-	"\x05after\x18\x01 \x01(\tR\x05after\"\x9b\x03\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\"\xa5\x04\n" +
 	"\x05Event\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.sheaf.v1.EventKindR\x04kind\x12.\n" +
@@ -336,7 +385,13 @@ const file_sheaf_v1_events_proto_rawDesc = "" +
 	"\x05state\x18\v \x01(\x0e2\x12.sheaf.v1.JobStateR\x05state\x12\x18\n" +
 	"\areplica\x18\f \x01(\tR\areplica\x12\x16\n" +
 	"\x06online\x18\r \x01(\bR\x06online\x12\x1a\n" +
-	"\bcomplete\x18\x0e \x01(\bR\bcomplete*\xf9\x01\n" +
+	"\bcomplete\x18\x0e \x01(\bR\bcomplete\x12\x12\n" +
+	"\x04rule\x18\x0f \x01(\tR\x04rule\x122\n" +
+	"\n" +
+	"rule_state\x18\x10 \x01(\x0e2\x13.sheaf.v1.RuleStateR\truleState\x12\x14\n" +
+	"\x05error\x18\x11 \x01(\tR\x05error\x12\x14\n" +
+	"\x05waits\x18\x12 \x01(\tR\x05waits\x12\x14\n" +
+	"\x05steps\x18\x13 \x01(\x03R\x05steps*\x8e\x02\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10EVENT_KIND_BEGIN\x10\x01\x12\x14\n" +
@@ -347,7 +402,9 @@ const file_sheaf_v1_events_proto_rawDesc = "" +
 	"\x0eEVENT_KIND_JOB\x10\x06\x12\x16\n" +
 	"\x12EVENT_KIND_MOUNTED\x10\a\x12\x18\n" +
 	"\x14EVENT_KIND_UNMOUNTED\x10\b\x12\x16\n" +
-	"\x12EVENT_KIND_REPLICA\x10\t2V\n" +
+	"\x12EVENT_KIND_REPLICA\x10\t\x12\x13\n" +
+	"\x0fEVENT_KIND_RULE\x10\n" +
+	"2V\n" +
 	"\x06Events\x12L\n" +
 	"\x05Watch\x12\x1c.sheaf.v1.EventsWatchRequest\x1a\x0f.sheaf.v1.Event\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/events0\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
@@ -373,19 +430,21 @@ var file_sheaf_v1_events_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 	(Kind)(0),                     // 4: sheaf.v1.Kind
 	(JobState)(0),                 // 5: sheaf.v1.JobState
+	(RuleState)(0),                // 6: sheaf.v1.RuleState
 }
 var file_sheaf_v1_events_proto_depIdxs = []int32{
 	0, // 0: sheaf.v1.Event.kind:type_name -> sheaf.v1.EventKind
 	3, // 1: sheaf.v1.Event.time:type_name -> google.protobuf.Timestamp
 	4, // 2: sheaf.v1.Event.type:type_name -> sheaf.v1.Kind
 	5, // 3: sheaf.v1.Event.state:type_name -> sheaf.v1.JobState
-	1, // 4: sheaf.v1.Events.Watch:input_type -> sheaf.v1.EventsWatchRequest
-	2, // 5: sheaf.v1.Events.Watch:output_type -> sheaf.v1.Event
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6, // 4: sheaf.v1.Event.rule_state:type_name -> sheaf.v1.RuleState
+	1, // 5: sheaf.v1.Events.Watch:input_type -> sheaf.v1.EventsWatchRequest
+	2, // 6: sheaf.v1.Events.Watch:output_type -> sheaf.v1.Event
+	6, // [6:7] is the sub-list for method output_type
+	5, // [5:6] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_events_proto_init() }
@@ -395,6 +454,7 @@ func file_sheaf_v1_events_proto_init() {
 	}
 	file_sheaf_v1_files_proto_init()
 	file_sheaf_v1_jobs_proto_init()
+	file_sheaf_v1_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

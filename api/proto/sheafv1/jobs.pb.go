@@ -105,6 +105,7 @@ type StartRequest struct {
 	//	*StartRequest_ReplicaVerify
 	//	*StartRequest_ReplicaHeal
 	//	*StartRequest_Pin
+	//	*StartRequest_Rule
 	Work          isStartRequest_Work `protobuf_oneof:"work"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -237,6 +238,15 @@ func (x *StartRequest) GetPin() *PinJob {
 	return nil
 }
 
+func (x *StartRequest) GetRule() *RuleJob {
+	if x != nil {
+		if x, ok := x.Work.(*StartRequest_Rule); ok {
+			return x.Rule
+		}
+	}
+	return nil
+}
+
 type isStartRequest_Work interface {
 	isStartRequest_Work()
 }
@@ -291,6 +301,11 @@ type StartRequest_Pin struct {
 	Pin *PinJob `protobuf:"bytes,10,opt,name=pin,proto3,oneof"`
 }
 
+type StartRequest_Rule struct {
+	// Give a rule a turn.
+	Rule *RuleJob `protobuf:"bytes,11,opt,name=rule,proto3,oneof"`
+}
+
 func (*StartRequest_Import) isStartRequest_Work() {}
 
 func (*StartRequest_Export) isStartRequest_Work() {}
@@ -310,6 +325,8 @@ func (*StartRequest_ReplicaVerify) isStartRequest_Work() {}
 func (*StartRequest_ReplicaHeal) isStartRequest_Work() {}
 
 func (*StartRequest_Pin) isStartRequest_Work() {}
+
+func (*StartRequest_Rule) isStartRequest_Work() {}
 
 // CopyOptions are common to all that copy.
 type CopyOptions struct {
@@ -959,12 +976,68 @@ func (x *PinJob) GetPaths() []string {
 	return nil
 }
 
+// RuleJob gives a rule a turn, as Rules.Run. Its items are the steps that are planned so far, its bytes those of the files that are to be copied. Cancelled, it ends
+// between two steps, and what was done stays done. Served only over the unix socket.
+type RuleJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name or ID of the rule.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// As in RulesRunRequest.
+	AllowDeletes  int64 `protobuf:"varint,2,opt,name=allow_deletes,json=allowDeletes,proto3" json:"allow_deletes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleJob) Reset() {
+	*x = RuleJob{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleJob) ProtoMessage() {}
+
+func (x *RuleJob) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleJob.ProtoReflect.Descriptor instead.
+func (*RuleJob) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RuleJob) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *RuleJob) GetAllowDeletes() int64 {
+	if x != nil {
+		return x.AllowDeletes
+	}
+	return 0
+}
+
 // Job is a work and how far it is.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its ID, while the process lives.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What it is, in one word: import, export, copy, restore, verify, gc, replicate, check, heal, pin.
+	// What it is, in one word: import, export, copy, restore, verify, gc, replicate, check, heal, pin, sync.
 	Work string `protobuf:"bytes,2,opt,name=work,proto3" json:"work,omitempty"`
 	// How it stands.
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=sheaf.v1.JobState" json:"state,omitempty"`
@@ -1014,7 +1087,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1099,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1112,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{12}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Job) GetId() string {
@@ -1218,7 +1291,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1303,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1316,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Failure) GetPath() string {
@@ -1284,7 +1357,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1369,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1382,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{14}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VerifyResult) GetPacks() int64 {
@@ -1355,7 +1428,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1440,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1453,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{15}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Finding) GetBlob() string {
@@ -1428,7 +1501,7 @@ type GCResult struct {
 
 func (x *GCResult) Reset() {
 	*x = GCResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1513,7 @@ func (x *GCResult) String() string {
 func (*GCResult) ProtoMessage() {}
 
 func (x *GCResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1526,7 @@ func (x *GCResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GCResult.ProtoReflect.Descriptor instead.
 func (*GCResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{16}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GCResult) GetLiveBytes() int64 {
@@ -1514,7 +1587,7 @@ type JobsListRequest struct {
 
 func (x *JobsListRequest) Reset() {
 	*x = JobsListRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1599,7 @@ func (x *JobsListRequest) String() string {
 func (*JobsListRequest) ProtoMessage() {}
 
 func (x *JobsListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1612,7 @@ func (x *JobsListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsListRequest.ProtoReflect.Descriptor instead.
 func (*JobsListRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{17}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{18}
 }
 
 // JobsListResponse has all.
@@ -1553,7 +1626,7 @@ type JobsListResponse struct {
 
 func (x *JobsListResponse) Reset() {
 	*x = JobsListResponse{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1638,7 @@ func (x *JobsListResponse) String() string {
 func (*JobsListResponse) ProtoMessage() {}
 
 func (x *JobsListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1651,7 @@ func (x *JobsListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsListResponse.ProtoReflect.Descriptor instead.
 func (*JobsListResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{18}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobsListResponse) GetJobs() []*Job {
@@ -1599,7 +1672,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1684,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1697,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{19}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1645,7 +1718,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1730,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1743,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{20}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchResponse) GetJob() *Job {
@@ -1691,7 +1764,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1776,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1789,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{21}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CancelRequest) GetId() string {
@@ -1737,7 +1810,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1822,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1835,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{22}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeRequest) GetId() string {
@@ -1793,7 +1866,7 @@ type ReplicaResult struct {
 
 func (x *ReplicaResult) Reset() {
 	*x = ReplicaResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1878,7 @@ func (x *ReplicaResult) String() string {
 func (*ReplicaResult) ProtoMessage() {}
 
 func (x *ReplicaResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1891,7 @@ func (x *ReplicaResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaResult.ProtoReflect.Descriptor instead.
 func (*ReplicaResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{23}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReplicaResult) GetPacks() int64 {
@@ -1867,7 +1940,7 @@ var File_sheaf_v1_jobs_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\n" +
-	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\x8a\x04\n" +
+	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\xb3\x04\n" +
 	"\fStartRequest\x12-\n" +
 	"\x06import\x18\x01 \x01(\v2\x13.sheaf.v1.ImportJobH\x00R\x06import\x12-\n" +
 	"\x06export\x18\x02 \x01(\v2\x13.sheaf.v1.ExportJobH\x00R\x06export\x12'\n" +
@@ -1879,7 +1952,8 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\x0ereplica_verify\x18\b \x01(\v2\x1a.sheaf.v1.ReplicaVerifyJobH\x00R\rreplicaVerify\x12=\n" +
 	"\freplica_heal\x18\t \x01(\v2\x18.sheaf.v1.ReplicaHealJobH\x00R\vreplicaHeal\x12$\n" +
 	"\x03pin\x18\n" +
-	" \x01(\v2\x10.sheaf.v1.PinJobH\x00R\x03pinB\x06\n" +
+	" \x01(\v2\x10.sheaf.v1.PinJobH\x00R\x03pin\x12'\n" +
+	"\x04rule\x18\v \x01(\v2\x11.sheaf.v1.RuleJobH\x00R\x04ruleB\x06\n" +
 	"\x04work\"`\n" +
 	"\vCopyOptions\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12\x1c\n" +
@@ -1918,7 +1992,10 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\x0eReplicaHealJob\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x1e\n" +
 	"\x06PinJob\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\"\xe4\x05\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\"B\n" +
+	"\aRuleJob\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12#\n" +
+	"\rallow_deletes\x18\x02 \x01(\x03R\fallowDeletes\"\xe4\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\tR\x04work\x12(\n" +
@@ -2016,7 +2093,7 @@ func file_sheaf_v1_jobs_proto_rawDescGZIP() []byte {
 }
 
 var file_sheaf_v1_jobs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sheaf_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sheaf_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sheaf_v1_jobs_proto_goTypes = []any{
 	(JobState)(0),                 // 0: sheaf.v1.JobState
 	(*StartRequest)(nil),          // 1: sheaf.v1.StartRequest
@@ -2031,20 +2108,21 @@ var file_sheaf_v1_jobs_proto_goTypes = []any{
 	(*ReplicaVerifyJob)(nil),      // 10: sheaf.v1.ReplicaVerifyJob
 	(*ReplicaHealJob)(nil),        // 11: sheaf.v1.ReplicaHealJob
 	(*PinJob)(nil),                // 12: sheaf.v1.PinJob
-	(*Job)(nil),                   // 13: sheaf.v1.Job
-	(*Failure)(nil),               // 14: sheaf.v1.Failure
-	(*VerifyResult)(nil),          // 15: sheaf.v1.VerifyResult
-	(*Finding)(nil),               // 16: sheaf.v1.Finding
-	(*GCResult)(nil),              // 17: sheaf.v1.GCResult
-	(*JobsListRequest)(nil),       // 18: sheaf.v1.JobsListRequest
-	(*JobsListResponse)(nil),      // 19: sheaf.v1.JobsListResponse
-	(*WatchRequest)(nil),          // 20: sheaf.v1.WatchRequest
-	(*WatchResponse)(nil),         // 21: sheaf.v1.WatchResponse
-	(*CancelRequest)(nil),         // 22: sheaf.v1.CancelRequest
-	(*ResumeRequest)(nil),         // 23: sheaf.v1.ResumeRequest
-	(*ReplicaResult)(nil),         // 24: sheaf.v1.ReplicaResult
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(Code)(0),                     // 26: sheaf.v1.Code
+	(*RuleJob)(nil),               // 13: sheaf.v1.RuleJob
+	(*Job)(nil),                   // 14: sheaf.v1.Job
+	(*Failure)(nil),               // 15: sheaf.v1.Failure
+	(*VerifyResult)(nil),          // 16: sheaf.v1.VerifyResult
+	(*Finding)(nil),               // 17: sheaf.v1.Finding
+	(*GCResult)(nil),              // 18: sheaf.v1.GCResult
+	(*JobsListRequest)(nil),       // 19: sheaf.v1.JobsListRequest
+	(*JobsListResponse)(nil),      // 20: sheaf.v1.JobsListResponse
+	(*WatchRequest)(nil),          // 21: sheaf.v1.WatchRequest
+	(*WatchResponse)(nil),         // 22: sheaf.v1.WatchResponse
+	(*CancelRequest)(nil),         // 23: sheaf.v1.CancelRequest
+	(*ResumeRequest)(nil),         // 24: sheaf.v1.ResumeRequest
+	(*ReplicaResult)(nil),         // 25: sheaf.v1.ReplicaResult
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(Code)(0),                     // 27: sheaf.v1.Code
 }
 var file_sheaf_v1_jobs_proto_depIdxs = []int32{
 	3,  // 0: sheaf.v1.StartRequest.import:type_name -> sheaf.v1.ImportJob
@@ -2057,38 +2135,39 @@ var file_sheaf_v1_jobs_proto_depIdxs = []int32{
 	10, // 7: sheaf.v1.StartRequest.replica_verify:type_name -> sheaf.v1.ReplicaVerifyJob
 	11, // 8: sheaf.v1.StartRequest.replica_heal:type_name -> sheaf.v1.ReplicaHealJob
 	12, // 9: sheaf.v1.StartRequest.pin:type_name -> sheaf.v1.PinJob
-	2,  // 10: sheaf.v1.ImportJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 11: sheaf.v1.ExportJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 12: sheaf.v1.CopyJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 13: sheaf.v1.RestoreJob.options:type_name -> sheaf.v1.CopyOptions
-	0,  // 14: sheaf.v1.Job.state:type_name -> sheaf.v1.JobState
-	25, // 15: sheaf.v1.Job.started:type_name -> google.protobuf.Timestamp
-	25, // 16: sheaf.v1.Job.ended:type_name -> google.protobuf.Timestamp
-	14, // 17: sheaf.v1.Job.failures:type_name -> sheaf.v1.Failure
-	26, // 18: sheaf.v1.Job.code:type_name -> sheaf.v1.Code
-	15, // 19: sheaf.v1.Job.verify:type_name -> sheaf.v1.VerifyResult
-	17, // 20: sheaf.v1.Job.gc:type_name -> sheaf.v1.GCResult
-	24, // 21: sheaf.v1.Job.replica:type_name -> sheaf.v1.ReplicaResult
-	26, // 22: sheaf.v1.Failure.code:type_name -> sheaf.v1.Code
-	16, // 23: sheaf.v1.VerifyResult.findings:type_name -> sheaf.v1.Finding
-	13, // 24: sheaf.v1.JobsListResponse.jobs:type_name -> sheaf.v1.Job
-	13, // 25: sheaf.v1.WatchResponse.job:type_name -> sheaf.v1.Job
-	16, // 26: sheaf.v1.ReplicaResult.findings:type_name -> sheaf.v1.Finding
-	1,  // 27: sheaf.v1.Jobs.Start:input_type -> sheaf.v1.StartRequest
-	18, // 28: sheaf.v1.Jobs.List:input_type -> sheaf.v1.JobsListRequest
-	20, // 29: sheaf.v1.Jobs.Watch:input_type -> sheaf.v1.WatchRequest
-	22, // 30: sheaf.v1.Jobs.Cancel:input_type -> sheaf.v1.CancelRequest
-	23, // 31: sheaf.v1.Jobs.Resume:input_type -> sheaf.v1.ResumeRequest
-	13, // 32: sheaf.v1.Jobs.Start:output_type -> sheaf.v1.Job
-	19, // 33: sheaf.v1.Jobs.List:output_type -> sheaf.v1.JobsListResponse
-	21, // 34: sheaf.v1.Jobs.Watch:output_type -> sheaf.v1.WatchResponse
-	13, // 35: sheaf.v1.Jobs.Cancel:output_type -> sheaf.v1.Job
-	13, // 36: sheaf.v1.Jobs.Resume:output_type -> sheaf.v1.Job
-	32, // [32:37] is the sub-list for method output_type
-	27, // [27:32] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	13, // 10: sheaf.v1.StartRequest.rule:type_name -> sheaf.v1.RuleJob
+	2,  // 11: sheaf.v1.ImportJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 12: sheaf.v1.ExportJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 13: sheaf.v1.CopyJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 14: sheaf.v1.RestoreJob.options:type_name -> sheaf.v1.CopyOptions
+	0,  // 15: sheaf.v1.Job.state:type_name -> sheaf.v1.JobState
+	26, // 16: sheaf.v1.Job.started:type_name -> google.protobuf.Timestamp
+	26, // 17: sheaf.v1.Job.ended:type_name -> google.protobuf.Timestamp
+	15, // 18: sheaf.v1.Job.failures:type_name -> sheaf.v1.Failure
+	27, // 19: sheaf.v1.Job.code:type_name -> sheaf.v1.Code
+	16, // 20: sheaf.v1.Job.verify:type_name -> sheaf.v1.VerifyResult
+	18, // 21: sheaf.v1.Job.gc:type_name -> sheaf.v1.GCResult
+	25, // 22: sheaf.v1.Job.replica:type_name -> sheaf.v1.ReplicaResult
+	27, // 23: sheaf.v1.Failure.code:type_name -> sheaf.v1.Code
+	17, // 24: sheaf.v1.VerifyResult.findings:type_name -> sheaf.v1.Finding
+	14, // 25: sheaf.v1.JobsListResponse.jobs:type_name -> sheaf.v1.Job
+	14, // 26: sheaf.v1.WatchResponse.job:type_name -> sheaf.v1.Job
+	17, // 27: sheaf.v1.ReplicaResult.findings:type_name -> sheaf.v1.Finding
+	1,  // 28: sheaf.v1.Jobs.Start:input_type -> sheaf.v1.StartRequest
+	19, // 29: sheaf.v1.Jobs.List:input_type -> sheaf.v1.JobsListRequest
+	21, // 30: sheaf.v1.Jobs.Watch:input_type -> sheaf.v1.WatchRequest
+	23, // 31: sheaf.v1.Jobs.Cancel:input_type -> sheaf.v1.CancelRequest
+	24, // 32: sheaf.v1.Jobs.Resume:input_type -> sheaf.v1.ResumeRequest
+	14, // 33: sheaf.v1.Jobs.Start:output_type -> sheaf.v1.Job
+	20, // 34: sheaf.v1.Jobs.List:output_type -> sheaf.v1.JobsListResponse
+	22, // 35: sheaf.v1.Jobs.Watch:output_type -> sheaf.v1.WatchResponse
+	14, // 36: sheaf.v1.Jobs.Cancel:output_type -> sheaf.v1.Job
+	14, // 37: sheaf.v1.Jobs.Resume:output_type -> sheaf.v1.Job
+	33, // [33:38] is the sub-list for method output_type
+	28, // [28:33] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_jobs_proto_init() }
@@ -2108,6 +2187,7 @@ func file_sheaf_v1_jobs_proto_init() {
 		(*StartRequest_ReplicaVerify)(nil),
 		(*StartRequest_ReplicaHeal)(nil),
 		(*StartRequest_Pin)(nil),
+		(*StartRequest_Rule)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2115,7 +2195,7 @@ func file_sheaf_v1_jobs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_jobs_proto_rawDesc), len(file_sheaf_v1_jobs_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,8 @@ const (
 	RuleMode_RULE_MODE_COPY RuleMode = 2
 	// The right side becomes what the left one is.
 	RuleMode_RULE_MODE_MIRROR RuleMode = 3
+	// What the left side changes goes to the right one, and what is removed there is removed here. What only the right side has or changed stays as it is.
+	RuleMode_RULE_MODE_SEND RuleMode = 4
 )
 
 // Enum value maps for RuleMode.
@@ -44,12 +46,14 @@ var (
 		1: "RULE_MODE_TWO_WAY",
 		2: "RULE_MODE_COPY",
 		3: "RULE_MODE_MIRROR",
+		4: "RULE_MODE_SEND",
 	}
 	RuleMode_value = map[string]int32{
 		"RULE_MODE_UNSPECIFIED": 0,
 		"RULE_MODE_TWO_WAY":     1,
 		"RULE_MODE_COPY":        2,
 		"RULE_MODE_MIRROR":      3,
+		"RULE_MODE_SEND":        4,
 	}
 )
 
@@ -199,7 +203,11 @@ type Rule struct {
 	// Files that a turn would delete on one side, where it was braked.
 	BrakedFiles int64 `protobuf:"varint,19,opt,name=braked_files,json=brakedFiles,proto3" json:"braked_files,omitempty"`
 	// When the next turn is due at the latest; not set if no daemon runs it.
-	NextRun       *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=next_run,json=nextRun,proto3" json:"next_run,omitempty"`
+	NextRun *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=next_run,json=nextRun,proto3" json:"next_run,omitempty"`
+	// What it waits for that only a person can give, in words; "" if it waits for nobody.
+	Waits string `protobuf:"bytes,21,opt,name=waits,proto3" json:"waits,omitempty"`
+	// Steps that the turn that is under way has planned so far; 0 if there is none.
+	StepsTotal    int64 `protobuf:"varint,22,opt,name=steps_total,json=stepsTotal,proto3" json:"steps_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +380,20 @@ func (x *Rule) GetNextRun() *timestamppb.Timestamp {
 		return x.NextRun
 	}
 	return nil
+}
+
+func (x *Rule) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+func (x *Rule) GetStepsTotal() int64 {
+	if x != nil {
+		return x.StepsTotal
+	}
+	return 0
 }
 
 // RuleStep is one step of a turn.
@@ -1774,11 +1796,395 @@ func (x *RulesAcceptRequest) GetRule() string {
 	return ""
 }
 
+// RulesIgnoredRequest names a path at a place.
+type RulesIgnoredRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The place and the path, as in Places.
+	Place string `protobuf:"bytes,1,opt,name=place,proto3" json:"place,omitempty"`
+	// It is a directory, if there is nothing at it that would tell.
+	Dir bool `protobuf:"varint,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	// Only of this rule, by its name or ID; "": of all that have it.
+	Rule          string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulesIgnoredRequest) Reset() {
+	*x = RulesIgnoredRequest{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulesIgnoredRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulesIgnoredRequest) ProtoMessage() {}
+
+func (x *RulesIgnoredRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulesIgnoredRequest.ProtoReflect.Descriptor instead.
+func (*RulesIgnoredRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RulesIgnoredRequest) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *RulesIgnoredRequest) GetDir() bool {
+	if x != nil {
+		return x.Dir
+	}
+	return false
+}
+
+func (x *RulesIgnoredRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+// RuleVerdict is what one rule says of a path.
+type RuleVerdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the rule.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// The path in the rule.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// It is left out.
+	Ignored bool `protobuf:"varint,3,opt,name=ignored,proto3" json:"ignored,omitempty"`
+	// Where the line is that decides it: "rule", or the side whose file it is in, "left" or "right"; "" if no line says anything.
+	From string `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	// The file, from the top of that place; "" if it is of the rule.
+	File string `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
+	// The number of the line, from 1.
+	Line int64 `protobuf:"varint,6,opt,name=line,proto3" json:"line,omitempty"`
+	// The line.
+	Text          string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleVerdict) Reset() {
+	*x = RuleVerdict{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleVerdict) ProtoMessage() {}
+
+func (x *RuleVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleVerdict.ProtoReflect.Descriptor instead.
+func (*RuleVerdict) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RuleVerdict) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *RuleVerdict) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RuleVerdict) GetIgnored() bool {
+	if x != nil {
+		return x.Ignored
+	}
+	return false
+}
+
+func (x *RuleVerdict) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RuleVerdict) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *RuleVerdict) GetLine() int64 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *RuleVerdict) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// RulesIgnoredResponse has what each rule says that has the path.
+type RulesIgnoredResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One at least.
+	Verdicts      []*RuleVerdict `protobuf:"bytes,1,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulesIgnoredResponse) Reset() {
+	*x = RulesIgnoredResponse{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulesIgnoredResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulesIgnoredResponse) ProtoMessage() {}
+
+func (x *RulesIgnoredResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulesIgnoredResponse.ProtoReflect.Descriptor instead.
+func (*RulesIgnoredResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RulesIgnoredResponse) GetVerdicts() []*RuleVerdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+// RulesConvertIgnoreRequest has the text of a .stignore.
+type RulesConvertIgnoreRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it is called, for what is told of it.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Its text, at most 256 KiB.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// The files that it includes.
+	Includes      []*IgnoreInclude `protobuf:"bytes,3,rep,name=includes,proto3" json:"includes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulesConvertIgnoreRequest) Reset() {
+	*x = RulesConvertIgnoreRequest{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulesConvertIgnoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulesConvertIgnoreRequest) ProtoMessage() {}
+
+func (x *RulesConvertIgnoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulesConvertIgnoreRequest.ProtoReflect.Descriptor instead.
+func (*RulesConvertIgnoreRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RulesConvertIgnoreRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *RulesConvertIgnoreRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RulesConvertIgnoreRequest) GetIncludes() []*IgnoreInclude {
+	if x != nil {
+		return x.Includes
+	}
+	return nil
+}
+
+// IgnoreInclude is a file that a .stignore includes.
+type IgnoreInclude struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the text that includes it calls it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its text.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IgnoreInclude) Reset() {
+	*x = IgnoreInclude{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IgnoreInclude) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IgnoreInclude) ProtoMessage() {}
+
+func (x *IgnoreInclude) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IgnoreInclude.ProtoReflect.Descriptor instead.
+func (*IgnoreInclude) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *IgnoreInclude) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IgnoreInclude) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// RulesConvertIgnoreResponse has the text of a .sheafignore.
+type RulesConvertIgnoreResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The text.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The lines that have no counterpart, as "FILE:LINE: TEXT".
+	Left          []string `protobuf:"bytes,2,rep,name=left,proto3" json:"left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulesConvertIgnoreResponse) Reset() {
+	*x = RulesConvertIgnoreResponse{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulesConvertIgnoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulesConvertIgnoreResponse) ProtoMessage() {}
+
+func (x *RulesConvertIgnoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulesConvertIgnoreResponse.ProtoReflect.Descriptor instead.
+func (*RulesConvertIgnoreResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RulesConvertIgnoreResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RulesConvertIgnoreResponse) GetLeft() []string {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
 var File_sheaf_v1_rules_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\n" +
-	"\x14sheaf/v1/rules.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x04\n" +
+	"\x14sheaf/v1/rules.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x04\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1800,7 +2206,10 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\bproblems\x18\x11 \x01(\x03R\bproblems\x12\x1c\n" +
 	"\tconflicts\x18\x12 \x01(\x03R\tconflicts\x12!\n" +
 	"\fbraked_files\x18\x13 \x01(\x03R\vbrakedFiles\x125\n" +
-	"\bnext_run\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\anextRun\"p\n" +
+	"\bnext_run\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\anextRun\x12\x14\n" +
+	"\x05waits\x18\x15 \x01(\tR\x05waits\x12\x1f\n" +
+	"\vsteps_total\x18\x16 \x01(\x03R\n" +
+	"stepsTotal\"p\n" +
 	"\bRuleStep\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x10\n" +
@@ -1886,12 +2295,37 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\bconflict\x18\x02 \x01(\tR\bconflict\"\x16\n" +
 	"\x14RulesDismissResponse\"(\n" +
 	"\x12RulesAcceptRequest\x12\x12\n" +
-	"\x04rule\x18\x01 \x01(\tR\x04rule*f\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\"Q\n" +
+	"\x13RulesIgnoredRequest\x12\x14\n" +
+	"\x05place\x18\x01 \x01(\tR\x05place\x12\x10\n" +
+	"\x03dir\x18\x02 \x01(\bR\x03dir\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule\"\x9f\x01\n" +
+	"\vRuleVerdict\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
+	"\aignored\x18\x03 \x01(\bR\aignored\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x06 \x01(\x03R\x04line\x12\x12\n" +
+	"\x04text\x18\a \x01(\tR\x04text\"I\n" +
+	"\x14RulesIgnoredResponse\x121\n" +
+	"\bverdicts\x18\x01 \x03(\v2\x15.sheaf.v1.RuleVerdictR\bverdicts\"x\n" +
+	"\x19RulesConvertIgnoreRequest\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x123\n" +
+	"\bincludes\x18\x03 \x03(\v2\x17.sheaf.v1.IgnoreIncludeR\bincludes\"7\n" +
+	"\rIgnoreInclude\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"D\n" +
+	"\x1aRulesConvertIgnoreResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
+	"\x04left\x18\x02 \x03(\tR\x04left*z\n" +
 	"\bRuleMode\x12\x19\n" +
 	"\x15RULE_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11RULE_MODE_TWO_WAY\x10\x01\x12\x12\n" +
 	"\x0eRULE_MODE_COPY\x10\x02\x12\x14\n" +
-	"\x10RULE_MODE_MIRROR\x10\x03*\xde\x01\n" +
+	"\x10RULE_MODE_MIRROR\x10\x03\x12\x12\n" +
+	"\x0eRULE_MODE_SEND\x10\x04*\xde\x01\n" +
 	"\tRuleState\x12\x1a\n" +
 	"\x16RULE_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eRULE_STATE_NEW\x10\x01\x12\x16\n" +
@@ -1901,7 +2335,8 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\x11RULE_STATE_BRAKED\x10\x05\x12\x16\n" +
 	"\x12RULE_STATE_SWAPPED\x10\x06\x12\x16\n" +
 	"\x12RULE_STATE_PARTIAL\x10\a\x12\x15\n" +
-	"\x11RULE_STATE_FAILED\x10\b2\xd5\b\n" +
+	"\x11RULE_STATE_FAILED\x10\b2\xc2\n" +
+	"\n" +
 	"\x05Rules\x12F\n" +
 	"\x03Add\x12\x19.sheaf.v1.RulesAddRequest\x1a\x0e.sheaf.v1.Rule\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/rules\x12U\n" +
 	"\x04List\x12\x1a.sheaf.v1.RulesListRequest\x1a\x1b.sheaf.v1.RulesListResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/rules\x90\x02\x01\x12X\n" +
@@ -1913,7 +2348,9 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\x06Remove\x12\x1c.sheaf.v1.RulesRemoveRequest\x1a\x1d.sheaf.v1.RulesRemoveResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/rules/remove\x12f\n" +
 	"\aExplain\x12\x1d.sheaf.v1.RulesExplainRequest\x1a\x1e.sheaf.v1.RulesExplainResponse\"\x1c\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/rules/explain\x90\x02\x01\x12n\n" +
 	"\tConflicts\x12\x1f.sheaf.v1.RulesConflictsRequest\x1a .sheaf.v1.RulesConflictsResponse\"\x1e\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/rules/conflicts\x90\x02\x01\x12f\n" +
-	"\aDismiss\x12\x1d.sheaf.v1.RulesDismissRequest\x1a\x1e.sheaf.v1.RulesDismissResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/rules/dismiss\x12S\n" +
+	"\aDismiss\x12\x1d.sheaf.v1.RulesDismissRequest\x1a\x1e.sheaf.v1.RulesDismissResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/rules/dismiss\x12f\n" +
+	"\aIgnored\x12\x1d.sheaf.v1.RulesIgnoredRequest\x1a\x1e.sheaf.v1.RulesIgnoredResponse\"\x1c\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/rules/ignored\x90\x02\x01\x12\x82\x01\n" +
+	"\rConvertIgnore\x12#.sheaf.v1.RulesConvertIgnoreRequest\x1a$.sheaf.v1.RulesConvertIgnoreResponse\"&\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/rules/convert-ignore\x90\x02\x01\x12S\n" +
 	"\x06Accept\x12\x1c.sheaf.v1.RulesAcceptRequest\x1a\x0e.sheaf.v1.Rule\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/rules/acceptB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
@@ -1929,42 +2366,48 @@ func file_sheaf_v1_rules_proto_rawDescGZIP() []byte {
 }
 
 var file_sheaf_v1_rules_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sheaf_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sheaf_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sheaf_v1_rules_proto_goTypes = []any{
-	(RuleMode)(0),                  // 0: sheaf.v1.RuleMode
-	(RuleState)(0),                 // 1: sheaf.v1.RuleState
-	(*Rule)(nil),                   // 2: sheaf.v1.Rule
-	(*RuleStep)(nil),               // 3: sheaf.v1.RuleStep
-	(*RuleProblem)(nil),            // 4: sheaf.v1.RuleProblem
-	(*RuleConflict)(nil),           // 5: sheaf.v1.RuleConflict
-	(*RuleSummary)(nil),            // 6: sheaf.v1.RuleSummary
-	(*RulesAddRequest)(nil),        // 7: sheaf.v1.RulesAddRequest
-	(*RulesListRequest)(nil),       // 8: sheaf.v1.RulesListRequest
-	(*RulesListResponse)(nil),      // 9: sheaf.v1.RulesListResponse
-	(*RulesRunRequest)(nil),        // 10: sheaf.v1.RulesRunRequest
-	(*RulesPreviewRequest)(nil),    // 11: sheaf.v1.RulesPreviewRequest
-	(*RulesRunResponse)(nil),       // 12: sheaf.v1.RulesRunResponse
-	(*RulesPauseRequest)(nil),      // 13: sheaf.v1.RulesPauseRequest
-	(*RulesResumeRequest)(nil),     // 14: sheaf.v1.RulesResumeRequest
-	(*RulesEditRequest)(nil),       // 15: sheaf.v1.RulesEditRequest
-	(*RulesRemoveRequest)(nil),     // 16: sheaf.v1.RulesRemoveRequest
-	(*RulesRemoveResponse)(nil),    // 17: sheaf.v1.RulesRemoveResponse
-	(*RulesExplainRequest)(nil),    // 18: sheaf.v1.RulesExplainRequest
-	(*RuleDecision)(nil),           // 19: sheaf.v1.RuleDecision
-	(*RulesExplainResponse)(nil),   // 20: sheaf.v1.RulesExplainResponse
-	(*RulesConflictsRequest)(nil),  // 21: sheaf.v1.RulesConflictsRequest
-	(*RulesConflictsResponse)(nil), // 22: sheaf.v1.RulesConflictsResponse
-	(*RulesDismissRequest)(nil),    // 23: sheaf.v1.RulesDismissRequest
-	(*RulesDismissResponse)(nil),   // 24: sheaf.v1.RulesDismissResponse
-	(*RulesAcceptRequest)(nil),     // 25: sheaf.v1.RulesAcceptRequest
-	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
+	(RuleMode)(0),                      // 0: sheaf.v1.RuleMode
+	(RuleState)(0),                     // 1: sheaf.v1.RuleState
+	(*Rule)(nil),                       // 2: sheaf.v1.Rule
+	(*RuleStep)(nil),                   // 3: sheaf.v1.RuleStep
+	(*RuleProblem)(nil),                // 4: sheaf.v1.RuleProblem
+	(*RuleConflict)(nil),               // 5: sheaf.v1.RuleConflict
+	(*RuleSummary)(nil),                // 6: sheaf.v1.RuleSummary
+	(*RulesAddRequest)(nil),            // 7: sheaf.v1.RulesAddRequest
+	(*RulesListRequest)(nil),           // 8: sheaf.v1.RulesListRequest
+	(*RulesListResponse)(nil),          // 9: sheaf.v1.RulesListResponse
+	(*RulesRunRequest)(nil),            // 10: sheaf.v1.RulesRunRequest
+	(*RulesPreviewRequest)(nil),        // 11: sheaf.v1.RulesPreviewRequest
+	(*RulesRunResponse)(nil),           // 12: sheaf.v1.RulesRunResponse
+	(*RulesPauseRequest)(nil),          // 13: sheaf.v1.RulesPauseRequest
+	(*RulesResumeRequest)(nil),         // 14: sheaf.v1.RulesResumeRequest
+	(*RulesEditRequest)(nil),           // 15: sheaf.v1.RulesEditRequest
+	(*RulesRemoveRequest)(nil),         // 16: sheaf.v1.RulesRemoveRequest
+	(*RulesRemoveResponse)(nil),        // 17: sheaf.v1.RulesRemoveResponse
+	(*RulesExplainRequest)(nil),        // 18: sheaf.v1.RulesExplainRequest
+	(*RuleDecision)(nil),               // 19: sheaf.v1.RuleDecision
+	(*RulesExplainResponse)(nil),       // 20: sheaf.v1.RulesExplainResponse
+	(*RulesConflictsRequest)(nil),      // 21: sheaf.v1.RulesConflictsRequest
+	(*RulesConflictsResponse)(nil),     // 22: sheaf.v1.RulesConflictsResponse
+	(*RulesDismissRequest)(nil),        // 23: sheaf.v1.RulesDismissRequest
+	(*RulesDismissResponse)(nil),       // 24: sheaf.v1.RulesDismissResponse
+	(*RulesAcceptRequest)(nil),         // 25: sheaf.v1.RulesAcceptRequest
+	(*RulesIgnoredRequest)(nil),        // 26: sheaf.v1.RulesIgnoredRequest
+	(*RuleVerdict)(nil),                // 27: sheaf.v1.RuleVerdict
+	(*RulesIgnoredResponse)(nil),       // 28: sheaf.v1.RulesIgnoredResponse
+	(*RulesConvertIgnoreRequest)(nil),  // 29: sheaf.v1.RulesConvertIgnoreRequest
+	(*IgnoreInclude)(nil),              // 30: sheaf.v1.IgnoreInclude
+	(*RulesConvertIgnoreResponse)(nil), // 31: sheaf.v1.RulesConvertIgnoreResponse
+	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
 }
 var file_sheaf_v1_rules_proto_depIdxs = []int32{
 	0,  // 0: sheaf.v1.Rule.mode:type_name -> sheaf.v1.RuleMode
 	1,  // 1: sheaf.v1.Rule.state:type_name -> sheaf.v1.RuleState
-	26, // 2: sheaf.v1.Rule.last_run:type_name -> google.protobuf.Timestamp
-	26, // 3: sheaf.v1.Rule.next_run:type_name -> google.protobuf.Timestamp
-	26, // 4: sheaf.v1.RuleConflict.time:type_name -> google.protobuf.Timestamp
+	32, // 2: sheaf.v1.Rule.last_run:type_name -> google.protobuf.Timestamp
+	32, // 3: sheaf.v1.Rule.next_run:type_name -> google.protobuf.Timestamp
+	32, // 4: sheaf.v1.RuleConflict.time:type_name -> google.protobuf.Timestamp
 	4,  // 5: sheaf.v1.RuleSummary.problems:type_name -> sheaf.v1.RuleProblem
 	5,  // 6: sheaf.v1.RuleSummary.conflicts:type_name -> sheaf.v1.RuleConflict
 	0,  // 7: sheaf.v1.RulesAddRequest.mode:type_name -> sheaf.v1.RuleMode
@@ -1972,38 +2415,44 @@ var file_sheaf_v1_rules_proto_depIdxs = []int32{
 	3,  // 9: sheaf.v1.RulesRunResponse.step:type_name -> sheaf.v1.RuleStep
 	6,  // 10: sheaf.v1.RulesRunResponse.summary:type_name -> sheaf.v1.RuleSummary
 	0,  // 11: sheaf.v1.RulesEditRequest.mode:type_name -> sheaf.v1.RuleMode
-	26, // 12: sheaf.v1.RuleDecision.time:type_name -> google.protobuf.Timestamp
+	32, // 12: sheaf.v1.RuleDecision.time:type_name -> google.protobuf.Timestamp
 	19, // 13: sheaf.v1.RulesExplainResponse.decisions:type_name -> sheaf.v1.RuleDecision
 	5,  // 14: sheaf.v1.RulesConflictsResponse.conflicts:type_name -> sheaf.v1.RuleConflict
-	7,  // 15: sheaf.v1.Rules.Add:input_type -> sheaf.v1.RulesAddRequest
-	8,  // 16: sheaf.v1.Rules.List:input_type -> sheaf.v1.RulesListRequest
-	10, // 17: sheaf.v1.Rules.Run:input_type -> sheaf.v1.RulesRunRequest
-	11, // 18: sheaf.v1.Rules.Preview:input_type -> sheaf.v1.RulesPreviewRequest
-	13, // 19: sheaf.v1.Rules.Pause:input_type -> sheaf.v1.RulesPauseRequest
-	14, // 20: sheaf.v1.Rules.Resume:input_type -> sheaf.v1.RulesResumeRequest
-	15, // 21: sheaf.v1.Rules.Edit:input_type -> sheaf.v1.RulesEditRequest
-	16, // 22: sheaf.v1.Rules.Remove:input_type -> sheaf.v1.RulesRemoveRequest
-	18, // 23: sheaf.v1.Rules.Explain:input_type -> sheaf.v1.RulesExplainRequest
-	21, // 24: sheaf.v1.Rules.Conflicts:input_type -> sheaf.v1.RulesConflictsRequest
-	23, // 25: sheaf.v1.Rules.Dismiss:input_type -> sheaf.v1.RulesDismissRequest
-	25, // 26: sheaf.v1.Rules.Accept:input_type -> sheaf.v1.RulesAcceptRequest
-	2,  // 27: sheaf.v1.Rules.Add:output_type -> sheaf.v1.Rule
-	9,  // 28: sheaf.v1.Rules.List:output_type -> sheaf.v1.RulesListResponse
-	12, // 29: sheaf.v1.Rules.Run:output_type -> sheaf.v1.RulesRunResponse
-	12, // 30: sheaf.v1.Rules.Preview:output_type -> sheaf.v1.RulesRunResponse
-	2,  // 31: sheaf.v1.Rules.Pause:output_type -> sheaf.v1.Rule
-	2,  // 32: sheaf.v1.Rules.Resume:output_type -> sheaf.v1.Rule
-	2,  // 33: sheaf.v1.Rules.Edit:output_type -> sheaf.v1.Rule
-	17, // 34: sheaf.v1.Rules.Remove:output_type -> sheaf.v1.RulesRemoveResponse
-	20, // 35: sheaf.v1.Rules.Explain:output_type -> sheaf.v1.RulesExplainResponse
-	22, // 36: sheaf.v1.Rules.Conflicts:output_type -> sheaf.v1.RulesConflictsResponse
-	24, // 37: sheaf.v1.Rules.Dismiss:output_type -> sheaf.v1.RulesDismissResponse
-	2,  // 38: sheaf.v1.Rules.Accept:output_type -> sheaf.v1.Rule
-	27, // [27:39] is the sub-list for method output_type
-	15, // [15:27] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	27, // 15: sheaf.v1.RulesIgnoredResponse.verdicts:type_name -> sheaf.v1.RuleVerdict
+	30, // 16: sheaf.v1.RulesConvertIgnoreRequest.includes:type_name -> sheaf.v1.IgnoreInclude
+	7,  // 17: sheaf.v1.Rules.Add:input_type -> sheaf.v1.RulesAddRequest
+	8,  // 18: sheaf.v1.Rules.List:input_type -> sheaf.v1.RulesListRequest
+	10, // 19: sheaf.v1.Rules.Run:input_type -> sheaf.v1.RulesRunRequest
+	11, // 20: sheaf.v1.Rules.Preview:input_type -> sheaf.v1.RulesPreviewRequest
+	13, // 21: sheaf.v1.Rules.Pause:input_type -> sheaf.v1.RulesPauseRequest
+	14, // 22: sheaf.v1.Rules.Resume:input_type -> sheaf.v1.RulesResumeRequest
+	15, // 23: sheaf.v1.Rules.Edit:input_type -> sheaf.v1.RulesEditRequest
+	16, // 24: sheaf.v1.Rules.Remove:input_type -> sheaf.v1.RulesRemoveRequest
+	18, // 25: sheaf.v1.Rules.Explain:input_type -> sheaf.v1.RulesExplainRequest
+	21, // 26: sheaf.v1.Rules.Conflicts:input_type -> sheaf.v1.RulesConflictsRequest
+	23, // 27: sheaf.v1.Rules.Dismiss:input_type -> sheaf.v1.RulesDismissRequest
+	26, // 28: sheaf.v1.Rules.Ignored:input_type -> sheaf.v1.RulesIgnoredRequest
+	29, // 29: sheaf.v1.Rules.ConvertIgnore:input_type -> sheaf.v1.RulesConvertIgnoreRequest
+	25, // 30: sheaf.v1.Rules.Accept:input_type -> sheaf.v1.RulesAcceptRequest
+	2,  // 31: sheaf.v1.Rules.Add:output_type -> sheaf.v1.Rule
+	9,  // 32: sheaf.v1.Rules.List:output_type -> sheaf.v1.RulesListResponse
+	12, // 33: sheaf.v1.Rules.Run:output_type -> sheaf.v1.RulesRunResponse
+	12, // 34: sheaf.v1.Rules.Preview:output_type -> sheaf.v1.RulesRunResponse
+	2,  // 35: sheaf.v1.Rules.Pause:output_type -> sheaf.v1.Rule
+	2,  // 36: sheaf.v1.Rules.Resume:output_type -> sheaf.v1.Rule
+	2,  // 37: sheaf.v1.Rules.Edit:output_type -> sheaf.v1.Rule
+	17, // 38: sheaf.v1.Rules.Remove:output_type -> sheaf.v1.RulesRemoveResponse
+	20, // 39: sheaf.v1.Rules.Explain:output_type -> sheaf.v1.RulesExplainResponse
+	22, // 40: sheaf.v1.Rules.Conflicts:output_type -> sheaf.v1.RulesConflictsResponse
+	24, // 41: sheaf.v1.Rules.Dismiss:output_type -> sheaf.v1.RulesDismissResponse
+	28, // 42: sheaf.v1.Rules.Ignored:output_type -> sheaf.v1.RulesIgnoredResponse
+	31, // 43: sheaf.v1.Rules.ConvertIgnore:output_type -> sheaf.v1.RulesConvertIgnoreResponse
+	2,  // 44: sheaf.v1.Rules.Accept:output_type -> sheaf.v1.Rule
+	31, // [31:45] is the sub-list for method output_type
+	17, // [17:31] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_rules_proto_init() }
@@ -2017,7 +2466,7 @@ func file_sheaf_v1_rules_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_rules_proto_rawDesc), len(file_sheaf_v1_rules_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,6 +55,10 @@ const (
 	RulesConflictsProcedure = "/sheaf.v1.Rules/Conflicts"
 	// RulesDismissProcedure is the fully-qualified name of the Rules's Dismiss RPC.
 	RulesDismissProcedure = "/sheaf.v1.Rules/Dismiss"
+	// RulesIgnoredProcedure is the fully-qualified name of the Rules's Ignored RPC.
+	RulesIgnoredProcedure = "/sheaf.v1.Rules/Ignored"
+	// RulesConvertIgnoreProcedure is the fully-qualified name of the Rules's ConvertIgnore RPC.
+	RulesConvertIgnoreProcedure = "/sheaf.v1.Rules/ConvertIgnore"
 	// RulesAcceptProcedure is the fully-qualified name of the Rules's Accept RPC.
 	RulesAcceptProcedure = "/sheaf.v1.Rules/Accept"
 )
@@ -85,6 +89,11 @@ type RulesClient interface {
 	Conflicts(context.Context, *sheafv1.RulesConflictsRequest) (*sheafv1.RulesConflictsResponse, error)
 	// Dismiss forgets a conflict. Both contents stay where they are. Fails with CODE_NOT_FOUND.
 	Dismiss(context.Context, *sheafv1.RulesDismissRequest) (*sheafv1.RulesDismissResponse, error)
+	// Ignored says whether a rule leaves a path out, and which line decides that: of the rule itself, or of a .sheafignore at either place, as they are now. Fails with
+	// CODE_NOT_FOUND if the path is at no place of a rule.
+	Ignored(context.Context, *sheafv1.RulesIgnoredRequest) (*sheafv1.RulesIgnoredResponse, error)
+	// ConvertIgnore writes the text of a .stignore of Syncthing anew as that of a .sheafignore. It writes no file.
+	ConvertIgnore(context.Context, *sheafv1.RulesConvertIgnoreRequest) (*sheafv1.RulesConvertIgnoreResponse, error)
 	// Accept takes the places that are there now for those of the rule: after a disk was changed, or a server set up anew. What was agreed on is forgotten, and the two meet as if for the first time.
 	Accept(context.Context, *sheafv1.RulesAcceptRequest) (*sheafv1.Rule, error)
 }
@@ -169,6 +178,20 @@ func NewRulesClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithSchema(rulesMethods.ByName("Dismiss")),
 			connect.WithClientOptions(opts...),
 		),
+		ignored: connect.NewClient[sheafv1.RulesIgnoredRequest, sheafv1.RulesIgnoredResponse](
+			httpClient,
+			baseURL+RulesIgnoredProcedure,
+			connect.WithSchema(rulesMethods.ByName("Ignored")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		convertIgnore: connect.NewClient[sheafv1.RulesConvertIgnoreRequest, sheafv1.RulesConvertIgnoreResponse](
+			httpClient,
+			baseURL+RulesConvertIgnoreProcedure,
+			connect.WithSchema(rulesMethods.ByName("ConvertIgnore")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		accept: connect.NewClient[sheafv1.RulesAcceptRequest, sheafv1.Rule](
 			httpClient,
 			baseURL+RulesAcceptProcedure,
@@ -180,18 +203,20 @@ func NewRulesClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 
 // rulesClient implements RulesClient.
 type rulesClient struct {
-	add       *connect.Client[sheafv1.RulesAddRequest, sheafv1.Rule]
-	list      *connect.Client[sheafv1.RulesListRequest, sheafv1.RulesListResponse]
-	run       *connect.Client[sheafv1.RulesRunRequest, sheafv1.RulesRunResponse]
-	preview   *connect.Client[sheafv1.RulesPreviewRequest, sheafv1.RulesRunResponse]
-	pause     *connect.Client[sheafv1.RulesPauseRequest, sheafv1.Rule]
-	resume    *connect.Client[sheafv1.RulesResumeRequest, sheafv1.Rule]
-	edit      *connect.Client[sheafv1.RulesEditRequest, sheafv1.Rule]
-	remove    *connect.Client[sheafv1.RulesRemoveRequest, sheafv1.RulesRemoveResponse]
-	explain   *connect.Client[sheafv1.RulesExplainRequest, sheafv1.RulesExplainResponse]
-	conflicts *connect.Client[sheafv1.RulesConflictsRequest, sheafv1.RulesConflictsResponse]
-	dismiss   *connect.Client[sheafv1.RulesDismissRequest, sheafv1.RulesDismissResponse]
-	accept    *connect.Client[sheafv1.RulesAcceptRequest, sheafv1.Rule]
+	add           *connect.Client[sheafv1.RulesAddRequest, sheafv1.Rule]
+	list          *connect.Client[sheafv1.RulesListRequest, sheafv1.RulesListResponse]
+	run           *connect.Client[sheafv1.RulesRunRequest, sheafv1.RulesRunResponse]
+	preview       *connect.Client[sheafv1.RulesPreviewRequest, sheafv1.RulesRunResponse]
+	pause         *connect.Client[sheafv1.RulesPauseRequest, sheafv1.Rule]
+	resume        *connect.Client[sheafv1.RulesResumeRequest, sheafv1.Rule]
+	edit          *connect.Client[sheafv1.RulesEditRequest, sheafv1.Rule]
+	remove        *connect.Client[sheafv1.RulesRemoveRequest, sheafv1.RulesRemoveResponse]
+	explain       *connect.Client[sheafv1.RulesExplainRequest, sheafv1.RulesExplainResponse]
+	conflicts     *connect.Client[sheafv1.RulesConflictsRequest, sheafv1.RulesConflictsResponse]
+	dismiss       *connect.Client[sheafv1.RulesDismissRequest, sheafv1.RulesDismissResponse]
+	ignored       *connect.Client[sheafv1.RulesIgnoredRequest, sheafv1.RulesIgnoredResponse]
+	convertIgnore *connect.Client[sheafv1.RulesConvertIgnoreRequest, sheafv1.RulesConvertIgnoreResponse]
+	accept        *connect.Client[sheafv1.RulesAcceptRequest, sheafv1.Rule]
 }
 
 // Add calls sheaf.v1.Rules.Add.
@@ -285,6 +310,24 @@ func (c *rulesClient) Dismiss(ctx context.Context, req *sheafv1.RulesDismissRequ
 	return nil, err
 }
 
+// Ignored calls sheaf.v1.Rules.Ignored.
+func (c *rulesClient) Ignored(ctx context.Context, req *sheafv1.RulesIgnoredRequest) (*sheafv1.RulesIgnoredResponse, error) {
+	response, err := c.ignored.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ConvertIgnore calls sheaf.v1.Rules.ConvertIgnore.
+func (c *rulesClient) ConvertIgnore(ctx context.Context, req *sheafv1.RulesConvertIgnoreRequest) (*sheafv1.RulesConvertIgnoreResponse, error) {
+	response, err := c.convertIgnore.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Accept calls sheaf.v1.Rules.Accept.
 func (c *rulesClient) Accept(ctx context.Context, req *sheafv1.RulesAcceptRequest) (*sheafv1.Rule, error) {
 	response, err := c.accept.CallUnary(ctx, connect.NewRequest(req))
@@ -320,6 +363,11 @@ type RulesHandler interface {
 	Conflicts(context.Context, *sheafv1.RulesConflictsRequest) (*sheafv1.RulesConflictsResponse, error)
 	// Dismiss forgets a conflict. Both contents stay where they are. Fails with CODE_NOT_FOUND.
 	Dismiss(context.Context, *sheafv1.RulesDismissRequest) (*sheafv1.RulesDismissResponse, error)
+	// Ignored says whether a rule leaves a path out, and which line decides that: of the rule itself, or of a .sheafignore at either place, as they are now. Fails with
+	// CODE_NOT_FOUND if the path is at no place of a rule.
+	Ignored(context.Context, *sheafv1.RulesIgnoredRequest) (*sheafv1.RulesIgnoredResponse, error)
+	// ConvertIgnore writes the text of a .stignore of Syncthing anew as that of a .sheafignore. It writes no file.
+	ConvertIgnore(context.Context, *sheafv1.RulesConvertIgnoreRequest) (*sheafv1.RulesConvertIgnoreResponse, error)
 	// Accept takes the places that are there now for those of the rule: after a disk was changed, or a server set up anew. What was agreed on is forgotten, and the two meet as if for the first time.
 	Accept(context.Context, *sheafv1.RulesAcceptRequest) (*sheafv1.Rule, error)
 }
@@ -400,6 +448,20 @@ func NewRulesHandler(svc RulesHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithSchema(rulesMethods.ByName("Dismiss")),
 		connect.WithHandlerOptions(opts...),
 	)
+	rulesIgnoredHandler := connect.NewUnaryHandlerSimple(
+		RulesIgnoredProcedure,
+		svc.Ignored,
+		connect.WithSchema(rulesMethods.ByName("Ignored")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	rulesConvertIgnoreHandler := connect.NewUnaryHandlerSimple(
+		RulesConvertIgnoreProcedure,
+		svc.ConvertIgnore,
+		connect.WithSchema(rulesMethods.ByName("ConvertIgnore")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	rulesAcceptHandler := connect.NewUnaryHandlerSimple(
 		RulesAcceptProcedure,
 		svc.Accept,
@@ -430,6 +492,10 @@ func NewRulesHandler(svc RulesHandler, opts ...connect.HandlerOption) (string, h
 			rulesConflictsHandler.ServeHTTP(w, r)
 		case RulesDismissProcedure:
 			rulesDismissHandler.ServeHTTP(w, r)
+		case RulesIgnoredProcedure:
+			rulesIgnoredHandler.ServeHTTP(w, r)
+		case RulesConvertIgnoreProcedure:
+			rulesConvertIgnoreHandler.ServeHTTP(w, r)
 		case RulesAcceptProcedure:
 			rulesAcceptHandler.ServeHTTP(w, r)
 		default:
@@ -483,6 +549,14 @@ func (UnimplementedRulesHandler) Conflicts(context.Context, *sheafv1.RulesConfli
 
 func (UnimplementedRulesHandler) Dismiss(context.Context, *sheafv1.RulesDismissRequest) (*sheafv1.RulesDismissResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Rules.Dismiss is not implemented"))
+}
+
+func (UnimplementedRulesHandler) Ignored(context.Context, *sheafv1.RulesIgnoredRequest) (*sheafv1.RulesIgnoredResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Rules.Ignored is not implemented"))
+}
+
+func (UnimplementedRulesHandler) ConvertIgnore(context.Context, *sheafv1.RulesConvertIgnoreRequest) (*sheafv1.RulesConvertIgnoreResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Rules.ConvertIgnore is not implemented"))
 }
 
 func (UnimplementedRulesHandler) Accept(context.Context, *sheafv1.RulesAcceptRequest) (*sheafv1.Rule, error) {
