@@ -170,7 +170,7 @@ func readText(name string, left *int64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, *left+1))
 	if *left -= int64(len(b)); err == nil && *left < 0 {
 		err = coded(sheafv1.Code_CODE_LIMIT, "", "%s and what it includes have more than %d bytes", name, maxIgnoreRead)

@@ -347,7 +347,7 @@ func (m *meet) card(kind uint8, token [16]byte) *Card {
 
 // tell has a server pass a card on to a device, under one secret or all that may be.
 func (m *meet) tell(ctx context.Context, s *server, secrets []Secret, key peer.Key, c *Card) (Secret, error) {
-	err := error(meeting.ErrNobody)
+	err := meeting.ErrNobody
 	for _, secret := range secrets {
 		now := hour(time.Now())
 		for _, h := range []int64{now, now - 1, now + 1} {

@@ -45,7 +45,7 @@ type gnupg struct {
 func newGnuPG(t *testing.T) *gnupg {
 	t.Helper()
 	// Not in t.TempDir: the name of a socket has 107 bytes at most.
-	home, err := os.MkdirTemp("", "gpg")
+	home, err := os.MkdirTemp("", "gpg") //nolint:usetesting // the same
 	if err != nil {
 		t.Fatal(err)
 	}
