@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,7 +149,7 @@ func (r *Ring) SetOwn(s *pgp.Secret) error {
 	if r.own != nil {
 		return fmt.Errorf("%w: %s", ErrExists, pgp.Hex(r.own.Certificate().Fingerprint()))
 	}
-	all := clone(r.all)
+	all := maps.Clone(r.all)
 	f := s.Certificate().Fingerprint()
 	cert := s.Certificate()
 	if e, ok := all[f]; ok {
@@ -173,7 +174,7 @@ func (r *Ring) Own() *pgp.Secret {
 func (r *Ring) Import(certs ...*pgp.Certificate) (fresh int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := clone(r.all)
+	all := maps.Clone(r.all)
 	for _, c := range certs {
 		e, ok := all[c.Fingerprint()]
 		if !ok {
@@ -194,9 +195,9 @@ func (r *Ring) Forget(f wot.Fingerprint) error {
 		return fmt.Errorf("%w: %s", ErrNoKey, pgp.Hex(f))
 	}
 	if r.own != nil && r.own.Certificate().Fingerprint() == f {
-		return fmt.Errorf("%w: it is not forgotten", ErrExists)
+		return errors.New("the user's own key is not forgotten")
 	}
-	all := clone(r.all)
+	all := maps.Clone(r.all)
 	delete(all, f)
 	return r.save(r.own, all)
 }
@@ -263,7 +264,7 @@ func (r *Ring) change(f wot.Fingerprint, do func(*entry) error) error {
 	if err := do(&e); err != nil {
 		return err
 	}
-	all := clone(r.all)
+	all := maps.Clone(r.all)
 	all[f] = e
 	return r.save(r.own, all)
 }
@@ -323,22 +324,8 @@ func (r *Ring) Find(text string, now time.Time) (Known, error) {
 	return Known{}, fmt.Errorf("%w: %d keys are called %s: name one by its fingerprint", ErrNoKey, len(found), text)
 }
 
-func clone(all map[wot.Fingerprint]entry) map[wot.Fingerprint]entry {
-	out := make(map[wot.Fingerprint]entry, len(all)+1)
-	for f, e := range all {
-		out[f] = e
-	}
-	return out
-}
-
-func sorted(all map[wot.Fingerprint]entry) []wot.Fingerprint {
-	out := make([]wot.Fingerprint, 0, len(all))
-	for f := range all {
-		out = append(out, f)
-	}
-	slices.Sort(out)
-	return out
-}
+// sorted returns the fingerprints of all keys, in order.
+func sorted(all map[wot.Fingerprint]entry) []wot.Fingerprint { return slices.Sorted(maps.Keys(all)) }
 
 func encode(own *pgp.Secret, all map[wot.Fingerprint]entry) ([]byte, error) {
 	var secret []byte

@@ -207,7 +207,7 @@ func newCertificate(groups []group) (*Certificate, error) {
 			if len(g.head.Contents) > maxUserID {
 				continue
 			}
-			if self := c.self(g); self == nil {
+			if c.self(g) == nil {
 				continue
 			}
 			c.names = append(c.names, string(g.head.Contents))
@@ -262,20 +262,26 @@ func isCertification(sig *packet.Signature) bool {
 	return sig.SigType >= packet.SigTypeGenericCert && sig.SigType <= packet.SigTypePositiveCert || sig.SigType == packet.SigTypeCertificationRevocation
 }
 
-// self returns the newest good signature of the key itself on a user ID, which may revoke it; nil: there is none, and, if the first thing on it is a revocation, it is still one.
+// self returns the newest good signature of the key itself on a user ID, which may revoke it; nil if the key never certified it. The order of signatures means nothing: whoever hands a
+// key on may change it.
 func (c *Certificate) self(g group) *packet.Signature {
 	var best *packet.Signature
-	any := false
+	certified := false
 	for _, op := range g.sigs {
 		sig := signature(op, true)
-		if sig == nil || !isCertification(sig) || !sig.CheckKeyIdOrFingerprint(c.pub) || sig.CreationTime.Before(c.pub.CreationTime) ||
-			best != nil && sig.CreationTime.Before(best.CreationTime) || c.pub.VerifyUserIdSignature(string(g.head.Contents), c.pub, sig) != nil {
+		if sig == nil || !isCertification(sig) || !sig.CheckKeyIdOrFingerprint(c.pub) || sig.CreationTime.Before(c.pub.CreationTime) {
 			continue
 		}
-		any = any || sig.SigType != packet.SigTypeCertificationRevocation
-		best = sig
+		newer, certifies := best == nil || !sig.CreationTime.Before(best.CreationTime), sig.SigType != packet.SigTypeCertificationRevocation
+		if !newer && (certified || !certifies) || c.pub.VerifyUserIdSignature(string(g.head.Contents), c.pub, sig) != nil {
+			continue
+		}
+		certified = certified || certifies
+		if newer {
+			best = sig
+		}
 	}
-	if !any {
+	if !certified {
 		return nil
 	}
 	return best

@@ -72,6 +72,35 @@ func TestMerge_KeepsWhatEitherHas(t *testing.T) {
 	}
 }
 
+// A user ID that its owner has revoked stays, and stays revoked, in whatever order its signatures are: who then comes with the key as it was before brings it back for nobody.
+func TestMerge_ARevokedUserIDStaysRevoked(t *testing.T) {
+	m := &maker{t: t, r: testkit.Rand(testkit.Seed(t))}
+	me := pool(t, 1)[0]
+	own := func(name string, kind packet.SignatureType, at int64) []byte {
+		return m.sign(me, &packet.Signature{SigType: kind, CreationTime: time.Unix(born+at, 0), FlagsValid: true, FlagCertify: true}, name, &me.PublicKey)
+	}
+	var id bytes.Buffer
+	if err := packet.NewUserId("old", "", "").Serialize(&id); err != nil {
+		t.Fatal(err)
+	}
+	cert, gone := own("old", packet.SigTypePositiveCert, 0), own("old", packet.SigTypeCertificationRevocation, 9)
+	head := m.bare(me, "me")
+	key := func(sigs ...[]byte) *pgp.Certificate {
+		return read(t, bytes.Join([][]byte{head, id.Bytes(), bytes.Join(sigs, nil)}, nil))[0]
+	}
+	for _, order := range [][][]byte{{cert, gone}, {gone, cert}} {
+		got, err := pgp.Merge(key(order...), key(cert))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var check pgp.Checker
+		ids := check.Keys([]*pgp.Certificate{got}, func(wot.Fingerprint) wot.Owner { return 0 })[0].UserIDs
+		if len(ids) != 2 || ids[0].Revoked || !ids[1].Revoked {
+			t.Errorf("of two user IDs, of which the second is revoked, there are %+v", ids)
+		}
+	}
+}
+
 func TestRead_TakesOnlyWhatTheKeySays(t *testing.T) {
 	m := &maker{t: t, r: testkit.Rand(testkit.Seed(t))}
 	keys := pool(t, 2)
