@@ -19,21 +19,18 @@ import (
 // ErrIgnore says that an ignore file of a place cannot be read, so that it is not known what is left out. Nothing is done until it can.
 var ErrIgnore = errors.New("it is not known what is left out")
 
-// The limits of ignore files: of one, and of all of a side.
+// The limits of ignore files.
 const (
-	maxIgnoreFile  = 256 << 10 // bytes
-	maxIgnoreFiles = 1000
-	maxIgnoreAll   = 4 << 20 // bytes
+	maxIgnoreFile  = 256 << 10 // bytes of one
+	maxIgnoreFiles = 1000      // on a side
+	maxIgnoreAll   = 4 << 20   // bytes of all, on both sides, with what they include
 )
 
 // isIgnoreFile reports whether the lines of a file say what is left out. Of two that both sides have made the one that gave way counts, too, until somebody
 // has settled that: else what it leaves out would go to the other side.
 func isIgnoreFile(it *merge.Item) bool {
-	if it.Kind != merge.File || hidden(it.Path) {
-		return false
-	}
-	name := path.Base(it.Path)
-	return name == ignore.Name || strings.HasPrefix(name, ignore.Name+" (conflict")
+	rest, ok := strings.CutPrefix(path.Base(it.Path), ignore.Name) // first of all, for it is asked of everything
+	return ok && (rest == "" || strings.HasPrefix(rest, " (conflict")) && it.Kind == merge.File && !hidden(it.Path)
 }
 
 // A textOf names what an ignore file, or one that is included, had in it.
@@ -149,7 +146,7 @@ func (p *Pair) readFilterOnce(ctx context.Context) (*filter, error) {
 			return nil, err
 		}
 		own := &layer{side: s}
-		text := func(it *merge.Item) (string, error) {
+		text := func(s merge.Side, it *merge.Item) (string, error) {
 			body, err := p.ignoreText(ctx, s, it, was, f)
 			if total += len(body); err == nil && total > maxIgnoreAll {
 				err = fmt.Errorf("the ignore files of both sides have more than %d bytes", maxIgnoreAll)
@@ -163,7 +160,7 @@ func (p *Pair) readFilterOnce(ctx context.Context) (*filter, error) {
 				l = &layer{side: s}
 				f.layers = append(f.layers, l)
 			}
-			body, err := text(it)
+			body, err := text(s, it)
 			if err == nil {
 				err = l.set.Add(p.o.Rule.Names[s].DecodePath(parent(it.Path)), it.Path, body, func(name string) (string, error) {
 					return p.included(ctx, s, it.Path, name, text)
@@ -183,7 +180,7 @@ func (p *Pair) readFilterOnce(ctx context.Context) (*filter, error) {
 
 // included returns the text of a file that an ignore file brings in: beside it, or from the top of the place if its name begins with a slash. If this side does not have
 // it, but the other one, it is only on its way.
-func (p *Pair) included(ctx context.Context, s merge.Side, by, name string, text func(*merge.Item) (string, error)) (string, error) {
+func (p *Pair) included(ctx context.Context, s merge.Side, by, name string, text func(merge.Side, *merge.Item) (string, error)) (string, error) {
 	at := path.Clean(strings.TrimPrefix(name, "/"))
 	if !strings.HasPrefix(name, "/") {
 		at = path.Join(parent(by), name)
@@ -196,16 +193,15 @@ func (p *Pair) included(ctx context.Context, s merge.Side, by, name string, text
 		return "", err
 	}
 	if ok && it.Kind == merge.File {
-		return text(&it)
+		return text(s, &it)
 	}
-	o := s.Other()
-	if it, ok, err = p.shadowAt(ctx, o, at); err != nil {
+	if it, ok, err = p.shadowAt(ctx, s.Other(), at); err != nil {
 		return "", err
 	}
 	if !ok || it.Kind != merge.File {
 		return "", fs.ErrNotExist
 	}
-	return p.readText(ctx, o, &it)
+	return text(s.Other(), &it)
 }
 
 // ignoreText returns what an ignore file has in it, of the last filter if it was in that.
