@@ -10,5 +10,5 @@
 // # Cards
 //
 // What a device says is a [Card], sealed (XChaCha20-Poly1305) to those who share the secret, bound to the pseudonym under which it is sent, and always of one size. Who keeps a card and sends it
-// once more later has no more from it than a dial that fails: a card that is not newer than the last one of its device is dropped, and an hour later its pseudonym means nothing.
+// once more later has no more from it than a dial that fails: a card that is not newer than the last one of its device is dropped, and after the hour that follows its own its pseudonym means nothing.
 package find

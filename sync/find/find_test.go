@@ -2,13 +2,18 @@ package find
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/sync/remote/peer"
@@ -200,17 +205,32 @@ func TestHeard_WhatIsReplayedOrForgedComesToNothing(t *testing.T) {
 	}
 }
 
-func TestRate_IsBounded(t *testing.T) {
-	var r rate
-	now := time.Unix(1_800_000_000, 0)
-	n := 0
-	for i := range 10_000 { // in ten seconds
-		if r.allow(50, 100, now.Add(time.Duration(i)*time.Millisecond)) {
-			n++
+// Whoever floods the networks has no more looked at than the limit.
+func TestLAN_AFloodIsDropped(t *testing.T) {
+	var heard atomic.Int64
+	l := &lan{heard: func([]byte, netip.AddrPort) { heard.Add(1) }, rate: rate.NewLimiter(lanRate, lanRate)}
+	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := net.DialUDP("udp4", nil, in.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); l.hear(in) }()
+	begun := time.Now()
+	sent := 0
+	for ; sent < 20*lanRate || heard.Load() < lanRate && time.Since(begun) < 30*time.Second; sent++ { // the system drops some
+		if _, err := out.Write(make([]byte, lanSize)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if n < 590 || n > 610 {
-		t.Errorf("%d were allowed in ten seconds, want 600", n)
+	_ = errors.Join(out.Close(), in.Close())
+	<-done
+	most := lanRate + int64(time.Since(begun).Seconds()*lanRate) + 1
+	if n := heard.Load(); n < lanRate || n > most {
+		t.Errorf("of a flood of %d %d were heard, want %d to %d", sent, n, lanRate, most)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sheaf-drive/sheaf/sync/find/meeting"
 	"github.com/sheaf-drive/sheaf/sync/remote/peer"
 )
@@ -101,7 +103,7 @@ func New(o Options) *Finder {
 	}
 	f.meet.begin(o.Servers)
 	if !o.NoLAN {
-		f.lan = &lan{port: o.lanPort, interfaces: interfacesFor(o.Host), heard: f.heard}
+		f.lan = &lan{port: o.lanPort, interfaces: interfacesFor(o.Host), heard: f.heard, rate: rate.NewLimiter(lanRate, lanRate)}
 		f.all.Go(f.announce)
 	}
 	return f

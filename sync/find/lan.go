@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/net/ipv4"
+	"golang.org/x/time/rate"
 )
 
 // Where announcements go: to an address of the block for use within a site (RFC 2365), and to a transient one of the link (RFC 4291, 2.7).
@@ -58,7 +59,7 @@ type lan struct {
 	out    *net.UDPConn // IPv4; nil: there is none
 	out6   *net.UDPConn
 	all    sync.WaitGroup
-	rate   rate
+	rate   *rate.Limiter // of what is heard
 }
 
 // lanSocket is where one hears: on an interface, by a family.
@@ -206,7 +207,7 @@ func (l *lan) hear(c *net.UDPConn) {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		if l.rate.allow(lanRate, lanRate, time.Now()) {
+		if l.rate.Allow() {
 			l.heard(p[:n], from)
 		}
 	}
@@ -225,28 +226,4 @@ func (l *lan) close() {
 	}
 	l.mu.Unlock()
 	l.all.Wait()
-}
-
-// rate is how often something may happen. It is safe for concurrent use.
-type rate struct {
-	mu   sync.Mutex
-	have float64
-	at   time.Time
-}
-
-// allow reports whether it may happen once more: per times in a second, and burst at once.
-func (r *rate) allow(per, burst float64, now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.at.IsZero() {
-		r.have = burst
-	} else {
-		r.have = min(burst, r.have+now.Sub(r.at).Seconds()*per)
-	}
-	r.at = now
-	if r.have < 1 {
-		return false
-	}
-	r.have--
-	return true
 }

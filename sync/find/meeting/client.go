@@ -14,6 +14,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // The errors of a Client.
@@ -211,7 +213,7 @@ func (c *Client) once() error {
 		}
 	})
 	buf := make([]byte, maxFrame)
-	var said bucket
+	said := rate.NewLimiter(saidRate, 2*saidRate)
 	for {
 		_ = t.SetReadDeadline(time.Now().Add(Quiet))
 		kind, p, err := readFrame(t, buf)
@@ -237,7 +239,7 @@ func (c *Client) once() error {
 			}
 			c.mu.Unlock()
 		case kind == frameSaid && len(p) >= len(Slot{}):
-			if !said.allow(saidRate, time.Now()) {
+			if !said.Allow() {
 				return errors.New("the server says too much")
 			}
 			if c.o.Said != nil {

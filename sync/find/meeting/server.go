@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Options say what a server takes upon itself. Certificate is needed; what is 0 has its default.
@@ -235,7 +237,7 @@ func (h *Hub) converse(c net.Conn, kind byte, p, buf []byte) {
 	})
 	defer close(done)
 	defer h.hold(me, nil)
-	var tells bucket
+	tells := rate.NewLimiter(rate.Limit(h.o.Tells), 2*h.o.Tells)
 	for {
 		switch kind {
 		case frameHold:
@@ -251,7 +253,7 @@ func (h *Hub) converse(c net.Conn, kind byte, p, buf []byte) {
 				return
 			}
 			said := byte(toldTooMuch)
-			if tells.allow(float64(h.o.Tells), time.Now()) {
+			if tells.Allow() {
 				said = h.tell(slot, text)
 			}
 			h.push(me, appendFrame(nil, frameTold, binary.BigEndian.AppendUint32(nil, number), []byte{said}))
@@ -337,25 +339,5 @@ func (h *Hub) mayBind(ip netip.Addr, now int64) bool {
 		return false
 	}
 	h.binders[ip]++
-	return true
-}
-
-// bucket is how often something may happen: so many times in a second, and twice that at once.
-type bucket struct {
-	have float64
-	at   time.Time
-}
-
-func (b *bucket) allow(per float64, now time.Time) bool {
-	if b.at.IsZero() {
-		b.have = 2 * per
-	} else {
-		b.have = min(2*per, b.have+now.Sub(b.at).Seconds()*per)
-	}
-	b.at = now
-	if b.have < 1 {
-		return false
-	}
-	b.have--
 	return true
 }
