@@ -36,8 +36,10 @@ they do not, the server carries what both say to each other, encrypted from end 
 				if len(servers) > 0 || none {
 					r.Servers = &sheafv1.MeetServers{Addresses: servers}
 				}
-				if _, err := s.Peers.SetReach(ctx, r); err != nil {
-					return err
+				if r.Lan != nil || r.Servers != nil {
+					if _, err := s.Peers.SetReach(ctx, r); err != nil {
+						return err
+					}
 				}
 				resp, err := s.Peers.ListPeers(ctx, &sheafv1.ListPeersRequest{})
 				if err != nil {

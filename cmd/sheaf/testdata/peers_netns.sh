@@ -1,13 +1,11 @@
 # Two machines, as far as the network goes: two namespaces joined by a link with delay and loss. O1: from nothing to a file that is read on the
-# second one. (nsenter, for ip netns exec would hide the mounts.) P1: with UDP blocked, and when it is free again. P14: cut off, and together again. The caller gives DIR and a NAME for the namespaces.
+# second one. P1: with UDP blocked, and when it is free again. P14: cut off, and together again. The caller gives DIR and a NAME for the namespaces.
 set -eu
+. "$(dirname "$0")/two_machines.sh"
 a=$NAME-a b=$NAME-b
 cleanup() {
-	for x in a b; do
-		nsenter --net="/run/netns/$NAME-$x" sheaf --home "$DIR/$x" stop --force >/dev/null 2>&1 || true
-	done
-	ip netns del "$a" 2>/dev/null || true
-	ip netns del "$b" 2>/dev/null || true
+	halt
+	away a b
 }
 trap cleanup EXIT
 ip netns add "$a"
@@ -20,22 +18,6 @@ for n in "$a" "$b"; do
 	ip -n "$n" link set v0 up
 	tc -n "$n" qdisc add dev v0 root netem delay "${DELAY:-10ms}" loss "${LOSS:-0.5%}" || echo "this kernel has no netem: the link is a good one"
 done
-on() { # on a|b COMMAND…: on one of the machines
-	h=$1
-	shift
-	nsenter --net="/run/netns/$NAME-$h" env SHEAF_HOME="$DIR/$h" SHEAF_POLL=2s "$@"
-}
-await() { # await SECONDS COMMAND…
-	end=$(($(date +%s) + $1))
-	shift
-	until "$@"; do
-		if [ "$(date +%s)" -ge "$end" ]; then
-			echo "not in time: $*" >&2
-			exit 1
-		fi
-		sleep 0.1
-	done
-}
 same() { cmp -s "$1" "$2"; }
 udp() { # udp block|free
 	for n in "$a" "$b"; do

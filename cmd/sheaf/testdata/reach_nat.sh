@@ -1,13 +1,12 @@
 # P3 and P5 across routers: two homes behind routers of their own, with the same private addresses, and a server on the net between them. An invitation goes by the server; what the
 # routers allow goes directly, and the rest by the relay. The caller gives DIR, a NAME for the namespaces, and NAT, "random" or "".
 set -eu
+. "$(dirname "$0")/two_machines.sh"
 pids=
 cleanup() {
-	for x in a b; do
-		nsenter --net="/run/netns/$NAME-$x" sheaf --home "$DIR/$x" stop --force >/dev/null 2>&1 || true
-	done
+	halt
 	for p in $pids; do kill "$p" 2>/dev/null || true; done
-	for n in a b ra rb s w; do ip netns del "$NAME-$n" 2>/dev/null || true; done
+	away a b ra rb s w
 }
 trap cleanup EXIT
 for n in w s ra rb a b; do
@@ -40,27 +39,6 @@ for x in a b; do
 		}
 	END
 done
-on() { # on a|b COMMAND…: on one of the machines
-	h=$1
-	shift
-	nsenter --net="/run/netns/$NAME-$h" env SHEAF_HOME="$DIR/$h" SHEAF_POLL=2s "$@"
-}
-await() { # await SECONDS COMMAND…
-	end=$(($(date +%s) + $1))
-	shift
-	until "$@"; do
-		if [ "$(date +%s)" -ge "$end" ]; then
-			echo "not in time: $*" >&2
-			on a sheaf device peers >&2 || true
-			on b sheaf device peers >&2 || true
-			exit 1
-		fi
-		sleep 0.1
-	done
-}
-reached() { # reached WAY: a reaches b so
-	on a sheaf device peers --json | grep -q "\"way\":\"$1\""
-}
 serve() {
 	rm -f "$DIR/server"
 	nsenter --net="/run/netns/$NAME-s" env SHEAF_HOME="$DIR/s" sheaf server rendezvous --listen 198.51.100.1:7436 --json >"$DIR/server" &

@@ -1,14 +1,11 @@
 # P3 on a LAN: two machines on one switch, with no way out and nobody else there, and with addresses that change: two namespaces joined by a bridge in a third one. The caller gives
 # DIR and a NAME for the namespaces.
 set -eu
+. "$(dirname "$0")/two_machines.sh"
 a=$NAME-a b=$NAME-b sw=$NAME-sw
 cleanup() {
-	for x in a b; do
-		nsenter --net="/run/netns/$NAME-$x" sheaf --home "$DIR/$x" stop --force >/dev/null 2>&1 || true
-	done
-	for n in "$a" "$b" "$sw"; do
-		ip netns del "$n" 2>/dev/null || true
-	done
+	halt
+	away a b sw
 }
 trap cleanup EXIT
 ip netns add "$sw"
@@ -24,27 +21,6 @@ for n in a b; do
 done
 ip -n "$a" addr add 10.78.0.1/24 dev v0
 ip -n "$b" addr add 10.78.0.2/24 dev v0
-on() { # on a|b COMMAND…: on one of the machines
-	h=$1
-	shift
-	nsenter --net="/run/netns/$NAME-$h" env SHEAF_HOME="$DIR/$h" SHEAF_POLL=2s "$@"
-}
-await() { # await SECONDS COMMAND…
-	end=$(($(date +%s) + $1))
-	shift
-	until "$@"; do
-		if [ "$(date +%s)" -ge "$end" ]; then
-			echo "not in time: $*" >&2
-			on a sheaf device peers >&2 || true
-			on b sheaf device peers >&2 || true
-			exit 1
-		fi
-		sleep 0.1
-	done
-}
-reached() { # reached WAY: a reaches b so
-	on a sheaf device peers --json | grep -q "\"way\":\"$1\""
-}
 sees() { # sees a|b PATH TEXT
 	[ "$(on "$1" sheaf cat "sheaf:/$2" 2>/dev/null)" = "$3" ]
 }
