@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/merge/ignore"
 	"github.com/sheaf-drive/sheaf/sync/pair"
 )
@@ -455,7 +456,7 @@ func (r *rule) explain(err error) error {
 		return errorf(sheafv1.Code_CODE_DECISION, "bring back the one that it was; or, if this one is meant: sheaf sync accept "+name, "%w", err)
 	case errors.Is(err, pair.ErrSome):
 		return errorf(sheafv1.Code_CODE_PARTIAL, "sheaf sync run "+name+" tries what failed again", "%w", err)
-	case errors.Is(err, pair.ErrIgnore):
+	case errors.Is(err, pair.ErrIgnore) && !errors.Is(err, blob.ErrTemporary):
 		return errorf(sheafv1.Code_CODE_USAGE, "mend that file; nothing is done before, for what it leaves out would go over", "%w", err)
 	case errors.Is(err, pair.ErrDamaged):
 		return errorf(sheafv1.Code_CODE_INTEGRITY, "", "%w", err)
