@@ -264,7 +264,7 @@ func (w *sim) run() error {
 
 // rest gives the pair turns until there is nothing left to do.
 func (w *sim) rest(p *pair.Pair) (*pair.Pair, error) {
-	for range 8 {
+	for range 7 {
 		var rep pair.Report
 		var err error
 		if p, rep, err = w.turn(p); err != nil {
