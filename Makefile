@@ -240,6 +240,13 @@ davbench:
 	scripts/deps
 	SHEAF_DAV_BENCH=1 $(GO) test -count=1 -timeout 4h -v ./bench/davbench
 
+#: make peerbench  two devices that exchange directly against Syncthing, rsync over ssh and croc (if it is in PATH, or CROC names it), ROUNDS times, sizes divided by SCALE (root)
+.PHONY: peerbench
+peerbench: build
+	scripts/deps peerbench
+	$(GO) build -trimpath -o bin/peerbench ./bench/peerbench
+	bin/peerbench -rounds "$${ROUNDS:-3}" -scale "$${SCALE:-1}" -json bench/results/peers.jsonl
+
 #: make scalebench drives of 10^4, 10^5 and 10^6 files, divided by SCALE
 .PHONY: scalebench
 scalebench: build

@@ -28,9 +28,11 @@ const (
 type Row struct {
 	Name string
 	Unit Unit
-	// Goal bounds the ratio to the first of Book.Against: it is at most Goal where less is better, and
+	// Goal bounds the ratio to the first of Book.Against, or to Than: it is at most Goal where less is better, and
 	// at least Goal where more is. 0 means none.
 	Goal float64
+	// Than is the one of Book.Against whom Goal is about; "" is the first.
+	Than string
 	// Most bounds our own median; 0 means none.
 	Most float64
 	// Alone says that its figures mean nothing beside each other, and no ratio is shown.
@@ -137,11 +139,22 @@ func (b *Book) unit(row string) Unit {
 	return ""
 }
 
+// than returns whom the goal of a row is about.
+func (b *Book) than(r Row) string {
+	switch {
+	case r.Than != "":
+		return r.Than
+	case len(b.Against) > 0:
+		return b.Against[0]
+	}
+	return ""
+}
+
 // Reached says whether a row reached its goals. ok is false if it has none, or no figures.
 func (b *Book) Reached(r Row) (yes, ok bool) {
 	yes = true
 	if r.Goal > 0 {
-		got, has := b.Ratio(r.Name, b.Systems[0], b.Against[0])
+		got, has := b.Ratio(r.Name, b.Systems[0], b.than(r))
 		if !has {
 			return false, false
 		}
@@ -233,6 +246,8 @@ func (b *Book) showRatio(r Row, under string) string {
 
 func (r Row) goal() string {
 	switch {
+	case r.Goal > 0 && r.Than != "":
+		return r.better() + " " + Short(r.Goal) + " of " + r.Than
 	case r.Goal > 0:
 		return r.better() + " " + Short(r.Goal)
 	case r.Most > 0:
@@ -300,7 +315,7 @@ func (b *Book) JSON(w io.Writer) error {
 			if r.Unit == PerSecond {
 				out.Better = "more"
 			}
-			if under == b.Against[0] {
+			if under == b.than(r) {
 				out.Goal = r.Goal
 				if yes, ok := b.Reached(r); ok {
 					out.Reached = &yes
