@@ -10,7 +10,9 @@ import (
 func (p *planner) decide() {
 	for _, n := range p.nodes {
 		p.compare(n)
+		p.skip(n)
 	}
+	p.noteSkipped()
 	p.rescue()
 	for _, n := range p.nodes {
 		p.live(n)
@@ -141,6 +143,15 @@ func (p *planner) live(n *node) {
 		if !n.alive {
 			n.why = "the left side does not have it"
 		}
+		return
+	}
+	if n.woken {
+		n.alive = s == Left || p.o.Mode != Mirror
+		n.why = "a filter left it out when the " + o.String() + " side lost it"
+		return
+	}
+	if p.away(n, o) {
+		n.alive, n.out, n.forget = true, true, true
 		return
 	}
 	if p.o.Mode != TwoWay && s == Left { // what is not written to loses nothing

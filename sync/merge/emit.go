@@ -351,6 +351,11 @@ func (p *planner) add(n *node, st Step) {
 	p.out.Steps = append(p.out.Steps, st)
 }
 
+// inPlace reports whether n is where it is to be, on both sides, seen from the directory that it is in.
+func (n *node) inPlace() bool {
+	return n.at[Left] == spot{n.tpar, n.want[Left]} && n.at[Right] == spot{n.tpar, n.want[Right]}
+}
+
 // finish says what is agreed on in the end.
 func (p *planner) finish(n *node) {
 	if n.conflict != nil {
@@ -369,9 +374,13 @@ func (p *planner) finish(n *node) {
 	case n.out:
 		if n.hasBase && (n.cur[0].Out || n.cur[1].Out) {
 			p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})
+		} else {
+			p.shelve(n)
 		}
 	case n.source == -2 && both:
 		p.add(n, Step{Op: Hash, Path: p.path(Left, n)})
+	case n.kind == Dir && both && !n.hasBase && (n.blocked[0] || n.blocked[1]) && n.inPlace(): // only what it is in cannot have its name
+		p.add(n, Step{Op: Agree, Path: p.path(Left, n), Settles: true})
 	case n.source == -2 || n.blocked[0] || n.blocked[1]:
 	case len(n.steps) > 0 && both && p.out.Steps[n.prev].Op != Move && p.out.Steps[n.prev].Op != Mkdir:
 		p.out.Steps[n.prev].Settles = true

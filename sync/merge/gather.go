@@ -18,6 +18,8 @@ type node struct {
 	out     bool    // a filter leaves it out, or no step may touch it
 	fixed   bool    // it is the same in all three trees, and here because of what is below it
 	stay    bool    // it is not alike, and is left so
+	woken   bool    // it was left out by its size or age when a side lost it, and is not any more
+	forget  bool    // its pair is to go, though it stays
 	fresh   bool    // it was made by the plan: one content of a conflict
 
 	par [2]*node // where it is
@@ -66,10 +68,12 @@ type planner struct {
 	byPath [2]map[string]*node // by the path now, in the form of pathKey
 	loose  [2][]Item           // items of which nothing is known yet
 	known  map[uint64]bool     // pairs of which something has become
-	total  int                 // files and links of the base
-	occ    [2]map[spot]*node
-	free   map[freedKey]int
-	out    Result
+	// skipped are the files of each side that are left out by size or age, and are not as they were.
+	skipped [2]map[look]bool
+	total   int // files and links of the base
+	occ     [2]map[spot]*node
+	free    map[freedKey]int
+	out     Result
 }
 
 func newPlanner(in Input, o Options) *planner {
@@ -216,7 +220,7 @@ func (p *planner) sort(pairs []Pair, items [2][]Item) {
 
 // unchanged reports whether a side shows what the base has.
 func (p *planner) unchanged(was, is *Item, s Side) bool {
-	if is.Out || was.Kind != is.Kind || was.Path != is.Path || was.ID != is.ID && was.ID != "" && is.ID != "" || p.impossible(is, s) != "" {
+	if is.Out || is.Skip != was.Skip || was.Kind != is.Kind || was.Path != is.Path || was.ID != is.ID && was.ID != "" && is.ID != "" || p.impossible(is, s) != "" {
 		return false
 	}
 	switch was.Kind {

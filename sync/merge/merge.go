@@ -55,6 +55,9 @@ type Item struct {
 	Mode uint32
 	// Out says that a filter leaves it out. It is there, and nothing is done with it or below it.
 	Out bool
+	// Skip says that a filter leaves out this state of a File, by its size or age; another state of it may not be. It is not brought over, not removed, and not replaced, unless it is what
+	// both sides agreed on and the other one has made something of it that is not left out.
+	Skip bool
 	// Size is in bytes, -1 if only reading tells it.
 	Size int64
 	// MTime is in nanoseconds since 1970.
@@ -171,9 +174,12 @@ const (
 	Agree
 	// Forget takes note that there is nothing any more, or nothing that is looked at.
 	Forget
+	// Shelve takes note, in the Pair of the thing and nowhere else, of what each side has now that is left out by its size or age: Item.Skip of Step.Thing.Now. As long as one is, no
+	// delete follows from that Pair.
+	Shelve
 )
 
-var ops = [...]string{"move", "mkdir", "copy", "touch", "remove", "compare", "agree", "forget"}
+var ops = [...]string{"move", "mkdir", "copy", "touch", "remove", "compare", "agree", "forget", "shelve"}
 
 // String returns the operation in one word.
 func (o Op) String() string {
@@ -235,7 +241,7 @@ func (s *Step) String() string {
 			verb = "replace"
 		}
 		return fmt.Sprintf("%s: %s %s", s.Side, verb, s.Path)
-	case Hash, Agree, Forget:
+	case Hash, Agree, Forget, Shelve:
 		return fmt.Sprintf("%s %s", s.Op, s.Path)
 	}
 	return fmt.Sprintf("%s: %s %s", s.Side, s.Op, s.Path)

@@ -200,6 +200,13 @@ type world struct {
 	carried map[int]bool       // contents that a user moved or touched
 	left    [2]map[string]bool // names that each side leaves out
 	wasOut  map[int]bool       // contents that were left out when a plan was made
+	made    map[int]int        // of which content one was made by an edit
+	moved   map[int]bool       // contents that a user moved, or that what was moved was made of
+	deleted map[int]bool       // contents that a user deleted, or that what was deleted was made of
+	limit   limit
+	filters bool // there was one
+	clock   int64
+	partial bool // a listing lacked something when the last plan was made
 	written []int
 	said    []string
 	quiet   bool
@@ -239,11 +246,14 @@ func (w *world) pairs() []Pair {
 // plan looks at both sides and plans. hide is asked which items a listing lacks.
 func (w *world) plan(hide func(Side, *Item) bool) (*Result, error) {
 	in := Input{}
+	w.partial = hide != nil
 	w.noteOut()
+	w.noteSkips()
 	for s := range Side(2) {
 		items := w.sides[s].shows(&w.o, s)
 		for i := range items {
 			items[i].Out = w.isOut(s, items[i].Path)
+			items[i].Skip = w.skips(&items[i])
 		}
 		if hide != nil {
 			n := len(items)
@@ -364,6 +374,9 @@ func (w *world) do(st *Step) (err error) {
 			if t, err = known(st.Path, s); err != nil {
 				return err
 			}
+			if err := w.allowed(st, t); err != nil {
+				return err
+			}
 			if t.content != from.content {
 				if err := w.lost(t); err != nil {
 					return fmt.Errorf("%s: %w", st, err)
@@ -380,15 +393,23 @@ func (w *world) do(st *Step) (err error) {
 				return err
 			}
 			t = m.add(dir, base(st.Path), th.Kind)
+			if err := w.allowed(st, t); err != nil {
+				return err
+			}
 		}
 		t.content, t.mode, t.carried = from.content, from.mode, t.carried || from.carried
 		if m.can.Times {
 			t.mtime = from.mtime
+		} else {
+			t.mtime = w.clock
 		}
 		th.Now[s], th.Now[o] = m.item(t), w.sides[o].item(from)
 	case Touch:
 		t, err := known(st.Path, s)
 		if err != nil {
+			return err
+		}
+		if err := w.allowed(st, t); err != nil {
 			return err
 		}
 		if m.can.Times && t.kind == File {
@@ -414,6 +435,9 @@ func (w *world) do(st *Step) (err error) {
 			return errMChanged
 		}
 		if t.kind != Dir {
+			if err := w.allowed(st, t); err != nil {
+				return err
+			}
 			if err := w.lost(t); err != nil {
 				return fmt.Errorf("%s: %w", st, err)
 			}
@@ -468,6 +492,9 @@ func (w *world) took(st *Step, before Item) {
 				w.wasOut[t.content] = true
 			}
 		}
+	}
+	if b := w.base[th.N]; st.Op == Shelve && b != nil {
+		b.Item[0].Skip, b.Item[1].Skip = th.Now[0].Skip, th.Now[1].Skip
 	}
 	if st.Drop {
 		delete(w.base, th.N)

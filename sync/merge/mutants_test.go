@@ -25,7 +25,9 @@ var mutants = []mutant{
 	{"the last of a content is deleted under two names", "decide.go", "	p.keepCrossed()\n", ""},
 	{"what is in a directory now has moved with it", "decide.go", "p.wasIn(n, s) && is(", "is("},
 	{"a delete wins over a touch", "decide.go", "changed = true // somebody touched it", "changed = false"},
-	{"what is new on one side was deleted on the other", "decide.go", `n.alive = s == Left || p.o.Mode != Mirror`, `n.alive = s == Left`},
+	{"what is new on one side was deleted on the other", "decide.go", `	if !n.hasBase {
+		n.alive = s == Left || p.o.Mode != Mirror`, `	if !n.hasBase {
+		n.alive = s == Left`},
 	{"what was deleted comes back", "decide.go", `	default:
 		n.why = "it was deleted on the " + o.String() + " side"`, `	default:
 		n.alive = true`},
@@ -58,6 +60,16 @@ var mutants = []mutant{
 		take(Right)`, `	case n.moved[Right] && !n.moved[Left] && n == nil:
 		take(Right)`},
 	{"what is left out is planned for", "decide.go", "		n.alive = true\n		return\n	case !n.has[0] && !n.has[1]:", "		n.alive = false\n		return\n	case !n.has[0] && !n.has[1]:"},
+	{"what a filter leaves out by size or age is gone", "skip.go", "	n.out, n.moved, n.edited, n.touched = true, [2]bool{}, [2]bool{}, [2]bool{}\n", "	n.has[Left], n.has[Right] = n.has[Left] && !l, n.has[Right] && !r\n"},
+	{"what a filter leaves out by size or age is planned for", "skip.go", "	n.out, n.moved, n.edited, n.touched = true, [2]bool{}, [2]bool{}, [2]bool{}\n", "	n.out, n.moved = n.out, n.moved\n"},
+	{"what was left out when it went was deleted", "skip.go", "		n.woken = n.hasBase && (n.base[Left].Skip || n.base[Right].Skip)\n", ""},
+	{"what is left out of a pair is not noted", "skip.go", "		p.add(n, Step{Op: Shelve, Path: n.base[Left].Path})\n", ""},
+	{"a pair that is left out and half gone is kept", "skip.go", "		p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})\n", ""},
+	{"what was renamed to where it is left out is gone", "skip.go", "n.kind == File && b.ID == \"\" &&", "n.kind != File && b.ID == \"\" &&"},
+	{"an edit waits until the old state is left out no more", "skip.go", "p.o.writes(s) && n.hasBase && !n.cur[o].Skip && n.edited[o] &&", "p.o.writes(s) && n.hasBase && !n.cur[o].Skip && n.edited[o] && n.out &&"},
+	{"an edit replaces what is left out and was edited, too", "skip.go", "n.edited[o] && !n.edited[s] &&", "n.edited[o] &&"},
+	{"what is left out of the source is brought over by a mirror", "skip.go", "p.o.writes(s) && n.hasBase", "n.hasBase"},
+	{"a filter that has changed changes nothing", "gather.go", "is.Out || is.Skip != was.Skip || was.Kind", "is.Out || was.Kind"},
 	{"a place without empty directories has removed them", "decide.go", "n.has[s], n.assumed[s], n.cur[s] = true, true, n.base[s]\n			n.par", "n.cur[s] = n.base[s]\n			n.par"},
 	{"a file in the place of something unseen is one that was replaced", "decide.go", "if p.in.Incomplete[s] && n.hasBase && !n.has[s] {", "if p.in.Incomplete[s] && n.hasBase && !n.has[s] && n == nil {"},
 	{"what a listing lacks is gone", "match.go", "					n.cur[s], n.has[s], n.assumed[s] = n.base[s], true, true\n", ""},

@@ -25,6 +25,8 @@ func tree(lines ...string) (items []Item) {
 				i.Kind = Other
 			case "out":
 				i.Out = true
+			case "skip":
+				i.Skip = true
 			case "id":
 				i.ID = v
 			case "v":

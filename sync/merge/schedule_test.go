@@ -12,7 +12,7 @@ import (
 // An action is one thing that happens in a schedule. What it does depends on its numbers and on what is there, so a
 // schedule from which some are left out still means something.
 type action struct {
-	kind byte // 'u': a user does something; 's': a plan is made and carried out; 'i': a side leaves a name out, or does so no more
+	kind byte // 'u': a user does something; 's': a plan is made and carried out; 'i': a side leaves a name out, or does so no more; 'f': another filter; 'c': the clock moves
 	a    [6]uint32
 }
 
@@ -21,6 +21,8 @@ type schedule struct {
 	seed    uint64
 	shape   uint32
 	actions []action
+	// timeless are the sides that give a file the time at which it is put there.
+	timeless [2]bool
 }
 
 func newSchedule(seed uint64) schedule {
@@ -49,6 +51,7 @@ func newSchedule(seed uint64) schedule {
 			sc.actions = slices.Insert(sc.actions, r.IntN(len(sc.actions)+1), a)
 		}
 	}
+	sc.filtering()
 	return sc
 }
 
@@ -87,7 +90,7 @@ func (w *world) noteOut() {
 var mnames = []string{"a", "b", "c", "A", "B", "x.txt", "X.txt", "d:e", "é", "é", "nul", "q."}
 
 func newWorld(shape uint32) *world {
-	w := &world{base: map[uint64]*Pair{}, ended: map[int]bool{}, carried: map[int]bool{}, wasOut: map[int]bool{}, count: map[string]int{}}
+	w := &world{clock: 200, made: map[int]int{}, moved: map[int]bool{}, deleted: map[int]bool{}, base: map[uint64]*Pair{}, ended: map[int]bool{}, carried: map[int]bool{}, wasOut: map[int]bool{}, count: map[string]int{}}
 	bit := func(i uint) bool { return shape>>i&1 == 1 }
 	for s := range 2 {
 		at := uint(s * 12)
@@ -127,6 +130,9 @@ func (w *world) carry(t *mthing) {
 	t.carried = true
 	if t.kind != Dir {
 		w.carried[t.content] = true
+		for c := t.content; c != 0; c = w.made[c] {
+			w.moved[c] = true
+		}
 	}
 	for _, k := range t.kids {
 		w.carry(k)
@@ -180,7 +186,9 @@ func (w *world) user(a action) {
 		}
 		w.end(t)
 		m.next++
+		was := t.content
 		t.version, t.content = m.next, w.content()
+		w.made[t.content] = was
 		if a.a[5]%4 > 0 { // else time and size stay the same
 			t.mtime = mtime
 		}
@@ -203,6 +211,7 @@ func (w *world) user(a action) {
 				return
 			}
 			w.end(e)
+			w.gone(e)
 			m.remove(e)
 		}
 		from := t.path()
@@ -212,6 +221,7 @@ func (w *world) user(a action) {
 	case op <= 12: // delete
 		w.say("%s: user deletes %s", s, t.path())
 		w.end(t)
+		w.gone(t)
 		m.remove(t)
 	case op == 13: // the case of the name
 		n := strings.ToUpper(t.name)
@@ -227,6 +237,7 @@ func (w *world) user(a action) {
 		w.say("%s: user renames %s to %s", s, from, n)
 	case op == 14: // another kind
 		w.end(t)
+		w.gone(t)
 		up, n := t.par, t.name
 		m.remove(t)
 		k := File
@@ -349,6 +360,10 @@ func (w *world) tell(steps []Step) string {
 // run does all that is in a schedule, and then looks whether all is as it has to be.
 func (sc schedule) run(tell bool) (w *world, err error) {
 	w = newWorld(sc.shape)
+	for s, less := range sc.timeless {
+		w.sides[s].can.Times = w.sides[s].can.Times && !less
+		w.o.Can[s] = w.sides[s].can
+	}
 	w.quiet = !tell
 	defer func() {
 		if r := recover(); r != nil && !tell {
@@ -363,6 +378,11 @@ func (sc schedule) run(tell bool) (w *world, err error) {
 			w.user(a)
 		case 'i':
 			w.ignore(a)
+		case 'f':
+			w.setLimit(a)
+		case 'c':
+			w.clock += 10 + int64(a.a[0]%60)
+			w.say("the clock is at %d", w.clock)
 		default:
 			if _, err := w.sync(a, false); err != nil {
 				return w, err
@@ -375,11 +395,20 @@ func (sc schedule) run(tell bool) (w *world, err error) {
 	if err := w.kept(); err != nil {
 		return w, err
 	}
-	if w.left[0] != nil || w.left[1] != nil {
-		w.left = [2]map[string]bool{}
+	if err := w.alikeSoFar(); err != nil {
+		return w, err
+	}
+	if w.left[0] != nil || w.left[1] != nil || w.filters {
+		content, s := w.deleteSkipped(action{a: [6]uint32{sc.shape >> 7}})
+		w.left, w.limit = [2]map[string]bool{}, limit{}
 		w.say("nothing is left out any more")
 		if err := w.settled(action{a: [6]uint32{sc.shape}}); err != nil {
 			return w, err
+		}
+		if seen := map[int]int{}; content != 0 {
+			if w.sides[s].visible(seen); seen[content] == 0 {
+				return w, fmt.Errorf("content %d is gone from the %s side: it was left out when the other side lost it", content, s)
+			}
 		}
 	}
 	return w, w.check()
