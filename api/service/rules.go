@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,6 +58,7 @@ type rule struct {
 	steps   int64     // of the turn that is under way
 	planned int64     // as well
 	kept    bool      // a keeper gives it its turns
+	draft   bool      // it is not made, but looked at only; a right place that is not there is taken for an empty one
 	saved   time.Time // when it was written last
 	end     func()    // ends life; nil: it was never open
 
@@ -186,21 +186,12 @@ func (s *Service) AddRule(ctx context.Context, q *sheafv1.RulesAddRequest) (*she
 	defer release()
 	s.rules.changing.Lock()
 	defer s.rules.changing.Unlock()
-	info := &sheafv1.Rule{
-		Id: strings.ToLower(rand.Text()[:12]), Name: q.GetName(), Left: q.GetLeft(), Right: q.GetRight(), Mode: q.GetMode(), EveryMs: q.GetEveryMs(),
-		Ignore: q.GetIgnore(), Paused: q.GetPaused(), State: sheafv1.RuleState_RULE_STATE_NEW,
-	}
-	if info.Name == "" {
-		info.Name = s.freeRuleName(info.GetLeft())
-	}
-	if err := s.checkRule(info, nil); err != nil {
+	info, err := s.newRule(q)
+	if err != nil {
 		return nil, err
 	}
 	if len(s.listRules()) >= maxRules {
 		return nil, errorf(sheafv1.Code_CODE_LIMIT, "sheaf sync rm NAME", "there are %d rules, which is as many as there can be", maxRules)
-	}
-	if err := s.checkSides(info); err != nil {
-		return nil, err
 	}
 	// They are opened to see that they are there; only here is one made, for later an empty folder would stand for a disk that is away.
 	for i, at := range [...]string{info.GetLeft(), info.GetRight()} {
@@ -305,6 +296,9 @@ func (s *Service) checkRule(i *sheafv1.Rule, have *rule) error {
 	if _, err := ignored(i); err != nil {
 		return errorf(sheafv1.Code_CODE_USAGE, "", "ignore: %w", err)
 	}
+	if err := checkFilter(i.GetFilter()); err != nil {
+		return err
+	}
 	for _, r := range s.listRules() {
 		if o := r.show(); r != have && (o.GetName() == i.GetName() || o.GetId() == i.GetName()) {
 			return errorf(sheafv1.Code_CODE_EXISTS, "--name OTHER", "there is a rule %q already", i.GetName())
@@ -399,6 +393,7 @@ func (s *Service) EditRule(ctx context.Context, q *sheafv1.RulesEditRequest) (*s
 		if q.GetSetIgnore() {
 			next.Ignore = q.GetIgnore()
 		}
+		next.Filter = withFilter(next.GetFilter(), q.GetFilter(), q.GetSetTypes())
 		return s.checkRule(next, r)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/merge"
 	"github.com/sheaf-drive/sheaf/sync/pair"
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/memtree"
 	"github.com/sheaf-drive/sheaf/sync/remote/treefs"
 )
 
@@ -176,7 +177,7 @@ func (s *Service) openPair(ctx context.Context, d Drive, r *rule) error {
 	if err := s.checkSides(i); err != nil {
 		return err
 	}
-	set, err := ignored(i)
+	out, err := outOf(i)
 	if err != nil {
 		return err
 	}
@@ -184,12 +185,7 @@ func (s *Service) openPair(ctx context.Context, d Drive, r *rule) error {
 	if o.Rule.Label[0] == o.Rule.Label[1] {
 		o.Rule.Label = [2]string{}
 	}
-	if len(i.GetIgnore()) > 0 {
-		o.Out = func(path string, dir bool, _ int64) bool {
-			out, _ := set.Match(path, dir)
-			return out
-		}
-	}
+	o.Out, o.Limits = out, limitsOf(i.GetFilter())
 	var opened []side
 	shut := func() {
 		for _, sd := range opened {
@@ -198,6 +194,9 @@ func (s *Service) openPair(ctx context.Context, d Drive, r *rule) error {
 	}
 	for n, at := range [...]string{i.GetLeft(), i.GetRight()} {
 		sd, err := s.side(ctx, d, at, false)
+		if n == 1 && r.draft && errors.Is(err, fs.ErrNotExist) {
+			sd, err = side{tree: memtree.New(memtree.Options{Name: at}), cheap: true, close: func() {}}, nil
+		}
 		if err != nil {
 			shut()
 			return err

@@ -313,24 +313,6 @@ func (s *Service) sum(ctx context.Context, p *pair.Pair, rep *pair.Report, err e
 	return cerr
 }
 
-// PreviewRule tells what a turn would do.
-func (s *Service) PreviewRule(ctx context.Context, q *sheafv1.RulesPreviewRequest, send func(*sheafv1.RulesRunResponse) error) error {
-	ctx, d, r, release, err := s.useRule(ctx, q.GetRule())
-	if err != nil {
-		return err
-	}
-	defer release()
-	return r.explain(s.paired(ctx, d, r, func(ctx context.Context, p *pair.Pair) error {
-		rep, err := p.Preview(ctx)
-		for _, step := range rep.Steps {
-			if err := send(&sheafv1.RulesRunResponse{Step: &sheafv1.RuleStep{Step: wirepath.Encode(step)}}); err != nil {
-				return err
-			}
-		}
-		return s.sum(ctx, p, &rep, err, send)
-	}))
-}
-
 // ExplainRule says what is known of a path.
 func (s *Service) ExplainRule(ctx context.Context, q *sheafv1.RulesExplainRequest) (*sheafv1.RulesExplainResponse, error) {
 	ctx, d, r, release, err := s.useRule(ctx, q.GetRule())
@@ -352,6 +334,7 @@ func (s *Service) ExplainRule(ctx context.Context, q *sheafv1.RulesExplainReques
 			return err
 		}
 		m.Left, m.Right, m.Agreed, m.Ignored, m.Problem = e.On[0], e.On[1], e.Agreed, e.Out, wirepath.Encode(e.Problem)
+		m.LeftOutLeft, m.LeftOutRight = e.LeftOut[0], e.LeftOut[1]
 		for _, n := range e.Next {
 			m.Next = append(m.Next, wirepath.Encode(n))
 		}
@@ -375,6 +358,10 @@ func (s *Service) ExplainRule(ctx context.Context, q *sheafv1.RulesExplainReques
 		return nil, r.explain(err)
 	}
 	m.IgnoredBy = v.GetText()
+	if !v.GetIgnored() {
+		m.IgnoredBy = typeOut(r.show().GetFilter(), name)
+		return m, nil
+	}
 	if v.GetFile() != "" {
 		m.IgnoredBy = fmt.Sprintf("%s:%d of the %s side: %s", v.GetFile(), v.GetLine(), v.GetFrom(), v.GetText())
 	}

@@ -24,7 +24,7 @@ a file both contents stay; and a turn that would delete much is not begun before
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
 	c.AddCommand(
-		a.syncAddCmd(), a.syncListCmd(), a.syncRunCmd(), a.syncEditCmd(), a.syncExplainCmd(), a.syncConflictsCmd(),
+		a.syncAddCmd(), a.syncListCmd(), a.syncRunCmd(), a.syncEditCmd(), a.syncPreviewCmd(), a.syncExplainCmd(), a.syncConflictsCmd(),
 		a.syncRuleCmd("pause", "Give a rule no turns until it is resumed", "is paused", "sheaf sync resume NAME", func(ctx context.Context, s *session, rule string) (*sheafv1.Rule, error) {
 			return s.Rules.Pause(ctx, &sheafv1.RulesPauseRequest{Rule: rule})
 		}),
@@ -49,16 +49,21 @@ what the left place changes goes over, removals too, and what the right place ha
 place becomes what the left one is.
 
 --ignore takes lines as in a .gitignore, and so do files called .sheafignore in any folder of either place, which go over
-like other files. What they leave out is neither copied nor removed; see sheaf ignore.`
+like other files. What they leave out is neither copied nor removed; see sheaf ignore.
+
+` + filterHelp
 
 func (a *app) syncAddCmd() *cobra.Command {
 	r := &sheafv1.RulesAddRequest{}
 	var modes modeFlags
 	var every time.Duration
+	var x filterFlags
+	var dry bool
 	c := &cobra.Command{
 		Use: "add [NAME] A B", Short: "Keep two places alike from now on", Long: syncAddHelp,
 		Example: `  sheaf sync add photos ~/Pictures sheaf:/Pictures
-  sheaf sync add s3:pics dav:pics --copy --every 1h --ignore '*.tmp'`,
+  sheaf sync add s3:pics dav:pics --copy --every 1h --ignore '*.tmp'
+  sheaf sync add phone ~/Pictures nas:pics --type image --max-size 100M -n`,
 		Args: cobra.RangeArgs(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if len(args) == 3 {
@@ -77,6 +82,13 @@ func (a *app) syncAddCmd() *cobra.Command {
 				return err
 			}
 			r.EveryMs = every.Milliseconds()
+			r.Ignore, _ = x.lines()
+			if r.Filter, _, err = x.filter(); err != nil {
+				return err
+			}
+			if dry {
+				return a.previewDraft(cmd, r)
+			}
 			return a.with(cmd.Context(), func(s *session) error {
 				rule, err := s.Rules.Add(cmd.Context(), r)
 				if err != nil {
@@ -86,6 +98,7 @@ func (a *app) syncAddCmd() *cobra.Command {
 					return a.object("rule", rule)
 				}
 				a.say("%s: %s", rule.GetName(), between(rule))
+				a.tellFilter(rule)
 				switch {
 				case rule.GetPaused():
 					a.next(false, "sheaf sync run -n %s", rule.GetName())
@@ -102,7 +115,8 @@ func (a *app) syncAddCmd() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&r.Name, "name", "", "what the rule is `called` (default the last name of A)")
 	f.DurationVar(&every, "every", 0, "the `time` between turns where a place does not tell of changes (default 5m)")
-	f.StringArrayVar(&r.Ignore, "ignore", nil, "a `line` as in a .gitignore, of what is left out; may be given again")
+	f.BoolVarP(&dry, "dry-run", "n", false, "only say what would be left out and done, and make no rule")
+	x.add(c)
 	f.BoolVar(&r.Paused, "paused", false, "no turns before sheaf sync resume")
 	modes.add(c)
 	return c
@@ -237,7 +251,7 @@ wait. 3 says that some steps failed.`,
 					return err
 				}
 				defer func() { _ = st.Close() }()
-				return a.tellRun(st, args[0], dry)
+				return a.tellRun(st, args[0], dry, false)
 			})
 		},
 	}
@@ -270,13 +284,17 @@ func (a *app) runInBackground(ctx context.Context, rule string, allow int64, dry
 }
 
 // tellRun prints what a turn does.
-func (a *app) tellRun(st ruleRun, rule string, dry bool) error {
+func (a *app) tellRun(st ruleRun, rule string, dry, all bool) error {
 	var sum *sheafv1.RuleSummary
 	for st.Receive() {
 		m := st.Msg()
 		switch {
 		case m.GetSummary() != nil:
 			sum = m.GetSummary()
+		case m.GetFile() != nil:
+			if err := a.tellFile(m.GetFile(), all); err != nil {
+				return err
+			}
 		case a.json:
 			if err := a.object("step", m.GetStep()); err != nil {
 				return err
@@ -315,6 +333,9 @@ func (a *app) tellSummary(sum *sheafv1.RuleSummary, dry bool) error {
 	line := fmt.Sprintf("%d steps, %s; %d were alike", sum.GetSteps(), a.size(sum.GetBytes()), sum.GetAgreed())
 	if dry {
 		line = fmt.Sprintf("would take %d steps; %d are alike", sum.GetSteps(), sum.GetAgreed())
+	}
+	if n := sum.GetFilesOut(); dry && n > 0 {
+		line += fmt.Sprintf("; %d files are left out, and %d are not", n, sum.GetFilesIn())
 	}
 	if sum.GetFailed() > 0 {
 		line += fmt.Sprintf("; %d failed", sum.GetFailed())
@@ -368,14 +389,20 @@ func (a *app) syncEditCmd() *cobra.Command {
 	var modes modeFlags
 	var every time.Duration
 	var all bool
+	var x filterFlags
 	c := &cobra.Command{
 		Use: "edit NAME", Short: "Change a rule: its name, its mode, its time, what it leaves out", Args: cobra.ExactArgs(1),
-		Long:    "Changes a rule. --ignore takes the place of all lines that there were. The places of a rule never change: make another one.",
+		Long:    "Changes a rule. --ignore takes the place of all lines that there were, --type and --not-type of all types. The places of a rule never change: make\nanother one. sheaf sync preview with the same flags says what the rule would leave out then.\n\n" + filterHelp,
 		Example: "  sheaf sync edit photos --every 1h --ignore '*.tmp' --ignore '/cache/'",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			f := cmd.Flags()
-			r.Rule, r.EveryMs, r.SetIgnore = args[0], every.Milliseconds(), f.Changed("ignore") || all
-			if all && f.Changed("ignore") {
+			r.Rule, r.EveryMs = args[0], every.Milliseconds()
+			lines, set := x.lines()
+			r.Ignore, r.SetIgnore = lines, set || all
+			if r.Filter, r.SetTypes, err = x.filter(); err != nil {
+				return err
+			}
+			if all && set {
 				return usagef("", "only one of --ignore and --ignore-nothing")
 			}
 			if r.Mode, err = modes.mode(); err != nil {
@@ -393,6 +420,7 @@ func (a *app) syncEditCmd() *cobra.Command {
 					return a.object("rule", rule)
 				}
 				a.say("%s: %s, every %s", rule.GetName(), between(rule), time.Duration(rule.GetEveryMs())*time.Millisecond)
+				a.tellFilter(rule)
 				a.next(false, "sheaf sync run -n %s", rule.GetName())
 				return nil
 			})
@@ -401,7 +429,7 @@ func (a *app) syncEditCmd() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&r.Name, "name", "", "another `name`")
 	f.DurationVar(&every, "every", 0, "the `time` between turns where a place does not tell of changes")
-	f.StringArrayVar(&r.Ignore, "ignore", nil, "a `line` as in a .gitignore, of what is left out; may be given again")
+	x.add(c)
 	f.BoolVar(&all, "ignore-nothing", false, "leave nothing out")
 	modes.add(c)
 	return c
@@ -435,6 +463,11 @@ func (a *app) syncExplainCmd() *cobra.Command {
 				}
 				if e.GetIgnored() {
 					a.say("it is left out: %s", printable(e.GetIgnoredBy()))
+				}
+				for side, why := range map[string]string{"left": e.GetLeftOutLeft(), "right": e.GetLeftOutRight()} {
+					if why != "" {
+						a.say("the %s side's is left out, and stays as it is: %s", side, why)
+					}
 				}
 				if e.GetProblem() != "" {
 					a.say("it cannot be made alike: %s", a.name(e.GetProblem()))

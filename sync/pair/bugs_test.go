@@ -483,7 +483,7 @@ func TestPair_NobodyHasToWaitForATurn(t *testing.T) {
 	cancel()
 	others := map[string]func() error{
 		"run":     func() error { _, err := r.p.Run(ctx, pair.RunOptions{}); return err },
-		"preview": func() error { _, err := r.p.Preview(ctx); return err },
+		"preview": func() error { _, err := r.p.Preview(ctx, pair.PreviewOptions{}); return err },
 		"explain": func() error { _, err := r.p.Explain(ctx, "a"); return err },
 		"accept":  func() error { return r.p.Accept(ctx) },
 	}

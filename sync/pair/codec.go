@@ -14,6 +14,9 @@ import (
 
 const codecVersion = 1
 
+// kindSkip is set in the kind of an item that a filter left out by size or age when it was noted.
+const kindSkip = 0x80
+
 // flagOwn marks an item that this package has put there, and that nobody has seen there since.
 const flagOwn = 1
 
@@ -25,7 +28,11 @@ func appendString(b []byte, s string) []byte {
 
 func appendItem(b []byte, it *merge.Item) []byte {
 	b = appendString(b, it.Path)
-	b = append(b, byte(it.Kind))
+	kind := byte(it.Kind)
+	if it.Skip {
+		kind |= kindSkip
+	}
+	b = append(b, kind)
 	b = binary.AppendUvarint(b, uint64(it.Mode))
 	b = binary.AppendVarint(b, it.Size)
 	b = binary.AppendVarint(b, it.MTime)
@@ -92,7 +99,8 @@ func (d *decoder) byte() byte {
 
 func (d *decoder) item() (it merge.Item) {
 	it.Path = d.string()
-	it.Kind = merge.Kind(d.byte())
+	kind := d.byte()
+	it.Kind, it.Skip = merge.Kind(kind&^kindSkip), kind&kindSkip != 0
 	it.Mode = uint32(d.uint())
 	it.Size, it.MTime = d.int(), d.int()
 	it.Target, it.ID, it.Version, it.Sums = d.string(), d.string(), d.string(), d.string()

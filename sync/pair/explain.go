@@ -53,6 +53,9 @@ type Explanation struct {
 	On     [2]bool
 	Agreed bool
 	Out    bool
+	// LeftOut says why the limits leave out what each side has; "": they do not. What both have stays as it is as long as one is left out, unless the other one has a later state of
+	// what both agreed on.
+	LeftOut [2]string
 	// Next are the steps of the next turn that have to do with it, as far as is known without looking.
 	Next []string
 	// Problem says why it cannot be made alike; "" if nothing is known.
@@ -81,7 +84,8 @@ func (p *Pair) Explain(ctx context.Context, path string) (e Explanation, err err
 		}
 		e.On[s] = true
 		if it, _, err := decodeItem(v); err == nil {
-			e.Out = e.Out || (&sieve{p, f, map[string]bool{}}).isOut(s, &it)
+			e.Out = e.Out || p.sieve(f).isOut(s, &it)
+			e.LeftOut[s] = p.limits().Why(&it, p.o.Now())
 		}
 	}
 	key := p.o.Rule.Key(merge.Left, path)

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/sync/merge"
@@ -261,19 +262,27 @@ func (f *filter) matchIn(name string, dir bool) (out bool, by *ignore.Line, side
 type sieve struct {
 	p    *Pair
 	f    *filter
+	out  func(path string, dir bool, size int64) bool
+	lim  Limits
+	now  time.Time
 	dirs map[string]bool // what was said of directories
+}
+
+func (p *Pair) sieve(f *filter) *sieve {
+	return &sieve{p: p, f: f, out: p.out(), lim: p.limits(), now: p.o.Now(), dirs: map[string]bool{}}
 }
 
 // filtered yields what a side was last seen to have, with what is left out marked.
 func (p *Pair) filtered(ctx context.Context, s merge.Side, f *filter) iter.Seq2[merge.Item, error] {
-	if p.o.Out == nil && len(f.layers) == 0 {
+	v := p.sieve(f)
+	if v.out == nil && len(f.layers) == 0 && v.lim == (Limits{}) {
 		return p.shadow(ctx, s)
 	}
 	return func(yield func(merge.Item, error) bool) {
-		v := &sieve{p: p, f: f, dirs: map[string]bool{}}
 		for it, err := range p.shadow(ctx, s) {
 			if err == nil {
 				it.Out = v.isOut(s, &it)
+				it.Skip = !it.Out && v.lim.Why(&it, v.now) != ""
 			}
 			if !yield(it, err) {
 				return
@@ -283,7 +292,7 @@ func (p *Pair) filtered(ctx context.Context, s merge.Side, f *filter) iter.Seq2[
 }
 
 func (v *sieve) one(name string, dir bool, size int64) bool {
-	if v.p.o.Out != nil && v.p.o.Out(name, dir, size) {
+	if v.out != nil && v.out(name, dir, size) {
 		return true
 	}
 	out, _, _ := v.f.matchIn(name, dir)
@@ -307,6 +316,14 @@ func (v *sieve) isOut(s merge.Side, it *merge.Item) bool {
 		}
 	}
 	return v.one(name, it.Kind == merge.Dir, it.Size)
+}
+
+// why says why something is left out; "" if it is not.
+func (v *sieve) why(s merge.Side, it *merge.Item) string {
+	if v.isOut(s, it) {
+		return "its name is left out"
+	}
+	return v.lim.Why(it, v.now)
 }
 
 // parent returns the folder of a path.

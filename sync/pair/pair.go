@@ -46,6 +46,8 @@ type Options struct {
 	// Out, if not nil, says what is left out besides what the ignore files at both places say, by its path in the names of the pair. What is in a directory that is left
 	// out is left out, too.
 	Out func(path string, dir bool, size int64) bool
+	// Limits leave files out by size and age, besides.
+	Limits Limits
 	// Parallel is how many steps go at once; 0 means 4. With 1, steps go in the order of the plan.
 	Parallel int
 	// Now is the clock: for names in the history and of conflicts, and for how old things are. nil means time.Now.
@@ -77,6 +79,8 @@ type Pair struct {
 	told func(Event)   // of the turn that is under way
 	// planned is as well.
 	planned func(steps int, bytes int64)
+	// as is of the preview that is under way.
+	as PreviewOptions
 	// filter is what was last read of the ignore files; nil: nothing. Whoever has the turn uses it.
 	filter *filter
 

@@ -231,7 +231,7 @@ func TestPair_PreviewIsWhatRunDoes(t *testing.T) {
 	r.put(merge.Left, "d/b", "2")
 	r.put(merge.Right, "c", "3")
 	r.open()
-	pre, err := r.p.Preview(t.Context())
+	pre, err := r.p.Preview(t.Context(), pair.PreviewOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,9 @@ func (p *Pair) settle(ctx context.Context, st *merge.Step, entry []byte, before 
 	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
 		n := p.nextN
 		err := p.note(ctx, tx, st, before)
+		if err == nil && st.Op == merge.Shelve {
+			err = p.shelve(tx, th)
+		}
 		if err == nil && st.Drop {
 			err = p.drop(tx, th.N)
 			th.N = 0

@@ -22,7 +22,10 @@ import (
 // A sim is one schedule of G2 for pairs: the engine on places in memory that fail and lie, and kills.
 type sim struct {
 	rng     *rand.Rand
-	ign     *rand.Rand // chance of what is left out; nil: nothing is. It is its own, so that seeds mean what they meant before
+	ign     *rand.Rand        // chance of what is left out; nil: nothing is. It is its own, so that seeds mean what they meant before
+	flt     *rand.Rand        // the same, of limits
+	made    map[string]string // of which content one was made by an edit
+	dropped map[string]bool   // contents that a user deleted or moved, or that were made into one
 	tree    [2]*memtree.Tree
 	faulty  [2]*faulty
 	o       pair.Options
@@ -38,10 +41,11 @@ type sim struct {
 }
 
 func newSim(seed uint64) *sim {
-	w := &sim{rng: rand.New(rand.NewPCG(seed, 0x70616972)), db: memkv.New(), ended: map[string]bool{}, count: map[string]int{}}
+	w := &sim{rng: rand.New(rand.NewPCG(seed, 0x70616972)), db: memkv.New(), made: map[string]string{}, dropped: map[string]bool{}, ended: map[string]bool{}, count: map[string]int{}}
 	if r := rand.New(rand.NewPCG(seed, 0x69676e6f7265)); r.IntN(2) == 0 {
 		w.ign = r
 	}
+	w.filtering(seed)
 	w.now = time.Date(2026, 12, 1, 4, 0, 0, 0, time.UTC)
 	bit := func() bool { return w.rng.IntN(3) == 0 }
 	for s := range 2 {
@@ -83,32 +87,35 @@ func (w *sim) user() {
 		it, err := t.Stat(ctx, f.path)
 		return it, f.content, err == nil
 	}
-	write := func(path string) {
+	write := func(path, was string) {
 		w.next++
 		c := fmt.Sprintf("%s%d", strings.Repeat("c", w.next%3), w.next)
 		if err := t.SneakPut(remote.Item{Path: path, MTime: w.now}, []byte(c)); err != nil {
 			return
 		}
 		w.written = append(w.written, c)
+		w.made[c] = was
 		w.say("%s: user writes %s: %s", s, path, c)
 	}
 	switch w.rng.IntN(8) {
 	case 0, 1, 2:
 		if _, err := t.Stat(ctx, name); err != nil {
-			write(name)
+			write(name, "")
 		}
 	case 3, 4:
 		if it, c, ok := pick(); ok {
 			w.ended[c] = true
-			write(it.Path)
+			write(it.Path, c)
 		}
 	case 5:
 		if it, c, ok := pick(); ok && t.Remove(ctx, it.Path, it.Version) == nil {
 			w.ended[c] = true
+			w.mark(c)
 			w.say("%s: user deletes %s", s, it.Path)
 		}
 	case 6:
-		if it, _, ok := pick(); ok {
+		if it, c, ok := pick(); ok {
+			w.mark(c)
 			if _, err := t.Move(ctx, it.Path, name, it.Version); err == nil {
 				w.say("%s: user moves %s to %s", s, it.Path, name)
 			}
@@ -116,6 +123,11 @@ func (w *sim) user() {
 	default:
 		if len(dirs) > 0 && w.rng.IntN(2) == 0 {
 			d := dirs[w.rng.IntN(len(dirs))]
+			for _, f := range files {
+				if strings.HasPrefix(f.path, d+"/") {
+					w.mark(f.content)
+				}
+			}
 			if _, err := t.Move(ctx, d, name, ""); err == nil {
 				w.say("%s: user moves %s/ to %s", s, d, name)
 			}
@@ -144,6 +156,7 @@ func (w *sim) ignore() {
 	for _, f := range files {
 		if strings.EqualFold(f.path, path) {
 			w.ended[f.content] = true
+			w.mark(f.content)
 		}
 	}
 	if text == "" {
@@ -207,6 +220,7 @@ func (w *sim) run() error {
 			w.user()
 		}
 		w.ignore()
+		p = w.limit(p)
 		rate := []int{0, 4, 20}[w.rng.IntN(3)]
 		w.faulty[0].rate, w.faulty[1].rate = rate, rate
 		w.calls, w.faulty[0].killAt = 0, 0
@@ -214,7 +228,9 @@ func (w *sim) run() error {
 			w.faulty[0].killAt = 1 + w.rng.IntN(40)
 		}
 		w.faulty[1].killAt = w.faulty[0].killAt
-		p, _, _ = w.turn(p)
+		if err := w.watched(func() { p, _, _ = w.turn(p) }); err != nil {
+			return err
+		}
 		if w.dead {
 			w.count["kills"]++
 			w.say("killed at call %d", w.calls)
@@ -231,15 +247,19 @@ func (w *sim) run() error {
 	if err != nil {
 		return err
 	}
-	if w.ign != nil {
+	if w.ign != nil || w.flt != nil {
 		for s := range merge.Side(2) {
 			files, _ := w.list(s)
 			for _, f := range files {
 				if strings.Contains(f.path, ignore.Name) {
 					w.ended[f.content] = true
+					w.mark(f.content)
 					_ = w.tree[s].SneakRemove(f.path)
 				}
 			}
+		}
+		if w.flt != nil {
+			w.o.Limits, p = pair.Limits{}, nil
 		}
 		w.say("nothing is left out any more")
 		w.now = w.now.Add(8 * 24 * time.Hour)
@@ -267,7 +287,10 @@ func (w *sim) rest(p *pair.Pair) (*pair.Pair, error) {
 	for range 7 {
 		var rep pair.Report
 		var err error
-		if p, rep, err = w.turn(p); err != nil {
+		if werr := w.watched(func() { p, rep, err = w.turn(p) }); werr != nil {
+			return p, werr
+		}
+		if err != nil {
 			return p, fmt.Errorf("a turn without faults: %w", err)
 		}
 		if err := w.lost(); err != nil {
@@ -329,7 +352,7 @@ func TestPair_AllSchedulesComeToOneTree(t *testing.T) {
 		}
 	}
 	t.Logf("%d schedules: %v", n, sum)
-	for _, what := range []string{"kills", "upload acknowledged and lost", "lost page", "stale listing", "empty listing", "answer lost", "truncated upload", "a page twice", "401 in a listing", "ignore files"} {
+	for _, what := range []string{"kills", "upload acknowledged and lost", "lost page", "stale listing", "empty listing", "answer lost", "truncated upload", "a page twice", "401 in a listing", "ignore files", "filters"} {
 		if n >= 200 && sum[what] == 0 {
 			t.Errorf("no schedule had %q: that proves nothing of it", what)
 		}

@@ -78,7 +78,7 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 }
 
 // Preview looks at both sides, and returns what a Run would do now, without doing it.
-func (p *Pair) Preview(ctx context.Context) (Report, error) {
+func (p *Pair) Preview(ctx context.Context, o PreviewOptions) (Report, error) {
 	var r Report
 	if err := p.begin(ctx); err != nil {
 		return r, err
@@ -90,9 +90,16 @@ func (p *Pair) Preview(ctx context.Context) (Report, error) {
 	if err := p.lookBoth(ctx); err != nil {
 		return r, err
 	}
+	p.as = o
+	defer func() { p.as = PreviewOptions{} }()
 	plan, err := p.plan(ctx)
 	if err != nil {
 		return r, err
+	}
+	if o.File != nil {
+		if err := p.files(ctx, p.filter, o.File); err != nil {
+			return r, err
+		}
 	}
 	r.Agreed, r.Problems = plan.Agreed, plan.Problems
 	for i := range plan.Steps {

@@ -207,7 +207,9 @@ type Rule struct {
 	// What it waits for that only a person can give, in words; "" if it waits for nobody.
 	Waits string `protobuf:"bytes,21,opt,name=waits,proto3" json:"waits,omitempty"`
 	// Steps that the turn that is under way has planned so far; 0 if there is none.
-	StepsTotal    int64 `protobuf:"varint,22,opt,name=steps_total,json=stepsTotal,proto3" json:"steps_total,omitempty"`
+	StepsTotal int64 `protobuf:"varint,22,opt,name=steps_total,json=stepsTotal,proto3" json:"steps_total,omitempty"`
+	// What is left out by size, age and type; not set: nothing is.
+	Filter        *RuleFilter `protobuf:"bytes,23,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -396,6 +398,105 @@ func (x *Rule) GetStepsTotal() int64 {
 	return 0
 }
 
+func (x *Rule) GetFilter() *RuleFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+// RuleFilter leaves files out by their size, their age and their type, besides the lines of ignore. What is left out is not here: it is not brought over, and neither deleted nor
+// replaced on either side, whatever becomes of the filter, the file or the clock.
+type RuleFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that a file has at least; 0: no limit.
+	MinSize *int64 `protobuf:"varint,1,opt,name=min_size,json=minSize,proto3,oneof" json:"min_size,omitempty"`
+	// Bytes that a file has at most; 0: no limit.
+	MaxSize *int64 `protobuf:"varint,2,opt,name=max_size,json=maxSize,proto3,oneof" json:"max_size,omitempty"`
+	// Milliseconds since a file was last changed, at least; 0: no limit.
+	MinAgeMs *int64 `protobuf:"varint,3,opt,name=min_age_ms,json=minAgeMs,proto3,oneof" json:"min_age_ms,omitempty"`
+	// Milliseconds since a file was last changed, at most; 0: no limit.
+	MaxAgeMs *int64 `protobuf:"varint,4,opt,name=max_age_ms,json=maxAgeMs,proto3,oneof" json:"max_age_ms,omitempty"`
+	// Only files of these types: "archive", "audio", "document", "image", "video", or the end of a name, as ".pdf". None: files of all types.
+	Types []string `protobuf:"bytes,5,rep,name=types,proto3" json:"types,omitempty"`
+	// No files of these types.
+	NotTypes      []string `protobuf:"bytes,6,rep,name=not_types,json=notTypes,proto3" json:"not_types,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleFilter) Reset() {
+	*x = RuleFilter{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleFilter) ProtoMessage() {}
+
+func (x *RuleFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleFilter.ProtoReflect.Descriptor instead.
+func (*RuleFilter) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RuleFilter) GetMinSize() int64 {
+	if x != nil && x.MinSize != nil {
+		return *x.MinSize
+	}
+	return 0
+}
+
+func (x *RuleFilter) GetMaxSize() int64 {
+	if x != nil && x.MaxSize != nil {
+		return *x.MaxSize
+	}
+	return 0
+}
+
+func (x *RuleFilter) GetMinAgeMs() int64 {
+	if x != nil && x.MinAgeMs != nil {
+		return *x.MinAgeMs
+	}
+	return 0
+}
+
+func (x *RuleFilter) GetMaxAgeMs() int64 {
+	if x != nil && x.MaxAgeMs != nil {
+		return *x.MaxAgeMs
+	}
+	return 0
+}
+
+func (x *RuleFilter) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *RuleFilter) GetNotTypes() []string {
+	if x != nil {
+		return x.NotTypes
+	}
+	return nil
+}
+
 // RuleStep is one step of a turn.
 type RuleStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -415,7 +516,7 @@ type RuleStep struct {
 
 func (x *RuleStep) Reset() {
 	*x = RuleStep{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[1]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +528,7 @@ func (x *RuleStep) String() string {
 func (*RuleStep) ProtoMessage() {}
 
 func (x *RuleStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[1]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +541,7 @@ func (x *RuleStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleStep.ProtoReflect.Descriptor instead.
 func (*RuleStep) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{1}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RuleStep) GetStep() string {
@@ -493,7 +594,7 @@ type RuleProblem struct {
 
 func (x *RuleProblem) Reset() {
 	*x = RuleProblem{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[2]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +606,7 @@ func (x *RuleProblem) String() string {
 func (*RuleProblem) ProtoMessage() {}
 
 func (x *RuleProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[2]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +619,7 @@ func (x *RuleProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblem.ProtoReflect.Descriptor instead.
 func (*RuleProblem) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{2}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RuleProblem) GetSide() string {
@@ -561,7 +662,7 @@ type RuleConflict struct {
 
 func (x *RuleConflict) Reset() {
 	*x = RuleConflict{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[3]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +674,7 @@ func (x *RuleConflict) String() string {
 func (*RuleConflict) ProtoMessage() {}
 
 func (x *RuleConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[3]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +687,7 @@ func (x *RuleConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleConflict.ProtoReflect.Descriptor instead.
 func (*RuleConflict) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{3}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RuleConflict) GetId() string {
@@ -642,14 +743,22 @@ type RuleSummary struct {
 	// Conflicts that nobody has dismissed.
 	ConflictsWaiting int64 `protobuf:"varint,7,opt,name=conflicts_waiting,json=conflictsWaiting,proto3" json:"conflicts_waiting,omitempty"`
 	// Files that would be deleted on one side, where that needs a person's word; 0: it does not.
-	BrakedFiles   int64 `protobuf:"varint,8,opt,name=braked_files,json=brakedFiles,proto3" json:"braked_files,omitempty"`
+	BrakedFiles int64 `protobuf:"varint,8,opt,name=braked_files,json=brakedFiles,proto3" json:"braked_files,omitempty"`
+	// Of a preview: files that no filter leaves out, those on both sides once,
+	FilesIn int64 `protobuf:"varint,9,opt,name=files_in,json=filesIn,proto3" json:"files_in,omitempty"`
+	// their bytes,
+	BytesIn int64 `protobuf:"varint,10,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	// files that are left out,
+	FilesOut int64 `protobuf:"varint,11,opt,name=files_out,json=filesOut,proto3" json:"files_out,omitempty"`
+	// and their bytes.
+	BytesOut      int64 `protobuf:"varint,12,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RuleSummary) Reset() {
 	*x = RuleSummary{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[4]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +770,7 @@ func (x *RuleSummary) String() string {
 func (*RuleSummary) ProtoMessage() {}
 
 func (x *RuleSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[4]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +783,7 @@ func (x *RuleSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSummary.ProtoReflect.Descriptor instead.
 func (*RuleSummary) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{4}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RuleSummary) GetSteps() int64 {
@@ -733,6 +842,34 @@ func (x *RuleSummary) GetBrakedFiles() int64 {
 	return 0
 }
 
+func (x *RuleSummary) GetFilesIn() int64 {
+	if x != nil {
+		return x.FilesIn
+	}
+	return 0
+}
+
+func (x *RuleSummary) GetBytesIn() int64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *RuleSummary) GetFilesOut() int64 {
+	if x != nil {
+		return x.FilesOut
+	}
+	return 0
+}
+
+func (x *RuleSummary) GetBytesOut() int64 {
+	if x != nil {
+		return x.BytesOut
+	}
+	return 0
+}
+
 // RulesAddRequest says what to keep alike.
 type RulesAddRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -749,14 +886,16 @@ type RulesAddRequest struct {
 	// Lines as in a .gitignore.
 	Ignore []string `protobuf:"bytes,6,rep,name=ignore,proto3" json:"ignore,omitempty"`
 	// It is to get no turns before Resume.
-	Paused        bool `protobuf:"varint,7,opt,name=paused,proto3" json:"paused,omitempty"`
+	Paused bool `protobuf:"varint,7,opt,name=paused,proto3" json:"paused,omitempty"`
+	// What is left out by size, age and type.
+	Filter        *RuleFilter `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RulesAddRequest) Reset() {
 	*x = RulesAddRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[5]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +907,7 @@ func (x *RulesAddRequest) String() string {
 func (*RulesAddRequest) ProtoMessage() {}
 
 func (x *RulesAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[5]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +920,7 @@ func (x *RulesAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesAddRequest.ProtoReflect.Descriptor instead.
 func (*RulesAddRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{5}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RulesAddRequest) GetName() string {
@@ -833,6 +972,13 @@ func (x *RulesAddRequest) GetPaused() bool {
 	return false
 }
 
+func (x *RulesAddRequest) GetFilter() *RuleFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
 // RulesListRequest asks for all.
 type RulesListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -842,7 +988,7 @@ type RulesListRequest struct {
 
 func (x *RulesListRequest) Reset() {
 	*x = RulesListRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[6]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1000,7 @@ func (x *RulesListRequest) String() string {
 func (*RulesListRequest) ProtoMessage() {}
 
 func (x *RulesListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[6]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1013,7 @@ func (x *RulesListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesListRequest.ProtoReflect.Descriptor instead.
 func (*RulesListRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{6}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{7}
 }
 
 // RulesListResponse has all.
@@ -881,7 +1027,7 @@ type RulesListResponse struct {
 
 func (x *RulesListResponse) Reset() {
 	*x = RulesListResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[7]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1039,7 @@ func (x *RulesListResponse) String() string {
 func (*RulesListResponse) ProtoMessage() {}
 
 func (x *RulesListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[7]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1052,7 @@ func (x *RulesListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesListResponse.ProtoReflect.Descriptor instead.
 func (*RulesListResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{7}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RulesListResponse) GetRules() []*Rule {
@@ -929,7 +1075,7 @@ type RulesRunRequest struct {
 
 func (x *RulesRunRequest) Reset() {
 	*x = RulesRunRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[8]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1087,7 @@ func (x *RulesRunRequest) String() string {
 func (*RulesRunRequest) ProtoMessage() {}
 
 func (x *RulesRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[8]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1100,7 @@ func (x *RulesRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRunRequest.ProtoReflect.Descriptor instead.
 func (*RulesRunRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{8}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RulesRunRequest) GetRule() string {
@@ -975,14 +1121,26 @@ func (x *RulesRunRequest) GetAllowDeletes() int64 {
 type RulesPreviewRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name or ID.
-	Rule          string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Other lines of what is left out than the rule has, if set_ignore is.
+	Ignore []string `protobuf:"bytes,2,rep,name=ignore,proto3" json:"ignore,omitempty"`
+	// Take ignore, also where it is empty.
+	SetIgnore bool `protobuf:"varint,3,opt,name=set_ignore,json=setIgnore,proto3" json:"set_ignore,omitempty"`
+	// Another filter than the rule has: what it says takes the place of what the rule says.
+	Filter *RuleFilter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Take the types of filter, also where there are none.
+	SetTypes bool `protobuf:"varint,5,opt,name=set_types,json=setTypes,proto3" json:"set_types,omitempty"`
+	// Tell of each file at the places whether it is left out, before the steps.
+	Files bool `protobuf:"varint,6,opt,name=files,proto3" json:"files,omitempty"`
+	// A rule that is not made yet, in the place of one that is: nothing is made. Its right place may be absent. Fails with CODE_USAGE if rule is set, too.
+	Draft         *RulesAddRequest `protobuf:"bytes,7,opt,name=draft,proto3" json:"draft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RulesPreviewRequest) Reset() {
 	*x = RulesPreviewRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[9]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1152,7 @@ func (x *RulesPreviewRequest) String() string {
 func (*RulesPreviewRequest) ProtoMessage() {}
 
 func (x *RulesPreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[9]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1165,7 @@ func (x *RulesPreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesPreviewRequest.ProtoReflect.Descriptor instead.
 func (*RulesPreviewRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{9}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RulesPreviewRequest) GetRule() string {
@@ -1017,20 +1175,155 @@ func (x *RulesPreviewRequest) GetRule() string {
 	return ""
 }
 
-// RulesRunResponse has one of both.
+func (x *RulesPreviewRequest) GetIgnore() []string {
+	if x != nil {
+		return x.Ignore
+	}
+	return nil
+}
+
+func (x *RulesPreviewRequest) GetSetIgnore() bool {
+	if x != nil {
+		return x.SetIgnore
+	}
+	return false
+}
+
+func (x *RulesPreviewRequest) GetFilter() *RuleFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RulesPreviewRequest) GetSetTypes() bool {
+	if x != nil {
+		return x.SetTypes
+	}
+	return false
+}
+
+func (x *RulesPreviewRequest) GetFiles() bool {
+	if x != nil {
+		return x.Files
+	}
+	return false
+}
+
+func (x *RulesPreviewRequest) GetDraft() *RulesAddRequest {
+	if x != nil {
+		return x.Draft
+	}
+	return nil
+}
+
+// RuleFile is a file at the places of a rule.
+type RuleFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its path, on the left side if it is there.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// It is on the left side,
+	Left bool `protobuf:"varint,2,opt,name=left,proto3" json:"left,omitempty"`
+	// and on the right one.
+	Right bool `protobuf:"varint,3,opt,name=right,proto3" json:"right,omitempty"`
+	// Its bytes; -1: only reading tells.
+	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// When it was last changed; not set: the place does not tell.
+	Modified *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=modified,proto3" json:"modified,omitempty"`
+	// Why it is left out; "": it is not.
+	LeftOut       string `protobuf:"bytes,6,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleFile) Reset() {
+	*x = RuleFile{}
+	mi := &file_sheaf_v1_rules_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleFile) ProtoMessage() {}
+
+func (x *RuleFile) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_rules_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleFile.ProtoReflect.Descriptor instead.
+func (*RuleFile) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RuleFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RuleFile) GetLeft() bool {
+	if x != nil {
+		return x.Left
+	}
+	return false
+}
+
+func (x *RuleFile) GetRight() bool {
+	if x != nil {
+		return x.Right
+	}
+	return false
+}
+
+func (x *RuleFile) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *RuleFile) GetModified() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Modified
+	}
+	return nil
+}
+
+func (x *RuleFile) GetLeftOut() string {
+	if x != nil {
+		return x.LeftOut
+	}
+	return ""
+}
+
+// RulesRunResponse has one of these.
 type RulesRunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One step.
 	Step *RuleStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
 	// All of the turn; it comes last.
-	Summary       *RuleSummary `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	Summary *RuleSummary `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	// One file, of a preview that was asked for files.
+	File          *RuleFile `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RulesRunResponse) Reset() {
 	*x = RulesRunResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[10]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1335,7 @@ func (x *RulesRunResponse) String() string {
 func (*RulesRunResponse) ProtoMessage() {}
 
 func (x *RulesRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[10]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1348,7 @@ func (x *RulesRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRunResponse.ProtoReflect.Descriptor instead.
 func (*RulesRunResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{10}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RulesRunResponse) GetStep() *RuleStep {
@@ -1072,6 +1365,13 @@ func (x *RulesRunResponse) GetSummary() *RuleSummary {
 	return nil
 }
 
+func (x *RulesRunResponse) GetFile() *RuleFile {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
 // RulesPauseRequest names a rule.
 type RulesPauseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1083,7 +1383,7 @@ type RulesPauseRequest struct {
 
 func (x *RulesPauseRequest) Reset() {
 	*x = RulesPauseRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[11]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1395,7 @@ func (x *RulesPauseRequest) String() string {
 func (*RulesPauseRequest) ProtoMessage() {}
 
 func (x *RulesPauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[11]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1408,7 @@ func (x *RulesPauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesPauseRequest.ProtoReflect.Descriptor instead.
 func (*RulesPauseRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{11}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RulesPauseRequest) GetRule() string {
@@ -1129,7 +1429,7 @@ type RulesResumeRequest struct {
 
 func (x *RulesResumeRequest) Reset() {
 	*x = RulesResumeRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[12]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1441,7 @@ func (x *RulesResumeRequest) String() string {
 func (*RulesResumeRequest) ProtoMessage() {}
 
 func (x *RulesResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[12]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1454,7 @@ func (x *RulesResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesResumeRequest.ProtoReflect.Descriptor instead.
 func (*RulesResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{12}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RulesResumeRequest) GetRule() string {
@@ -1178,14 +1478,18 @@ type RulesEditRequest struct {
 	// Other lines of what is left out, if set_ignore is.
 	Ignore []string `protobuf:"bytes,5,rep,name=ignore,proto3" json:"ignore,omitempty"`
 	// Take ignore, also where it is empty.
-	SetIgnore     bool `protobuf:"varint,6,opt,name=set_ignore,json=setIgnore,proto3" json:"set_ignore,omitempty"`
+	SetIgnore bool `protobuf:"varint,6,opt,name=set_ignore,json=setIgnore,proto3" json:"set_ignore,omitempty"`
+	// Another filter: what it says takes the place of what there was.
+	Filter *RuleFilter `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Take the types of filter, also where there are none.
+	SetTypes      bool `protobuf:"varint,8,opt,name=set_types,json=setTypes,proto3" json:"set_types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RulesEditRequest) Reset() {
 	*x = RulesEditRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[13]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1501,7 @@ func (x *RulesEditRequest) String() string {
 func (*RulesEditRequest) ProtoMessage() {}
 
 func (x *RulesEditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[13]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1514,7 @@ func (x *RulesEditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesEditRequest.ProtoReflect.Descriptor instead.
 func (*RulesEditRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{13}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RulesEditRequest) GetRule() string {
@@ -1255,6 +1559,20 @@ func (x *RulesEditRequest) GetSetIgnore() bool {
 	return false
 }
 
+func (x *RulesEditRequest) GetFilter() *RuleFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RulesEditRequest) GetSetTypes() bool {
+	if x != nil {
+		return x.SetTypes
+	}
+	return false
+}
+
 // RulesRemoveRequest names a rule.
 type RulesRemoveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1266,7 +1584,7 @@ type RulesRemoveRequest struct {
 
 func (x *RulesRemoveRequest) Reset() {
 	*x = RulesRemoveRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[14]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1596,7 @@ func (x *RulesRemoveRequest) String() string {
 func (*RulesRemoveRequest) ProtoMessage() {}
 
 func (x *RulesRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[14]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1609,7 @@ func (x *RulesRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRemoveRequest.ProtoReflect.Descriptor instead.
 func (*RulesRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{14}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RulesRemoveRequest) GetRule() string {
@@ -1310,7 +1628,7 @@ type RulesRemoveResponse struct {
 
 func (x *RulesRemoveResponse) Reset() {
 	*x = RulesRemoveResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[15]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1640,7 @@ func (x *RulesRemoveResponse) String() string {
 func (*RulesRemoveResponse) ProtoMessage() {}
 
 func (x *RulesRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[15]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1653,7 @@ func (x *RulesRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesRemoveResponse.ProtoReflect.Descriptor instead.
 func (*RulesRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{15}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{17}
 }
 
 // RulesExplainRequest names a path of a rule.
@@ -1351,7 +1669,7 @@ type RulesExplainRequest struct {
 
 func (x *RulesExplainRequest) Reset() {
 	*x = RulesExplainRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[16]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1681,7 @@ func (x *RulesExplainRequest) String() string {
 func (*RulesExplainRequest) ProtoMessage() {}
 
 func (x *RulesExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[16]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1694,7 @@ func (x *RulesExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesExplainRequest.ProtoReflect.Descriptor instead.
 func (*RulesExplainRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{16}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RulesExplainRequest) GetRule() string {
@@ -1408,7 +1726,7 @@ type RuleDecision struct {
 
 func (x *RuleDecision) Reset() {
 	*x = RuleDecision{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[17]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1738,7 @@ func (x *RuleDecision) String() string {
 func (*RuleDecision) ProtoMessage() {}
 
 func (x *RuleDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[17]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1751,7 @@ func (x *RuleDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleDecision.ProtoReflect.Descriptor instead.
 func (*RuleDecision) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{17}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RuleDecision) GetTime() *timestamppb.Timestamp {
@@ -1466,7 +1784,7 @@ type RulesExplainResponse struct {
 	Right bool `protobuf:"varint,2,opt,name=right,proto3" json:"right,omitempty"`
 	// Both agreed on it.
 	Agreed bool `protobuf:"varint,3,opt,name=agreed,proto3" json:"agreed,omitempty"`
-	// A line of ignore leaves it out.
+	// A line of ignore, or its type, leaves it out.
 	Ignored bool `protobuf:"varint,4,opt,name=ignored,proto3" json:"ignored,omitempty"`
 	// The line.
 	IgnoredBy string `protobuf:"bytes,5,opt,name=ignored_by,json=ignoredBy,proto3" json:"ignored_by,omitempty"`
@@ -1475,14 +1793,18 @@ type RulesExplainResponse struct {
 	// Why it cannot be made alike; "" if nothing is known.
 	Problem string `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
 	// What was done with it, the oldest first.
-	Decisions     []*RuleDecision `protobuf:"bytes,8,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	Decisions []*RuleDecision `protobuf:"bytes,8,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// Why what the left side has is left out by its size or age; "": it is not. As long as one side's is, both stay as they are, unless the other has a later state of what both agreed on.
+	LeftOutLeft string `protobuf:"bytes,9,opt,name=left_out_left,json=leftOutLeft,proto3" json:"left_out_left,omitempty"`
+	// The same of the right side.
+	LeftOutRight  string `protobuf:"bytes,10,opt,name=left_out_right,json=leftOutRight,proto3" json:"left_out_right,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RulesExplainResponse) Reset() {
 	*x = RulesExplainResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[18]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1816,7 @@ func (x *RulesExplainResponse) String() string {
 func (*RulesExplainResponse) ProtoMessage() {}
 
 func (x *RulesExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[18]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1829,7 @@ func (x *RulesExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesExplainResponse.ProtoReflect.Descriptor instead.
 func (*RulesExplainResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{18}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RulesExplainResponse) GetLeft() bool {
@@ -1566,6 +1888,20 @@ func (x *RulesExplainResponse) GetDecisions() []*RuleDecision {
 	return nil
 }
 
+func (x *RulesExplainResponse) GetLeftOutLeft() string {
+	if x != nil {
+		return x.LeftOutLeft
+	}
+	return ""
+}
+
+func (x *RulesExplainResponse) GetLeftOutRight() string {
+	if x != nil {
+		return x.LeftOutRight
+	}
+	return ""
+}
+
 // RulesConflictsRequest names a rule.
 type RulesConflictsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1577,7 +1913,7 @@ type RulesConflictsRequest struct {
 
 func (x *RulesConflictsRequest) Reset() {
 	*x = RulesConflictsRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[19]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1925,7 @@ func (x *RulesConflictsRequest) String() string {
 func (*RulesConflictsRequest) ProtoMessage() {}
 
 func (x *RulesConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[19]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1938,7 @@ func (x *RulesConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesConflictsRequest.ProtoReflect.Descriptor instead.
 func (*RulesConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{19}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RulesConflictsRequest) GetRule() string {
@@ -1623,7 +1959,7 @@ type RulesConflictsResponse struct {
 
 func (x *RulesConflictsResponse) Reset() {
 	*x = RulesConflictsResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[20]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1971,7 @@ func (x *RulesConflictsResponse) String() string {
 func (*RulesConflictsResponse) ProtoMessage() {}
 
 func (x *RulesConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[20]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1984,7 @@ func (x *RulesConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesConflictsResponse.ProtoReflect.Descriptor instead.
 func (*RulesConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{20}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RulesConflictsResponse) GetConflicts() []*RuleConflict {
@@ -1671,7 +2007,7 @@ type RulesDismissRequest struct {
 
 func (x *RulesDismissRequest) Reset() {
 	*x = RulesDismissRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[21]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +2019,7 @@ func (x *RulesDismissRequest) String() string {
 func (*RulesDismissRequest) ProtoMessage() {}
 
 func (x *RulesDismissRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[21]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +2032,7 @@ func (x *RulesDismissRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesDismissRequest.ProtoReflect.Descriptor instead.
 func (*RulesDismissRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{21}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RulesDismissRequest) GetRule() string {
@@ -1722,7 +2058,7 @@ type RulesDismissResponse struct {
 
 func (x *RulesDismissResponse) Reset() {
 	*x = RulesDismissResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[22]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2070,7 @@ func (x *RulesDismissResponse) String() string {
 func (*RulesDismissResponse) ProtoMessage() {}
 
 func (x *RulesDismissResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[22]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2083,7 @@ func (x *RulesDismissResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesDismissResponse.ProtoReflect.Descriptor instead.
 func (*RulesDismissResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{22}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{24}
 }
 
 // RulesAcceptRequest names a rule.
@@ -1761,7 +2097,7 @@ type RulesAcceptRequest struct {
 
 func (x *RulesAcceptRequest) Reset() {
 	*x = RulesAcceptRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[23]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +2109,7 @@ func (x *RulesAcceptRequest) String() string {
 func (*RulesAcceptRequest) ProtoMessage() {}
 
 func (x *RulesAcceptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[23]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +2122,7 @@ func (x *RulesAcceptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesAcceptRequest.ProtoReflect.Descriptor instead.
 func (*RulesAcceptRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{23}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RulesAcceptRequest) GetRule() string {
@@ -1811,7 +2147,7 @@ type RulesIgnoredRequest struct {
 
 func (x *RulesIgnoredRequest) Reset() {
 	*x = RulesIgnoredRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[24]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2159,7 @@ func (x *RulesIgnoredRequest) String() string {
 func (*RulesIgnoredRequest) ProtoMessage() {}
 
 func (x *RulesIgnoredRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[24]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2172,7 @@ func (x *RulesIgnoredRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesIgnoredRequest.ProtoReflect.Descriptor instead.
 func (*RulesIgnoredRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{24}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RulesIgnoredRequest) GetPlace() string {
@@ -1883,7 +2219,7 @@ type RuleVerdict struct {
 
 func (x *RuleVerdict) Reset() {
 	*x = RuleVerdict{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[25]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2231,7 @@ func (x *RuleVerdict) String() string {
 func (*RuleVerdict) ProtoMessage() {}
 
 func (x *RuleVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[25]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2244,7 @@ func (x *RuleVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleVerdict.ProtoReflect.Descriptor instead.
 func (*RuleVerdict) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{25}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RuleVerdict) GetRule() string {
@@ -1971,7 +2307,7 @@ type RulesIgnoredResponse struct {
 
 func (x *RulesIgnoredResponse) Reset() {
 	*x = RulesIgnoredResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[26]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2319,7 @@ func (x *RulesIgnoredResponse) String() string {
 func (*RulesIgnoredResponse) ProtoMessage() {}
 
 func (x *RulesIgnoredResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[26]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2332,7 @@ func (x *RulesIgnoredResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesIgnoredResponse.ProtoReflect.Descriptor instead.
 func (*RulesIgnoredResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{26}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RulesIgnoredResponse) GetVerdicts() []*RuleVerdict {
@@ -2021,7 +2357,7 @@ type RulesConvertIgnoreRequest struct {
 
 func (x *RulesConvertIgnoreRequest) Reset() {
 	*x = RulesConvertIgnoreRequest{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[27]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2369,7 @@ func (x *RulesConvertIgnoreRequest) String() string {
 func (*RulesConvertIgnoreRequest) ProtoMessage() {}
 
 func (x *RulesConvertIgnoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[27]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2382,7 @@ func (x *RulesConvertIgnoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesConvertIgnoreRequest.ProtoReflect.Descriptor instead.
 func (*RulesConvertIgnoreRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{27}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RulesConvertIgnoreRequest) GetFile() string {
@@ -2083,7 +2419,7 @@ type IgnoreInclude struct {
 
 func (x *IgnoreInclude) Reset() {
 	*x = IgnoreInclude{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[28]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2431,7 @@ func (x *IgnoreInclude) String() string {
 func (*IgnoreInclude) ProtoMessage() {}
 
 func (x *IgnoreInclude) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[28]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2444,7 @@ func (x *IgnoreInclude) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IgnoreInclude.ProtoReflect.Descriptor instead.
 func (*IgnoreInclude) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{28}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *IgnoreInclude) GetName() string {
@@ -2138,7 +2474,7 @@ type RulesConvertIgnoreResponse struct {
 
 func (x *RulesConvertIgnoreResponse) Reset() {
 	*x = RulesConvertIgnoreResponse{}
-	mi := &file_sheaf_v1_rules_proto_msgTypes[29]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2486,7 @@ func (x *RulesConvertIgnoreResponse) String() string {
 func (*RulesConvertIgnoreResponse) ProtoMessage() {}
 
 func (x *RulesConvertIgnoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_rules_proto_msgTypes[29]
+	mi := &file_sheaf_v1_rules_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2499,7 @@ func (x *RulesConvertIgnoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesConvertIgnoreResponse.ProtoReflect.Descriptor instead.
 func (*RulesConvertIgnoreResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{29}
+	return file_sheaf_v1_rules_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RulesConvertIgnoreResponse) GetText() string {
@@ -2184,7 +2520,7 @@ var File_sheaf_v1_rules_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\n" +
-	"\x14sheaf/v1/rules.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x04\n" +
+	"\x14sheaf/v1/rules.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x05\n" +
 	"\x04Rule\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -2209,7 +2545,22 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\bnext_run\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\anextRun\x12\x14\n" +
 	"\x05waits\x18\x15 \x01(\tR\x05waits\x12\x1f\n" +
 	"\vsteps_total\x18\x16 \x01(\x03R\n" +
-	"stepsTotal\"p\n" +
+	"stepsTotal\x12,\n" +
+	"\x06filter\x18\x17 \x01(\v2\x14.sheaf.v1.RuleFilterR\x06filter\"\xfd\x01\n" +
+	"\n" +
+	"RuleFilter\x12\x1e\n" +
+	"\bmin_size\x18\x01 \x01(\x03H\x00R\aminSize\x88\x01\x01\x12\x1e\n" +
+	"\bmax_size\x18\x02 \x01(\x03H\x01R\amaxSize\x88\x01\x01\x12!\n" +
+	"\n" +
+	"min_age_ms\x18\x03 \x01(\x03H\x02R\bminAgeMs\x88\x01\x01\x12!\n" +
+	"\n" +
+	"max_age_ms\x18\x04 \x01(\x03H\x03R\bmaxAgeMs\x88\x01\x01\x12\x14\n" +
+	"\x05types\x18\x05 \x03(\tR\x05types\x12\x1b\n" +
+	"\tnot_types\x18\x06 \x03(\tR\bnotTypesB\v\n" +
+	"\t_min_sizeB\v\n" +
+	"\t_max_sizeB\r\n" +
+	"\v_min_age_msB\r\n" +
+	"\v_max_age_ms\"p\n" +
 	"\bRuleStep\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x10\n" +
@@ -2225,7 +2576,7 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x12\n" +
 	"\x04copy\x18\x04 \x01(\tR\x04copy\x12\x12\n" +
-	"\x04side\x18\x05 \x01(\tR\x04side\"\xa2\x02\n" +
+	"\x04side\x18\x05 \x01(\tR\x04side\"\x92\x03\n" +
 	"\vRuleSummary\x12\x14\n" +
 	"\x05steps\x18\x01 \x01(\x03R\x05steps\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\x03R\x06failed\x12\x14\n" +
@@ -2234,7 +2585,12 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\bproblems\x18\x05 \x03(\v2\x15.sheaf.v1.RuleProblemR\bproblems\x124\n" +
 	"\tconflicts\x18\x06 \x03(\v2\x16.sheaf.v1.RuleConflictR\tconflicts\x12+\n" +
 	"\x11conflicts_waiting\x18\a \x01(\x03R\x10conflictsWaiting\x12!\n" +
-	"\fbraked_files\x18\b \x01(\x03R\vbrakedFiles\"\xc2\x01\n" +
+	"\fbraked_files\x18\b \x01(\x03R\vbrakedFiles\x12\x19\n" +
+	"\bfiles_in\x18\t \x01(\x03R\afilesIn\x12\x19\n" +
+	"\bbytes_in\x18\n" +
+	" \x01(\x03R\abytesIn\x12\x1b\n" +
+	"\tfiles_out\x18\v \x01(\x03R\bfilesOut\x12\x1b\n" +
+	"\tbytes_out\x18\f \x01(\x03R\bbytesOut\"\xf0\x01\n" +
 	"\x0fRulesAddRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04left\x18\x02 \x01(\tR\x04left\x12\x14\n" +
@@ -2242,22 +2598,38 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\x04mode\x18\x04 \x01(\x0e2\x12.sheaf.v1.RuleModeR\x04mode\x12\x19\n" +
 	"\bevery_ms\x18\x05 \x01(\x03R\aeveryMs\x12\x16\n" +
 	"\x06ignore\x18\x06 \x03(\tR\x06ignore\x12\x16\n" +
-	"\x06paused\x18\a \x01(\bR\x06paused\"\x12\n" +
+	"\x06paused\x18\a \x01(\bR\x06paused\x12,\n" +
+	"\x06filter\x18\b \x01(\v2\x14.sheaf.v1.RuleFilterR\x06filter\"\x12\n" +
 	"\x10RulesListRequest\"9\n" +
 	"\x11RulesListResponse\x12$\n" +
 	"\x05rules\x18\x01 \x03(\v2\x0e.sheaf.v1.RuleR\x05rules\"J\n" +
 	"\x0fRulesRunRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12#\n" +
-	"\rallow_deletes\x18\x02 \x01(\x03R\fallowDeletes\")\n" +
+	"\rallow_deletes\x18\x02 \x01(\x03R\fallowDeletes\"\xf2\x01\n" +
 	"\x13RulesPreviewRequest\x12\x12\n" +
-	"\x04rule\x18\x01 \x01(\tR\x04rule\"k\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06ignore\x18\x02 \x03(\tR\x06ignore\x12\x1d\n" +
+	"\n" +
+	"set_ignore\x18\x03 \x01(\bR\tsetIgnore\x12,\n" +
+	"\x06filter\x18\x04 \x01(\v2\x14.sheaf.v1.RuleFilterR\x06filter\x12\x1b\n" +
+	"\tset_types\x18\x05 \x01(\bR\bsetTypes\x12\x14\n" +
+	"\x05files\x18\x06 \x01(\bR\x05files\x12/\n" +
+	"\x05draft\x18\a \x01(\v2\x19.sheaf.v1.RulesAddRequestR\x05draft\"\xaf\x01\n" +
+	"\bRuleFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04left\x18\x02 \x01(\bR\x04left\x12\x14\n" +
+	"\x05right\x18\x03 \x01(\bR\x05right\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x126\n" +
+	"\bmodified\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\x12\x19\n" +
+	"\bleft_out\x18\x06 \x01(\tR\aleftOut\"\x93\x01\n" +
 	"\x10RulesRunResponse\x12&\n" +
 	"\x04step\x18\x01 \x01(\v2\x12.sheaf.v1.RuleStepR\x04step\x12/\n" +
-	"\asummary\x18\x02 \x01(\v2\x15.sheaf.v1.RuleSummaryR\asummary\"'\n" +
+	"\asummary\x18\x02 \x01(\v2\x15.sheaf.v1.RuleSummaryR\asummary\x12&\n" +
+	"\x04file\x18\x03 \x01(\v2\x12.sheaf.v1.RuleFileR\x04file\"'\n" +
 	"\x11RulesPauseRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\"(\n" +
 	"\x12RulesResumeRequest\x12\x12\n" +
-	"\x04rule\x18\x01 \x01(\tR\x04rule\"\xb4\x01\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\"\xff\x01\n" +
 	"\x10RulesEditRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
@@ -2265,7 +2637,9 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\bevery_ms\x18\x04 \x01(\x03R\aeveryMs\x12\x16\n" +
 	"\x06ignore\x18\x05 \x03(\tR\x06ignore\x12\x1d\n" +
 	"\n" +
-	"set_ignore\x18\x06 \x01(\bR\tsetIgnore\"(\n" +
+	"set_ignore\x18\x06 \x01(\bR\tsetIgnore\x12,\n" +
+	"\x06filter\x18\a \x01(\v2\x14.sheaf.v1.RuleFilterR\x06filter\x12\x1b\n" +
+	"\tset_types\x18\b \x01(\bR\bsetTypes\"(\n" +
 	"\x12RulesRemoveRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\"\x15\n" +
 	"\x13RulesRemoveResponse\"=\n" +
@@ -2275,7 +2649,7 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"\fRuleDecision\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\xf5\x01\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xbf\x02\n" +
 	"\x14RulesExplainResponse\x12\x12\n" +
 	"\x04left\x18\x01 \x01(\bR\x04left\x12\x14\n" +
 	"\x05right\x18\x02 \x01(\bR\x05right\x12\x16\n" +
@@ -2285,7 +2659,10 @@ const file_sheaf_v1_rules_proto_rawDesc = "" +
 	"ignored_by\x18\x05 \x01(\tR\tignoredBy\x12\x12\n" +
 	"\x04next\x18\x06 \x03(\tR\x04next\x12\x18\n" +
 	"\aproblem\x18\a \x01(\tR\aproblem\x124\n" +
-	"\tdecisions\x18\b \x03(\v2\x16.sheaf.v1.RuleDecisionR\tdecisions\"+\n" +
+	"\tdecisions\x18\b \x03(\v2\x16.sheaf.v1.RuleDecisionR\tdecisions\x12\"\n" +
+	"\rleft_out_left\x18\t \x01(\tR\vleftOutLeft\x12$\n" +
+	"\x0eleft_out_right\x18\n" +
+	" \x01(\tR\fleftOutRight\"+\n" +
 	"\x15RulesConflictsRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\"N\n" +
 	"\x16RulesConflictsResponse\x124\n" +
@@ -2366,93 +2743,102 @@ func file_sheaf_v1_rules_proto_rawDescGZIP() []byte {
 }
 
 var file_sheaf_v1_rules_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sheaf_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_sheaf_v1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_sheaf_v1_rules_proto_goTypes = []any{
 	(RuleMode)(0),                      // 0: sheaf.v1.RuleMode
 	(RuleState)(0),                     // 1: sheaf.v1.RuleState
 	(*Rule)(nil),                       // 2: sheaf.v1.Rule
-	(*RuleStep)(nil),                   // 3: sheaf.v1.RuleStep
-	(*RuleProblem)(nil),                // 4: sheaf.v1.RuleProblem
-	(*RuleConflict)(nil),               // 5: sheaf.v1.RuleConflict
-	(*RuleSummary)(nil),                // 6: sheaf.v1.RuleSummary
-	(*RulesAddRequest)(nil),            // 7: sheaf.v1.RulesAddRequest
-	(*RulesListRequest)(nil),           // 8: sheaf.v1.RulesListRequest
-	(*RulesListResponse)(nil),          // 9: sheaf.v1.RulesListResponse
-	(*RulesRunRequest)(nil),            // 10: sheaf.v1.RulesRunRequest
-	(*RulesPreviewRequest)(nil),        // 11: sheaf.v1.RulesPreviewRequest
-	(*RulesRunResponse)(nil),           // 12: sheaf.v1.RulesRunResponse
-	(*RulesPauseRequest)(nil),          // 13: sheaf.v1.RulesPauseRequest
-	(*RulesResumeRequest)(nil),         // 14: sheaf.v1.RulesResumeRequest
-	(*RulesEditRequest)(nil),           // 15: sheaf.v1.RulesEditRequest
-	(*RulesRemoveRequest)(nil),         // 16: sheaf.v1.RulesRemoveRequest
-	(*RulesRemoveResponse)(nil),        // 17: sheaf.v1.RulesRemoveResponse
-	(*RulesExplainRequest)(nil),        // 18: sheaf.v1.RulesExplainRequest
-	(*RuleDecision)(nil),               // 19: sheaf.v1.RuleDecision
-	(*RulesExplainResponse)(nil),       // 20: sheaf.v1.RulesExplainResponse
-	(*RulesConflictsRequest)(nil),      // 21: sheaf.v1.RulesConflictsRequest
-	(*RulesConflictsResponse)(nil),     // 22: sheaf.v1.RulesConflictsResponse
-	(*RulesDismissRequest)(nil),        // 23: sheaf.v1.RulesDismissRequest
-	(*RulesDismissResponse)(nil),       // 24: sheaf.v1.RulesDismissResponse
-	(*RulesAcceptRequest)(nil),         // 25: sheaf.v1.RulesAcceptRequest
-	(*RulesIgnoredRequest)(nil),        // 26: sheaf.v1.RulesIgnoredRequest
-	(*RuleVerdict)(nil),                // 27: sheaf.v1.RuleVerdict
-	(*RulesIgnoredResponse)(nil),       // 28: sheaf.v1.RulesIgnoredResponse
-	(*RulesConvertIgnoreRequest)(nil),  // 29: sheaf.v1.RulesConvertIgnoreRequest
-	(*IgnoreInclude)(nil),              // 30: sheaf.v1.IgnoreInclude
-	(*RulesConvertIgnoreResponse)(nil), // 31: sheaf.v1.RulesConvertIgnoreResponse
-	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
+	(*RuleFilter)(nil),                 // 3: sheaf.v1.RuleFilter
+	(*RuleStep)(nil),                   // 4: sheaf.v1.RuleStep
+	(*RuleProblem)(nil),                // 5: sheaf.v1.RuleProblem
+	(*RuleConflict)(nil),               // 6: sheaf.v1.RuleConflict
+	(*RuleSummary)(nil),                // 7: sheaf.v1.RuleSummary
+	(*RulesAddRequest)(nil),            // 8: sheaf.v1.RulesAddRequest
+	(*RulesListRequest)(nil),           // 9: sheaf.v1.RulesListRequest
+	(*RulesListResponse)(nil),          // 10: sheaf.v1.RulesListResponse
+	(*RulesRunRequest)(nil),            // 11: sheaf.v1.RulesRunRequest
+	(*RulesPreviewRequest)(nil),        // 12: sheaf.v1.RulesPreviewRequest
+	(*RuleFile)(nil),                   // 13: sheaf.v1.RuleFile
+	(*RulesRunResponse)(nil),           // 14: sheaf.v1.RulesRunResponse
+	(*RulesPauseRequest)(nil),          // 15: sheaf.v1.RulesPauseRequest
+	(*RulesResumeRequest)(nil),         // 16: sheaf.v1.RulesResumeRequest
+	(*RulesEditRequest)(nil),           // 17: sheaf.v1.RulesEditRequest
+	(*RulesRemoveRequest)(nil),         // 18: sheaf.v1.RulesRemoveRequest
+	(*RulesRemoveResponse)(nil),        // 19: sheaf.v1.RulesRemoveResponse
+	(*RulesExplainRequest)(nil),        // 20: sheaf.v1.RulesExplainRequest
+	(*RuleDecision)(nil),               // 21: sheaf.v1.RuleDecision
+	(*RulesExplainResponse)(nil),       // 22: sheaf.v1.RulesExplainResponse
+	(*RulesConflictsRequest)(nil),      // 23: sheaf.v1.RulesConflictsRequest
+	(*RulesConflictsResponse)(nil),     // 24: sheaf.v1.RulesConflictsResponse
+	(*RulesDismissRequest)(nil),        // 25: sheaf.v1.RulesDismissRequest
+	(*RulesDismissResponse)(nil),       // 26: sheaf.v1.RulesDismissResponse
+	(*RulesAcceptRequest)(nil),         // 27: sheaf.v1.RulesAcceptRequest
+	(*RulesIgnoredRequest)(nil),        // 28: sheaf.v1.RulesIgnoredRequest
+	(*RuleVerdict)(nil),                // 29: sheaf.v1.RuleVerdict
+	(*RulesIgnoredResponse)(nil),       // 30: sheaf.v1.RulesIgnoredResponse
+	(*RulesConvertIgnoreRequest)(nil),  // 31: sheaf.v1.RulesConvertIgnoreRequest
+	(*IgnoreInclude)(nil),              // 32: sheaf.v1.IgnoreInclude
+	(*RulesConvertIgnoreResponse)(nil), // 33: sheaf.v1.RulesConvertIgnoreResponse
+	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
 }
 var file_sheaf_v1_rules_proto_depIdxs = []int32{
 	0,  // 0: sheaf.v1.Rule.mode:type_name -> sheaf.v1.RuleMode
 	1,  // 1: sheaf.v1.Rule.state:type_name -> sheaf.v1.RuleState
-	32, // 2: sheaf.v1.Rule.last_run:type_name -> google.protobuf.Timestamp
-	32, // 3: sheaf.v1.Rule.next_run:type_name -> google.protobuf.Timestamp
-	32, // 4: sheaf.v1.RuleConflict.time:type_name -> google.protobuf.Timestamp
-	4,  // 5: sheaf.v1.RuleSummary.problems:type_name -> sheaf.v1.RuleProblem
-	5,  // 6: sheaf.v1.RuleSummary.conflicts:type_name -> sheaf.v1.RuleConflict
-	0,  // 7: sheaf.v1.RulesAddRequest.mode:type_name -> sheaf.v1.RuleMode
-	2,  // 8: sheaf.v1.RulesListResponse.rules:type_name -> sheaf.v1.Rule
-	3,  // 9: sheaf.v1.RulesRunResponse.step:type_name -> sheaf.v1.RuleStep
-	6,  // 10: sheaf.v1.RulesRunResponse.summary:type_name -> sheaf.v1.RuleSummary
-	0,  // 11: sheaf.v1.RulesEditRequest.mode:type_name -> sheaf.v1.RuleMode
-	32, // 12: sheaf.v1.RuleDecision.time:type_name -> google.protobuf.Timestamp
-	19, // 13: sheaf.v1.RulesExplainResponse.decisions:type_name -> sheaf.v1.RuleDecision
-	5,  // 14: sheaf.v1.RulesConflictsResponse.conflicts:type_name -> sheaf.v1.RuleConflict
-	27, // 15: sheaf.v1.RulesIgnoredResponse.verdicts:type_name -> sheaf.v1.RuleVerdict
-	30, // 16: sheaf.v1.RulesConvertIgnoreRequest.includes:type_name -> sheaf.v1.IgnoreInclude
-	7,  // 17: sheaf.v1.Rules.Add:input_type -> sheaf.v1.RulesAddRequest
-	8,  // 18: sheaf.v1.Rules.List:input_type -> sheaf.v1.RulesListRequest
-	10, // 19: sheaf.v1.Rules.Run:input_type -> sheaf.v1.RulesRunRequest
-	11, // 20: sheaf.v1.Rules.Preview:input_type -> sheaf.v1.RulesPreviewRequest
-	13, // 21: sheaf.v1.Rules.Pause:input_type -> sheaf.v1.RulesPauseRequest
-	14, // 22: sheaf.v1.Rules.Resume:input_type -> sheaf.v1.RulesResumeRequest
-	15, // 23: sheaf.v1.Rules.Edit:input_type -> sheaf.v1.RulesEditRequest
-	16, // 24: sheaf.v1.Rules.Remove:input_type -> sheaf.v1.RulesRemoveRequest
-	18, // 25: sheaf.v1.Rules.Explain:input_type -> sheaf.v1.RulesExplainRequest
-	21, // 26: sheaf.v1.Rules.Conflicts:input_type -> sheaf.v1.RulesConflictsRequest
-	23, // 27: sheaf.v1.Rules.Dismiss:input_type -> sheaf.v1.RulesDismissRequest
-	26, // 28: sheaf.v1.Rules.Ignored:input_type -> sheaf.v1.RulesIgnoredRequest
-	29, // 29: sheaf.v1.Rules.ConvertIgnore:input_type -> sheaf.v1.RulesConvertIgnoreRequest
-	25, // 30: sheaf.v1.Rules.Accept:input_type -> sheaf.v1.RulesAcceptRequest
-	2,  // 31: sheaf.v1.Rules.Add:output_type -> sheaf.v1.Rule
-	9,  // 32: sheaf.v1.Rules.List:output_type -> sheaf.v1.RulesListResponse
-	12, // 33: sheaf.v1.Rules.Run:output_type -> sheaf.v1.RulesRunResponse
-	12, // 34: sheaf.v1.Rules.Preview:output_type -> sheaf.v1.RulesRunResponse
-	2,  // 35: sheaf.v1.Rules.Pause:output_type -> sheaf.v1.Rule
-	2,  // 36: sheaf.v1.Rules.Resume:output_type -> sheaf.v1.Rule
-	2,  // 37: sheaf.v1.Rules.Edit:output_type -> sheaf.v1.Rule
-	17, // 38: sheaf.v1.Rules.Remove:output_type -> sheaf.v1.RulesRemoveResponse
-	20, // 39: sheaf.v1.Rules.Explain:output_type -> sheaf.v1.RulesExplainResponse
-	22, // 40: sheaf.v1.Rules.Conflicts:output_type -> sheaf.v1.RulesConflictsResponse
-	24, // 41: sheaf.v1.Rules.Dismiss:output_type -> sheaf.v1.RulesDismissResponse
-	28, // 42: sheaf.v1.Rules.Ignored:output_type -> sheaf.v1.RulesIgnoredResponse
-	31, // 43: sheaf.v1.Rules.ConvertIgnore:output_type -> sheaf.v1.RulesConvertIgnoreResponse
-	2,  // 44: sheaf.v1.Rules.Accept:output_type -> sheaf.v1.Rule
-	31, // [31:45] is the sub-list for method output_type
-	17, // [17:31] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	34, // 2: sheaf.v1.Rule.last_run:type_name -> google.protobuf.Timestamp
+	34, // 3: sheaf.v1.Rule.next_run:type_name -> google.protobuf.Timestamp
+	3,  // 4: sheaf.v1.Rule.filter:type_name -> sheaf.v1.RuleFilter
+	34, // 5: sheaf.v1.RuleConflict.time:type_name -> google.protobuf.Timestamp
+	5,  // 6: sheaf.v1.RuleSummary.problems:type_name -> sheaf.v1.RuleProblem
+	6,  // 7: sheaf.v1.RuleSummary.conflicts:type_name -> sheaf.v1.RuleConflict
+	0,  // 8: sheaf.v1.RulesAddRequest.mode:type_name -> sheaf.v1.RuleMode
+	3,  // 9: sheaf.v1.RulesAddRequest.filter:type_name -> sheaf.v1.RuleFilter
+	2,  // 10: sheaf.v1.RulesListResponse.rules:type_name -> sheaf.v1.Rule
+	3,  // 11: sheaf.v1.RulesPreviewRequest.filter:type_name -> sheaf.v1.RuleFilter
+	8,  // 12: sheaf.v1.RulesPreviewRequest.draft:type_name -> sheaf.v1.RulesAddRequest
+	34, // 13: sheaf.v1.RuleFile.modified:type_name -> google.protobuf.Timestamp
+	4,  // 14: sheaf.v1.RulesRunResponse.step:type_name -> sheaf.v1.RuleStep
+	7,  // 15: sheaf.v1.RulesRunResponse.summary:type_name -> sheaf.v1.RuleSummary
+	13, // 16: sheaf.v1.RulesRunResponse.file:type_name -> sheaf.v1.RuleFile
+	0,  // 17: sheaf.v1.RulesEditRequest.mode:type_name -> sheaf.v1.RuleMode
+	3,  // 18: sheaf.v1.RulesEditRequest.filter:type_name -> sheaf.v1.RuleFilter
+	34, // 19: sheaf.v1.RuleDecision.time:type_name -> google.protobuf.Timestamp
+	21, // 20: sheaf.v1.RulesExplainResponse.decisions:type_name -> sheaf.v1.RuleDecision
+	6,  // 21: sheaf.v1.RulesConflictsResponse.conflicts:type_name -> sheaf.v1.RuleConflict
+	29, // 22: sheaf.v1.RulesIgnoredResponse.verdicts:type_name -> sheaf.v1.RuleVerdict
+	32, // 23: sheaf.v1.RulesConvertIgnoreRequest.includes:type_name -> sheaf.v1.IgnoreInclude
+	8,  // 24: sheaf.v1.Rules.Add:input_type -> sheaf.v1.RulesAddRequest
+	9,  // 25: sheaf.v1.Rules.List:input_type -> sheaf.v1.RulesListRequest
+	11, // 26: sheaf.v1.Rules.Run:input_type -> sheaf.v1.RulesRunRequest
+	12, // 27: sheaf.v1.Rules.Preview:input_type -> sheaf.v1.RulesPreviewRequest
+	15, // 28: sheaf.v1.Rules.Pause:input_type -> sheaf.v1.RulesPauseRequest
+	16, // 29: sheaf.v1.Rules.Resume:input_type -> sheaf.v1.RulesResumeRequest
+	17, // 30: sheaf.v1.Rules.Edit:input_type -> sheaf.v1.RulesEditRequest
+	18, // 31: sheaf.v1.Rules.Remove:input_type -> sheaf.v1.RulesRemoveRequest
+	20, // 32: sheaf.v1.Rules.Explain:input_type -> sheaf.v1.RulesExplainRequest
+	23, // 33: sheaf.v1.Rules.Conflicts:input_type -> sheaf.v1.RulesConflictsRequest
+	25, // 34: sheaf.v1.Rules.Dismiss:input_type -> sheaf.v1.RulesDismissRequest
+	28, // 35: sheaf.v1.Rules.Ignored:input_type -> sheaf.v1.RulesIgnoredRequest
+	31, // 36: sheaf.v1.Rules.ConvertIgnore:input_type -> sheaf.v1.RulesConvertIgnoreRequest
+	27, // 37: sheaf.v1.Rules.Accept:input_type -> sheaf.v1.RulesAcceptRequest
+	2,  // 38: sheaf.v1.Rules.Add:output_type -> sheaf.v1.Rule
+	10, // 39: sheaf.v1.Rules.List:output_type -> sheaf.v1.RulesListResponse
+	14, // 40: sheaf.v1.Rules.Run:output_type -> sheaf.v1.RulesRunResponse
+	14, // 41: sheaf.v1.Rules.Preview:output_type -> sheaf.v1.RulesRunResponse
+	2,  // 42: sheaf.v1.Rules.Pause:output_type -> sheaf.v1.Rule
+	2,  // 43: sheaf.v1.Rules.Resume:output_type -> sheaf.v1.Rule
+	2,  // 44: sheaf.v1.Rules.Edit:output_type -> sheaf.v1.Rule
+	19, // 45: sheaf.v1.Rules.Remove:output_type -> sheaf.v1.RulesRemoveResponse
+	22, // 46: sheaf.v1.Rules.Explain:output_type -> sheaf.v1.RulesExplainResponse
+	24, // 47: sheaf.v1.Rules.Conflicts:output_type -> sheaf.v1.RulesConflictsResponse
+	26, // 48: sheaf.v1.Rules.Dismiss:output_type -> sheaf.v1.RulesDismissResponse
+	30, // 49: sheaf.v1.Rules.Ignored:output_type -> sheaf.v1.RulesIgnoredResponse
+	33, // 50: sheaf.v1.Rules.ConvertIgnore:output_type -> sheaf.v1.RulesConvertIgnoreResponse
+	2,  // 51: sheaf.v1.Rules.Accept:output_type -> sheaf.v1.Rule
+	38, // [38:52] is the sub-list for method output_type
+	24, // [24:38] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_rules_proto_init() }
@@ -2460,13 +2846,14 @@ func file_sheaf_v1_rules_proto_init() {
 	if File_sheaf_v1_rules_proto != nil {
 		return
 	}
+	file_sheaf_v1_rules_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_rules_proto_rawDesc), len(file_sheaf_v1_rules_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

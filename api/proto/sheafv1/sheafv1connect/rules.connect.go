@@ -73,7 +73,8 @@ type RulesClient interface {
 	// Run gives a rule a turn now, also one that is paused. It tells of each step when it was done or failed, and of all at the end. Fails with CODE_DECISION if the turn would
 	// delete too much or a place is not the one that it was, and with CODE_PARTIAL if some steps failed. What was done stays done. When the caller goes away, the turn ends between two steps.
 	Run(context.Context, *sheafv1.RulesRunRequest) (*connect.ServerStreamForClient[sheafv1.RulesRunResponse], error)
-	// Preview looks at both places, and tells which steps a turn would take now, without taking them. It ends as Run would.
+	// Preview looks at both places, and tells which steps a turn would take now, without taking them: of a rule as it is, of one with another filter, or of one that is not made yet.
+	// It ends as Run would.
 	Preview(context.Context, *sheafv1.RulesPreviewRequest) (*connect.ServerStreamForClient[sheafv1.RulesRunResponse], error)
 	// Pause gives a rule no turns until Resume. One that is under way is ended between two steps.
 	Pause(context.Context, *sheafv1.RulesPauseRequest) (*sheafv1.Rule, error)
@@ -347,7 +348,8 @@ type RulesHandler interface {
 	// Run gives a rule a turn now, also one that is paused. It tells of each step when it was done or failed, and of all at the end. Fails with CODE_DECISION if the turn would
 	// delete too much or a place is not the one that it was, and with CODE_PARTIAL if some steps failed. What was done stays done. When the caller goes away, the turn ends between two steps.
 	Run(context.Context, *sheafv1.RulesRunRequest, *connect.ServerStream[sheafv1.RulesRunResponse]) error
-	// Preview looks at both places, and tells which steps a turn would take now, without taking them. It ends as Run would.
+	// Preview looks at both places, and tells which steps a turn would take now, without taking them: of a rule as it is, of one with another filter, or of one that is not made yet.
+	// It ends as Run would.
 	Preview(context.Context, *sheafv1.RulesPreviewRequest, *connect.ServerStream[sheafv1.RulesRunResponse]) error
 	// Pause gives a rule no turns until Resume. One that is under way is ended between two steps.
 	Pause(context.Context, *sheafv1.RulesPauseRequest) (*sheafv1.Rule, error)
