@@ -15,6 +15,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
+	"github.com/sheaf-drive/sheaf/sync/replica"
 )
 
 // The errors of an Engine.
@@ -47,6 +48,8 @@ type Place struct {
 	Passing bool
 	// Takes, if not nil, is asked in each turn whether the place takes blobs. From one that does not, they are only fetched, and it is no copy.
 	Takes func(ctx context.Context) (bool, error)
+	// Offer, if not nil, asks the place which packs it wants, as replica.Options has it.
+	Offer func(ctx context.Context, packs []blob.Name, room int, rank replica.Rank) ([]replica.Answer, error)
 }
 
 // Options are what an Engine works with. Tier, Own and Mirror are needed.
@@ -108,11 +111,12 @@ type Engine struct {
 
 	mu      sync.Mutex // guards the rest
 	places  []*place
-	change  uint64        // counts what this device put, as Nudge tells
-	foreign uint64        // counts what came from others; 0: nothing ever did
-	running bool          // Run is at work
-	looked  bool          // a look brought heads into the Mirror, which no turn has counted yet
-	retry   bool          // the last Adopt failed
+	change  uint64 // counts what this device put, as Nudge tells
+	foreign uint64 // counts what came from others; 0: nothing ever did
+	running bool   // Run is at work
+	looked  bool   // a look brought heads into the Mirror, which no turn has counted yet
+	retry   bool   // the last Adopt failed
+	sending sending
 	added   chan struct{} // closed and made anew when places changes
 	moved   chan struct{} // the same when a place had a turn
 }

@@ -86,7 +86,9 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 	if from != e.o.Own {
 		push.Forget, push.Lacking = e.o.Tier.Forget, e.o.Lacking
 	}
+	end := e.offers(ctx, p, &push)
 	r, err := replica.Push(ctx, from, p.at, push)
+	end()
 	if done := append(r.Removed, r.Kept...); len(done) > 0 {
 		err = errors.Join(err, e.o.Tier.RemovedDone(name, done...))
 	}

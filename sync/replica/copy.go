@@ -226,38 +226,10 @@ func (r *run) deepPacks(ctx context.Context, n news) error {
 // asked, those that it does not give.
 func (r *run) putPacks(ctx context.Context, missing []blob.Info) (put []blob.Info, vanished, lacking []blob.Name, err error) {
 	for try := 0; len(missing) > 0; try++ {
-		var done []blob.Info
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(r.o.Parallel)
-		for _, info := range missing {
-			if gctx.Err() != nil {
-				break
-			}
-			g.Go(func() error {
-				err := r.copyPack(gctx, info, r.progress.of(info.Name))
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				var damage *Fault
-				var near *nearError
-				switch {
-				case r.o.Lacking != nil && gctx.Err() == nil && (errors.As(err, &damage) || errors.As(err, &near)):
-					r.o.Log.Warn("a pack is not to be had", "blob", string(info.Name), "err", err)
-					lacking = append(lacking, info.Name)
-				case err == nil:
-					done = append(done, info)
-				case errors.Is(err, errVanished):
-					vanished = append(vanished, info.Name)
-				case errors.As(err, &damage):
-					if r.faults = append(r.faults, damage); len(r.faults) >= maxFaults {
-						return errors.Join(r.faults...)
-					}
-				default:
-					return err
-				}
-				return nil
-			})
-		}
-		if err := errors.Join(g.Wait(), ctx.Err()); err != nil {
+		out, err := r.sendAll(ctx, missing)
+		done := out.done
+		vanished, lacking = append(vanished, out.vanished...), append(lacking, out.lacking...)
+		if err != nil {
 			return put, vanished, lacking, err
 		}
 		lacks, err := r.confirm(ctx, done)

@@ -148,6 +148,12 @@ type Options struct {
 	// head needs them, as far as who has keys can tell, and all goes on as if they were not listed. Else each of them is a Fault with that
 	// error, and no head is put. Without it, one that cannot be read now ends the run.
 	Lacking func(ctx context.Context, packs []blob.Name) error
+	// Offer, if not nil, asks the far side which packs it wants now, at most 64 at a time: it answers each, and wants at most room of them. It is used where much is
+	// missing, and others may bring the same: so each comes from one of them. Where all answers are Later it has waited for a moment. Rank, if not nil, says who
+	// else could bring a pack; it is asked often, and must not say NotNow for ever. Sent, if not nil, is called when a pack was put, or could not be.
+	Offer func(ctx context.Context, packs []blob.Name, room int, rank Rank) ([]Answer, error)
+	Rank  func(name blob.Name) Rank
+	Sent  func(name blob.Name)
 	// Progress, if not nil, is called after each blob and each MiB, by one goroutine at a time. It must be quick.
 	Progress func(Progress)
 	// Log takes what is odd and not an error; nil discards it.

@@ -72,6 +72,8 @@ type Node struct {
 	trees trees
 	slots chan struct{} // of handshakes over TCP
 
+	arrivals arrivals
+
 	mu       sync.Mutex
 	closed   bool
 	udp      *quic.Transport // nil: not yet

@@ -100,7 +100,7 @@ func (a *answering) call() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", blob.ErrUnauthorized, err)
 	}
-	writes := c.op == opPut || c.op == opRemove
+	writes := c.op == opPut || c.op == opRemove || c.op == opOffer
 	reads := c.op == opGet || c.op == opTree || c.op == opList
 	switch {
 	case (writes || reads) && a.s.n.o.Bucket == nil:
@@ -122,6 +122,8 @@ func (a *answering) call() error {
 		return a.list(c)
 	case opPut:
 		return a.put(c)
+	case opOffer:
+		return a.offer(c)
 	case opRemove:
 		if err := a.s.n.o.Bucket.Remove(a.ctx, c.names...); err != nil {
 			return err
@@ -257,6 +259,7 @@ func (a *answering) put(c call) error {
 	if _, ok := catalog.PackHash(c.name); ok && c.size == 0 {
 		return ErrWrongBytes // there is no byte that the proof could hold back
 	}
+	defer a.s.n.arrivals.begin(a.s.key, c.name)()
 	body := &arriving{st: a.st, left: c.size, rate: a.s.n.o.Rate, ctx: a.ctx}
 	if err := a.s.n.o.Bucket.Put(a.ctx, c.name, proven(c.name, body, c.size), c.size); err != nil {
 		return err

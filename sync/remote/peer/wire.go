@@ -37,7 +37,7 @@ const (
 // The limits of calls.
 const (
 	maxBlob   = 64 << 20 // bytes of a blob
-	maxNames  = 256      // of one remove
+	maxNames  = 256      // of one remove or offer
 	maxListed = 512      // blobs in one answer
 	maxText   = 512      // bytes of what a failure says
 )
@@ -53,6 +53,7 @@ const (
 	opPut    operation = 5 // a blob
 	opRemove operation = 6 // blobs
 	opNudge  operation = 7 // there is news at the side that calls
+	opOffer  operation = 8 // packs that could be put
 )
 
 // A call is the first frame of a stream.
@@ -61,7 +62,7 @@ type call struct {
 	name   blob.Name   // of get, tree, put; the prefix of list
 	off, n int64       // of get; n -1: to the end
 	size   int64       // of put
-	names  []blob.Name // of remove
+	names  []blob.Name // of remove and offer
 }
 
 // appendFrame appends a frame.
@@ -131,7 +132,7 @@ func decodeCall(b []byte) (c call, err error) {
 		}
 	}
 	want(1)
-	c.op = operation(r.UintMax(uint64(opNudge)))
+	c.op = operation(r.UintMax(uint64(opOffer)))
 	want(2)
 	c.name = readName(r)
 	want(3)
@@ -170,7 +171,7 @@ type hello struct {
 }
 
 // protocolVersion grows when a side could no longer understand the other.
-const protocolVersion = 1
+const protocolVersion = 2
 
 func (h *hello) encode() []byte {
 	b := cbor.AppendMap(nil, 4)
