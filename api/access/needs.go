@@ -154,6 +154,11 @@ var Needs = map[string]Need{
 
 	"/sheaf.v1.Rules/ConvertIgnore": {Socket: true},
 
+	"/sheaf.v1.Folders/Add":           {Socket: true, Writes: true},
+	"/sheaf.v1.Folders/List":          {Socket: true},
+	"/sheaf.v1.Folders/Remove":        {Socket: true, Writes: true},
+	"/sheaf.v1.Folders/ReadSyncthing": {Socket: true},
+
 	"/sheaf.v1.Events/Watch": {Paths: func(proto.Message) []string { return nil }}, // who is of a folder hears of what is in it
 
 	"/sheaf.v1.Tokens/Create": {Socket: true, Writes: true},

@@ -26,6 +26,7 @@ type Client struct {
 	Peers     sheafv1connect.PeersClient
 	Places    sheafv1connect.PlacesClient
 	Rules     sheafv1connect.RulesClient
+	Folders   sheafv1connect.FoldersClient
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
@@ -42,5 +43,6 @@ func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption
 		Events: sheafv1connect.NewEventsClient(h, url, plain), Tokens: sheafv1connect.NewTokensClient(h, url, plain),
 		Doors: sheafv1connect.NewDoorsClient(h, url, plain), Peers: sheafv1connect.NewPeersClient(h, url, plain),
 		Places: sheafv1connect.NewPlacesClient(h, url, plain), Rules: sheafv1connect.NewRulesClient(h, url, plain),
+		Folders: sheafv1connect.NewFoldersClient(h, url, plain),
 	}
 }

@@ -53,6 +53,7 @@ func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewPeersHandler(peers{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewPlacesHandler(places{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewRulesHandler(rules{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewFoldersHandler(folders{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
@@ -88,6 +89,7 @@ type (
 	peers     struct{ *service.Service }
 	places    struct{ s *service.Service }
 	rules     struct{ s *service.Service }
+	folders   struct{ s *service.Service }
 )
 
 func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {

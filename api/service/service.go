@@ -163,6 +163,7 @@ type Service struct {
 	mounting sync.Mutex // held while something is mounted or unmounted
 	doors    doors
 	rules    rules
+	folders  folders
 
 	life   context.Context // done when the Service closes; jobs live by it
 	end    context.CancelFunc

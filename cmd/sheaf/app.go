@@ -96,7 +96,7 @@ func (a *app) root() *cobra.Command {
 	c.AddCommand(
 		a.upCmd(), a.initCmd(), a.inviteCmd(), a.joinCmd(), a.mountCmd(), a.umountCmd(), a.serveCmd(), a.appPasswordCmd(), a.stopCmd(), a.statusCmd(), a.waitCmd(), a.doctorCmd(),
 		a.lsCmd(), a.catCmd(), a.cpCmd(), a.mvCmd(), a.rmCmd(), a.mkdirCmd(), a.duCmd(), a.checkCmd(), a.historyCmd(), a.restoreCmd(),
-		a.snapshotCmd(), a.storeCmd(), a.remoteCmd(), a.syncCmd(), a.ignoreCmd(), a.replicaCmd(), a.pinCmd(), a.unpinCmd(), a.conflictCmd(), a.deviceCmd(), a.tokenCmd(), a.eventsCmd(), a.apiCmd(), a.keyCmd(), a.jobCmd(), a.serverCmd(), a.serviceCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
+		a.snapshotCmd(), a.storeCmd(), a.remoteCmd(), a.syncCmd(), a.ignoreCmd(), a.folderCmd(), a.replicaCmd(), a.pinCmd(), a.unpinCmd(), a.conflictCmd(), a.deviceCmd(), a.tokenCmd(), a.eventsCmd(), a.apiCmd(), a.keyCmd(), a.jobCmd(), a.serverCmd(), a.serviceCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
 	)
 	return c
 }

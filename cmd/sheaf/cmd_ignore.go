@@ -116,17 +116,9 @@ func (a *app) ignoreImportCmd() *cobra.Command {
 around. What it includes is put in its place. Lines that have no counterpart are named, and the exit code is 3.`,
 		Example: "  sheaf ignore import ~/Sync/.stignore", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q, includes := &sheafv1.RulesConvertIgnoreRequest{File: args[0]}, map[string]string{}
-			left := int64(maxIgnoreRead)
-			var err error
-			if q.Text, err = readText(args[0], &left); err != nil {
+			q, err := stignore(args[0])
+			if err != nil {
 				return err
-			}
-			if err := readIncludes(filepath.Dir(args[0]), q.GetText(), includes, &left); err != nil {
-				return err
-			}
-			for _, name := range slices.Sorted(maps.Keys(includes)) {
-				q.Includes = append(q.Includes, &sheafv1.IgnoreInclude{Name: name, Text: includes[name]})
 			}
 			return a.withSession(cmd.Context(), func(s *session) error {
 				resp, err := s.Rules.ConvertIgnore(cmd.Context(), q)
@@ -162,6 +154,22 @@ around. What it includes is put in its place. Lines that have no counterpart are
 	}
 	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "only print what would be written")
 	return c
+}
+
+// stignore reads a .stignore, and what it includes.
+func stignore(name string) (*sheafv1.RulesConvertIgnoreRequest, error) {
+	q, includes, left := &sheafv1.RulesConvertIgnoreRequest{File: name}, map[string]string{}, int64(maxIgnoreRead)
+	var err error
+	if q.Text, err = readText(name, &left); err != nil {
+		return nil, err
+	}
+	if err := readIncludes(filepath.Dir(name), q.GetText(), includes, &left); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(includes)) {
+		q.Includes = append(q.Includes, &sheafv1.IgnoreInclude{Name: name, Text: includes[name]})
+	}
+	return q, nil
 }
 
 // readText reads a file of at most left bytes.

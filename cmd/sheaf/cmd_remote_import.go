@@ -22,7 +22,7 @@ from RCLONE_CONFIG_PASS, or asked for at a terminal. The file stays as it is.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			conf, err := readConf(args[0])
+			conf, err := readConf(args[0], "rclone")
 			if err != nil {
 				return err
 			}
@@ -49,21 +49,21 @@ from RCLONE_CONFIG_PASS, or asked for at a terminal. The file stays as it is.`,
 	}
 }
 
-// maxConf is the longest configuration of rclone that is read, in bytes.
+// maxConf is the longest configuration of another program that is read, in bytes.
 const maxConf = 2 << 20
 
-func readConf(name string) ([]byte, error) {
+func readConf(name, of string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration of rclone: %w", err)
+		return nil, fmt.Errorf("read configuration of %s: %w", of, err)
 	}
 	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, maxConf+1))
 	if err != nil {
-		return nil, fmt.Errorf("read configuration of rclone: %w", err)
+		return nil, fmt.Errorf("read configuration of %s: %w", of, err)
 	}
 	if len(b) > maxConf {
-		return nil, usagef("", "%s is longer than any configuration of rclone", name)
+		return nil, usagef("", "%s is longer than any configuration of %s", name, of)
 	}
 	return b, nil
 }
