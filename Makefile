@@ -51,7 +51,7 @@ deps:
 .PHONY: test
 test: deps floors
 	$(MAKE) cross CROSS=windows/amd64
-	$(MAKE) fuzz FUZZTIME=100000x FUZZSKIP='FuzzSealedFS|FuzzTime|FuzzPlan|FuzzNames|FuzzCard|FuzzCompute'
+	$(MAKE) fuzz FUZZTIME=30000x FUZZSKIP='FuzzSealedFS|FuzzTime|FuzzPlan|FuzzNames|FuzzCard|FuzzCompute'
 	$(MAKE) model
 	$(MAKE) race
 	$(MAKE) cgofuse
