@@ -205,8 +205,10 @@ func (c *layoutCache) add(ref chunk.Ref, l seal.Layout) {
 	c.lru.add(ref, l, 1)
 }
 
-// Trim gives back the memory of what was read last, which can be read again. It may be called at any time.
+// Trim gives back the memory of what was read last, which can be read again, and that of packs which were written. It may be called at any
+// time.
 func (s *Store) Trim() {
+	s.releaseBuffers()
 	s.cache.mu.Lock()
 	s.cache.lru.clear()
 	s.cache.mu.Unlock()

@@ -70,3 +70,30 @@ func heapNow() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// Trim does not wait until the Store has been idle for a while.
+func TestStore_TrimGivesTheMemoryOfPacksBack(t *testing.T) {
+	r := testRand(t)
+	b, err := disk.Open(t.TempDir(), disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := lentMemory()
+	s := openStore(t, b, newCrashKV())
+	for range 2 * pack.Size >> 20 {
+		put(t, s, randomBytes(r, 1<<20))
+	}
+	s.Trim()
+	last := randomBytes(r, 1<<20)
+	ref := put(t, s, last)
+	wantChunk(t, s, ref, last)
+	if lentMemory() == before {
+		t.Error("no pack has memory while one is filled")
+	}
+	flush(t, s)
+	s.Trim()
+	if n := lentMemory(); n != before {
+		t.Errorf("%d packs have memory after Flush and Trim, want the %d of before", n, before)
+	}
+	wantChunk(t, s, put(t, s, last), last)
+}

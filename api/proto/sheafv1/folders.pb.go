@@ -631,12 +631,12 @@ const file_sheaf_v1_folders_proto_rawDesc = "" +
 	"\x17FOLDER_ROLE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FOLDER_ROLE_FULL\x10\x01\x12\x19\n" +
 	"\x15FOLDER_ROLE_READ_ONLY\x10\x02\x12\x19\n" +
-	"\x15FOLDER_ROLE_SEND_ONLY\x10\x032\xa9\x03\n" +
-	"\aFolders\x12L\n" +
-	"\x03Add\x12\x1b.sheaf.v1.FoldersAddRequest\x1a\x10.sheaf.v1.Folder\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/folders\x12[\n" +
-	"\x04List\x12\x1c.sheaf.v1.FoldersListRequest\x1a\x1d.sheaf.v1.FoldersListResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/folders\x90\x02\x01\x12h\n" +
-	"\x06Remove\x12\x1e.sheaf.v1.FoldersRemoveRequest\x1a\x1f.sheaf.v1.FoldersRemoveResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/folders/remove\x12\x88\x01\n" +
-	"\rReadSyncthing\x12%.sheaf.v1.FoldersReadSyncthingRequest\x1a&.sheaf.v1.FoldersReadSyncthingResponse\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/folders/read-syncthing\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x15FOLDER_ROLE_SEND_ONLY\x10\x032\xc1\x03\n" +
+	"\aFolders\x12R\n" +
+	"\x03Add\x12\x1b.sheaf.v1.FoldersAddRequest\x1a\x10.sheaf.v1.Folder\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/plain-folders\x12a\n" +
+	"\x04List\x12\x1c.sheaf.v1.FoldersListRequest\x1a\x1d.sheaf.v1.FoldersListResponse\"\x1c\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/plain-folders\x90\x02\x01\x12n\n" +
+	"\x06Remove\x12\x1e.sheaf.v1.FoldersRemoveRequest\x1a\x1f.sheaf.v1.FoldersRemoveResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/plain-folders/remove\x12\x8e\x01\n" +
+	"\rReadSyncthing\x12%.sheaf.v1.FoldersReadSyncthingRequest\x1a&.sheaf.v1.FoldersReadSyncthingResponse\".\x82\xd3\xe4\x93\x02%:\x01*\" /v1/plain-folders/read-syncthing\x90\x02\x01B8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_folders_proto_rawDescOnce sync.Once
