@@ -45,6 +45,8 @@ type Custody struct {
 	Pinned  bool  // all of it is pinned
 	// Partial says that some of what there is to know is not on this device, so that Stored may be less than there is.
 	Partial bool
+	// Elsewhere is how much of what is not on this device replicas have, by their names. Nil: nothing is missing, or nobody is known who has it.
+	Elsewhere map[string]int64
 	// Waiting says that some replica does not have the newest state of something that this device has put or changed.
 	Waiting bool
 }
@@ -88,6 +90,16 @@ func (c *Custody) add(o Custody) {
 	c.Pinned = c.Pinned && o.Pinned
 	c.Partial = c.Partial || o.Partial
 	c.Waiting = c.Waiting || o.Waiting
+	for name, n := range o.Elsewhere {
+		c.elsewhere(name, n)
+	}
+}
+
+func (c *Custody) elsewhere(name string, n int64) {
+	if c.Elsewhere == nil {
+		c.Elsewhere = map[string]int64{}
+	}
+	c.Elsewhere[name] += n
 }
 
 // A Custodian answers where files are, by what is known on this device: it asks no replica and fetches nothing. It remembers what it has looked
@@ -284,6 +296,10 @@ func (w *count) met(ctx context.Context, ref chunk.Ref) bool {
 	here := at.Open || h.Here(at.Off, at.Len)
 	if here {
 		w.Here += at.Len
+	} else {
+		for _, name := range h.Remotes {
+			w.elsewhere(name, at.Len)
+		}
 	}
 	own := at.Open || h.Own
 	w.some = w.some || own

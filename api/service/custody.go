@@ -1,9 +1,11 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
@@ -42,7 +44,23 @@ func (s *Service) Where(ctx context.Context, r *sheafv1.WhereRequest) (*sheafv1.
 	return &sheafv1.WhereResponse{
 		Path: wirepath.Encode(p), Place: places[c.State()], Pinned: c.Pinned, Files: c.Files, Bytes: c.Size, StoredBytes: c.Stored,
 		HereBytes: c.Here, JournalBytes: c.Journal, QueuedBytes: c.Queued, Copies: int32(c.Copies), Places: int32(c.Places), Partial: c.Partial,
+		MissingAt: holders(d, c.Elsewhere),
 	}, nil
+}
+
+// holders says who has what is not here.
+func holders(d Drive, elsewhere map[string]int64) (all []*sheafv1.Holder) {
+	e := d.Replicas()
+	if e == nil || len(elsewhere) == 0 {
+		return nil
+	}
+	for _, st := range e.List() {
+		if n := elsewhere[st.Name]; n > 0 && !st.Here {
+			all = append(all, &sheafv1.Holder{Name: st.Name, At: st.At, Bytes: n, Away: st.Err != nil, Seen: stamp(st.Fetched)})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *sheafv1.Holder) int { return cmp.Compare(b.GetBytes(), a.GetBytes()) })
+	return all
 }
 
 // custodyOf says where all is that is at a path of the open drive and below it.

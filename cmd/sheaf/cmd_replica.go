@@ -147,6 +147,11 @@ func (a *app) replicaRow(x *sheafv1.Replica) []string {
 		if x.GetTurnTotal() > 0 {
 			state = fmt.Sprintf("at work, %d %%", x.GetTurnBytes()*100/x.GetTurnTotal())
 		}
+	case x.GetError() != "" && strings.HasPrefix(x.GetAt(), "device "):
+		state = "away"
+		if x.GetFetched() != nil {
+			state = "away, last seen " + clock(x.GetFetched())
+		}
 	case x.GetError() != "":
 		state = "failed"
 	case !x.GetKnown():

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 )
@@ -10,6 +11,7 @@ import (
 // statusOf says where files are.
 func (a *app) statusOf(ctx context.Context, args []string) error {
 	return a.withDrive(ctx, args, func(s *session, ps []place) error {
+		var missing []string
 		rows := [][]string{{"state", "copies", "files", "size", "here", "queued", "path"}}
 		for i, p := range ps {
 			w, err := s.Custody.Where(ctx, &sheafv1.WhereRequest{Path: p.wire()})
@@ -23,12 +25,36 @@ func (a *app) statusOf(ctx context.Context, args []string) error {
 				continue
 			}
 			rows = append(rows, a.custodyRow(w, args[i]))
+			for _, h := range w.GetMissingAt() {
+				missing = append(missing, fmt.Sprintf("%s: %s that are not on this device are at %s", printable(args[i]), a.size(h.GetBytes()), holderText(h)))
+			}
 		}
 		if a.json || a.quiet {
 			return nil
 		}
-		return a.table(rows)
+		if err := a.table(rows); err != nil {
+			return err
+		}
+		for _, line := range missing {
+			a.say("%s", line)
+		}
+		return nil
 	})
+}
+
+// holderText names a place that has what is not here, and says whether it can be had.
+func holderText(h *sheafv1.Holder) string {
+	who := printable(h.GetName())
+	if name, ok := strings.CutPrefix(h.GetAt(), "device "); ok {
+		who = "the device " + printable(name)
+	}
+	switch {
+	case !h.GetAway():
+		return who
+	case h.GetSeen() == nil:
+		return who + ", which is away"
+	}
+	return who + ", which is away: last seen " + clock(h.GetSeen())
 }
 
 // placeWords are the states in words.

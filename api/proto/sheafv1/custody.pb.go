@@ -10,6 +10,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -94,7 +95,9 @@ type WhereResponse struct {
 	// How many places there are, with this device.
 	Places int32 `protobuf:"varint,11,opt,name=places,proto3" json:"places,omitempty"`
 	// Whether some of what there is to know is not on this device, so that stored_bytes may be too little.
-	Partial       bool `protobuf:"varint,12,opt,name=partial,proto3" json:"partial,omitempty"`
+	Partial bool `protobuf:"varint,12,opt,name=partial,proto3" json:"partial,omitempty"`
+	// Who has what is not on this device, as far as is known here, those with the most of it first.
+	MissingAt     []*Holder `protobuf:"bytes,13,rep,name=missing_at,json=missingAt,proto3" json:"missing_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -213,6 +216,95 @@ func (x *WhereResponse) GetPartial() bool {
 	return false
 }
 
+func (x *WhereResponse) GetMissingAt() []*Holder {
+	if x != nil {
+		return x.MissingAt
+	}
+	return nil
+}
+
+// A Holder is a place that has what is not on this device.
+type Holder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the replica is called here.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Where it is: "device NAME" for a device, or as Replica has it.
+	At string `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// How much of what is not here it has, as it lies in packs.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Whether it could not be reached when it was last tried.
+	Away bool `protobuf:"varint,4,opt,name=away,proto3" json:"away,omitempty"`
+	// When it was last reached; not there: never, as far as is known.
+	Seen          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=seen,proto3" json:"seen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holder) Reset() {
+	*x = Holder{}
+	mi := &file_sheaf_v1_custody_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holder) ProtoMessage() {}
+
+func (x *Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_custody_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
+func (*Holder) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Holder) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Holder) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
+func (x *Holder) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Holder) GetAway() bool {
+	if x != nil {
+		return x.Away
+	}
+	return false
+}
+
+func (x *Holder) GetSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
 // PinsRequest asks for all.
 type PinsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -222,7 +314,7 @@ type PinsRequest struct {
 
 func (x *PinsRequest) Reset() {
 	*x = PinsRequest{}
-	mi := &file_sheaf_v1_custody_proto_msgTypes[2]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +326,7 @@ func (x *PinsRequest) String() string {
 func (*PinsRequest) ProtoMessage() {}
 
 func (x *PinsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_custody_proto_msgTypes[2]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +339,7 @@ func (x *PinsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinsRequest.ProtoReflect.Descriptor instead.
 func (*PinsRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{2}
+	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{3}
 }
 
 // PinsResponse has all.
@@ -261,7 +353,7 @@ type PinsResponse struct {
 
 func (x *PinsResponse) Reset() {
 	*x = PinsResponse{}
-	mi := &file_sheaf_v1_custody_proto_msgTypes[3]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +365,7 @@ func (x *PinsResponse) String() string {
 func (*PinsResponse) ProtoMessage() {}
 
 func (x *PinsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_custody_proto_msgTypes[3]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +378,7 @@ func (x *PinsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinsResponse.ProtoReflect.Descriptor instead.
 func (*PinsResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{3}
+	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PinsResponse) GetPins() []*Pin {
@@ -309,7 +401,7 @@ type Pin struct {
 
 func (x *Pin) Reset() {
 	*x = Pin{}
-	mi := &file_sheaf_v1_custody_proto_msgTypes[4]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +413,7 @@ func (x *Pin) String() string {
 func (*Pin) ProtoMessage() {}
 
 func (x *Pin) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_custody_proto_msgTypes[4]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +426,7 @@ func (x *Pin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pin.ProtoReflect.Descriptor instead.
 func (*Pin) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{4}
+	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Pin) GetPath() string {
@@ -362,7 +454,7 @@ type UnpinRequest struct {
 
 func (x *UnpinRequest) Reset() {
 	*x = UnpinRequest{}
-	mi := &file_sheaf_v1_custody_proto_msgTypes[5]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +466,7 @@ func (x *UnpinRequest) String() string {
 func (*UnpinRequest) ProtoMessage() {}
 
 func (x *UnpinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_custody_proto_msgTypes[5]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +479,7 @@ func (x *UnpinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpinRequest.ProtoReflect.Descriptor instead.
 func (*UnpinRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{5}
+	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *UnpinRequest) GetPaths() []string {
@@ -408,7 +500,7 @@ type UnpinResponse struct {
 
 func (x *UnpinResponse) Reset() {
 	*x = UnpinResponse{}
-	mi := &file_sheaf_v1_custody_proto_msgTypes[6]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +512,7 @@ func (x *UnpinResponse) String() string {
 func (*UnpinResponse) ProtoMessage() {}
 
 func (x *UnpinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_custody_proto_msgTypes[6]
+	mi := &file_sheaf_v1_custody_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +525,7 @@ func (x *UnpinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpinResponse.ProtoReflect.Descriptor instead.
 func (*UnpinResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{6}
+	return file_sheaf_v1_custody_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UnpinResponse) GetReleasedBytes() int64 {
@@ -447,9 +539,9 @@ var File_sheaf_v1_custody_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_custody_proto_rawDesc = "" +
 	"\n" +
-	"\x16sheaf/v1/custody.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x14sheaf/v1/files.proto\"\"\n" +
+	"\x16sheaf/v1/custody.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14sheaf/v1/files.proto\"\"\n" +
 	"\fWhereRequest\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\"\xe2\x02\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"\x93\x03\n" +
 	"\rWhereResponse\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12%\n" +
 	"\x05place\x18\x02 \x01(\x0e2\x0f.sheaf.v1.PlaceR\x05place\x12\x16\n" +
@@ -464,7 +556,15 @@ const file_sheaf_v1_custody_proto_rawDesc = "" +
 	"\x06copies\x18\n" +
 	" \x01(\x05R\x06copies\x12\x16\n" +
 	"\x06places\x18\v \x01(\x05R\x06places\x12\x18\n" +
-	"\apartial\x18\f \x01(\bR\apartial\"\r\n" +
+	"\apartial\x18\f \x01(\bR\apartial\x12/\n" +
+	"\n" +
+	"missing_at\x18\r \x03(\v2\x10.sheaf.v1.HolderR\tmissingAt\"\x86\x01\n" +
+	"\x06Holder\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\tR\x02at\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04away\x18\x04 \x01(\bR\x04away\x12.\n" +
+	"\x04seen\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\"\r\n" +
 	"\vPinsRequest\"1\n" +
 	"\fPinsResponse\x12!\n" +
 	"\x04pins\x18\x01 \x03(\v2\r.sheaf.v1.PinR\x04pins\"1\n" +
@@ -493,31 +593,35 @@ func file_sheaf_v1_custody_proto_rawDescGZIP() []byte {
 	return file_sheaf_v1_custody_proto_rawDescData
 }
 
-var file_sheaf_v1_custody_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_sheaf_v1_custody_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_sheaf_v1_custody_proto_goTypes = []any{
-	(*WhereRequest)(nil),  // 0: sheaf.v1.WhereRequest
-	(*WhereResponse)(nil), // 1: sheaf.v1.WhereResponse
-	(*PinsRequest)(nil),   // 2: sheaf.v1.PinsRequest
-	(*PinsResponse)(nil),  // 3: sheaf.v1.PinsResponse
-	(*Pin)(nil),           // 4: sheaf.v1.Pin
-	(*UnpinRequest)(nil),  // 5: sheaf.v1.UnpinRequest
-	(*UnpinResponse)(nil), // 6: sheaf.v1.UnpinResponse
-	(Place)(0),            // 7: sheaf.v1.Place
+	(*WhereRequest)(nil),          // 0: sheaf.v1.WhereRequest
+	(*WhereResponse)(nil),         // 1: sheaf.v1.WhereResponse
+	(*Holder)(nil),                // 2: sheaf.v1.Holder
+	(*PinsRequest)(nil),           // 3: sheaf.v1.PinsRequest
+	(*PinsResponse)(nil),          // 4: sheaf.v1.PinsResponse
+	(*Pin)(nil),                   // 5: sheaf.v1.Pin
+	(*UnpinRequest)(nil),          // 6: sheaf.v1.UnpinRequest
+	(*UnpinResponse)(nil),         // 7: sheaf.v1.UnpinResponse
+	(Place)(0),                    // 8: sheaf.v1.Place
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_sheaf_v1_custody_proto_depIdxs = []int32{
-	7, // 0: sheaf.v1.WhereResponse.place:type_name -> sheaf.v1.Place
-	4, // 1: sheaf.v1.PinsResponse.pins:type_name -> sheaf.v1.Pin
-	0, // 2: sheaf.v1.Custody.Where:input_type -> sheaf.v1.WhereRequest
-	2, // 3: sheaf.v1.Custody.Pins:input_type -> sheaf.v1.PinsRequest
-	5, // 4: sheaf.v1.Custody.Unpin:input_type -> sheaf.v1.UnpinRequest
-	1, // 5: sheaf.v1.Custody.Where:output_type -> sheaf.v1.WhereResponse
-	3, // 6: sheaf.v1.Custody.Pins:output_type -> sheaf.v1.PinsResponse
-	6, // 7: sheaf.v1.Custody.Unpin:output_type -> sheaf.v1.UnpinResponse
-	5, // [5:8] is the sub-list for method output_type
-	2, // [2:5] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	8, // 0: sheaf.v1.WhereResponse.place:type_name -> sheaf.v1.Place
+	2, // 1: sheaf.v1.WhereResponse.missing_at:type_name -> sheaf.v1.Holder
+	9, // 2: sheaf.v1.Holder.seen:type_name -> google.protobuf.Timestamp
+	5, // 3: sheaf.v1.PinsResponse.pins:type_name -> sheaf.v1.Pin
+	0, // 4: sheaf.v1.Custody.Where:input_type -> sheaf.v1.WhereRequest
+	3, // 5: sheaf.v1.Custody.Pins:input_type -> sheaf.v1.PinsRequest
+	6, // 6: sheaf.v1.Custody.Unpin:input_type -> sheaf.v1.UnpinRequest
+	1, // 7: sheaf.v1.Custody.Where:output_type -> sheaf.v1.WhereResponse
+	4, // 8: sheaf.v1.Custody.Pins:output_type -> sheaf.v1.PinsResponse
+	7, // 9: sheaf.v1.Custody.Unpin:output_type -> sheaf.v1.UnpinResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_custody_proto_init() }
@@ -532,7 +636,7 @@ func file_sheaf_v1_custody_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_custody_proto_rawDesc), len(file_sheaf_v1_custody_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
