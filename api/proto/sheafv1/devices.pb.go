@@ -23,6 +23,120 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Need is what a member of the drive needs besides, for a device to accept it.
+type Need int32
+
+const (
+	// Nothing is said.
+	Need_NEED_UNSPECIFIED Need = 0
+	// Nothing.
+	Need_NEED_MEMBER Need = 1
+	// The key of its owner is valid at least marginally.
+	Need_NEED_MARGINAL Need = 2
+	// The key of its owner is valid.
+	Need_NEED_FULL Need = 3
+)
+
+// Enum value maps for Need.
+var (
+	Need_name = map[int32]string{
+		0: "NEED_UNSPECIFIED",
+		1: "NEED_MEMBER",
+		2: "NEED_MARGINAL",
+		3: "NEED_FULL",
+	}
+	Need_value = map[string]int32{
+		"NEED_UNSPECIFIED": 0,
+		"NEED_MEMBER":      1,
+		"NEED_MARGINAL":    2,
+		"NEED_FULL":        3,
+	}
+)
+
+func (x Need) Enum() *Need {
+	p := new(Need)
+	*p = x
+	return p
+}
+
+func (x Need) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Need) Descriptor() protoreflect.EnumDescriptor {
+	return file_sheaf_v1_devices_proto_enumTypes[0].Descriptor()
+}
+
+func (Need) Type() protoreflect.EnumType {
+	return &file_sheaf_v1_devices_proto_enumTypes[0]
+}
+
+func (x Need) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Need.Descriptor instead.
+func (Need) EnumDescriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{0}
+}
+
+// Answer is what a person says of a device.
+type Answer int32
+
+const (
+	// Nothing is said.
+	Answer_ANSWER_UNSPECIFIED Answer = 0
+	// It is accepted, whoever vouches for it.
+	Answer_ANSWER_YES Answer = 1
+	// It is not accepted.
+	Answer_ANSWER_NO Answer = 2
+	// What Need says holds for it, as for others.
+	Answer_ANSWER_WITHDRAWN Answer = 3
+)
+
+// Enum value maps for Answer.
+var (
+	Answer_name = map[int32]string{
+		0: "ANSWER_UNSPECIFIED",
+		1: "ANSWER_YES",
+		2: "ANSWER_NO",
+		3: "ANSWER_WITHDRAWN",
+	}
+	Answer_value = map[string]int32{
+		"ANSWER_UNSPECIFIED": 0,
+		"ANSWER_YES":         1,
+		"ANSWER_NO":          2,
+		"ANSWER_WITHDRAWN":   3,
+	}
+)
+
+func (x Answer) Enum() *Answer {
+	p := new(Answer)
+	*p = x
+	return p
+}
+
+func (x Answer) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Answer) Descriptor() protoreflect.EnumDescriptor {
+	return file_sheaf_v1_devices_proto_enumTypes[1].Descriptor()
+}
+
+func (Answer) Type() protoreflect.EnumType {
+	return &file_sheaf_v1_devices_proto_enumTypes[1]
+}
+
+func (x Answer) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Answer.Descriptor instead.
+func (Answer) EnumDescriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{1}
+}
+
 // Device is one device of the drive.
 type Device struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -41,7 +155,21 @@ type Device struct {
 	// The time of its newest state that is known here, by its own clock; not set: there is none.
 	Seen *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=seen,proto3" json:"seen,omitempty"`
 	// What is wrong with its states: they were set back, withheld or forged, or the device was cloned. Empty: nothing.
-	Error         string `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	// What it may do: "full", "read-only", "send-only" or "blind".
+	Role string `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`
+	// Whether this device accepts it: it may connect.
+	Accepted bool `protobuf:"varint,10,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Why, or why not.
+	Why string `protobuf:"bytes,11,opt,name=why,proto3" json:"why,omitempty"`
+	// The OpenPGP key of its owner, if a record of it is known here.
+	Owner *Identity `protobuf:"bytes,12,opt,name=owner,proto3" json:"owner,omitempty"`
+	// How it is connected: as Peer.way has it; empty: it is not.
+	Way string `protobuf:"bytes,13,opt,name=way,proto3" json:"way,omitempty"`
+	// The address at its end; empty: it is not connected.
+	At string `protobuf:"bytes,14,opt,name=at,proto3" json:"at,omitempty"`
+	// What the members log calls it, if it is called otherwise here.
+	GivenName     string `protobuf:"bytes,15,opt,name=given_name,json=givenName,proto3" json:"given_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,6 +260,55 @@ func (x *Device) GetError() string {
 	return ""
 }
 
+func (x *Device) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Device) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *Device) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Device) GetOwner() *Identity {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *Device) GetWay() string {
+	if x != nil {
+		return x.Way
+	}
+	return ""
+}
+
+func (x *Device) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
+func (x *Device) GetGivenName() string {
+	if x != nil {
+		return x.GivenName
+	}
+	return ""
+}
+
 // DevicesListRequest asks for all.
 type DevicesListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -173,7 +350,9 @@ func (*DevicesListRequest) Descriptor() ([]byte, []int) {
 type DevicesListResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// All devices.
-	Devices       []*Device `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
+	Devices []*Device `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
+	// What a member needs for this device to accept it.
+	Need          Need `protobuf:"varint,2,opt,name=need,proto3,enum=sheaf.v1.Need" json:"need,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -213,6 +392,13 @@ func (x *DevicesListResponse) GetDevices() []*Device {
 		return x.Devices
 	}
 	return nil
+}
+
+func (x *DevicesListResponse) GetNeed() Need {
+	if x != nil {
+		return x.Need
+	}
+	return Need_NEED_UNSPECIFIED
 }
 
 // DevicesRevokeRequest names a device.
@@ -307,11 +493,377 @@ func (x *DevicesRevokeResponse) GetDevice() *Device {
 	return nil
 }
 
+// DevicesRenameRequest says how a device is called.
+type DevicesRenameRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in DevicesRevokeRequest.
+	Device string `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	// The name, at most 255 bytes; empty: as the members log has it.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DevicesRenameRequest) Reset() {
+	*x = DevicesRenameRequest{}
+	mi := &file_sheaf_v1_devices_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DevicesRenameRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DevicesRenameRequest) ProtoMessage() {}
+
+func (x *DevicesRenameRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_devices_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DevicesRenameRequest.ProtoReflect.Descriptor instead.
+func (*DevicesRenameRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DevicesRenameRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *DevicesRenameRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DevicesRenameResponse says that it is done.
+type DevicesRenameResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device as it is now.
+	Device        *Device `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DevicesRenameResponse) Reset() {
+	*x = DevicesRenameResponse{}
+	mi := &file_sheaf_v1_devices_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DevicesRenameResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DevicesRenameResponse) ProtoMessage() {}
+
+func (x *DevicesRenameResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_devices_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DevicesRenameResponse.ProtoReflect.Descriptor instead.
+func (*DevicesRenameResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DevicesRenameResponse) GetDevice() *Device {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+// DevicesTrustRequest says who is accepted.
+type DevicesTrustRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in DevicesRevokeRequest; empty: need is set.
+	Device string `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	// What is said of the device.
+	Answer Answer `protobuf:"varint,2,opt,name=answer,proto3,enum=sheaf.v1.Answer" json:"answer,omitempty"`
+	// What it may do here at most: "full" or "read-only"; empty: as before. What the members log does not give it it is not given so.
+	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	// What all others need.
+	Need          Need `protobuf:"varint,4,opt,name=need,proto3,enum=sheaf.v1.Need" json:"need,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DevicesTrustRequest) Reset() {
+	*x = DevicesTrustRequest{}
+	mi := &file_sheaf_v1_devices_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DevicesTrustRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DevicesTrustRequest) ProtoMessage() {}
+
+func (x *DevicesTrustRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_devices_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DevicesTrustRequest.ProtoReflect.Descriptor instead.
+func (*DevicesTrustRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DevicesTrustRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *DevicesTrustRequest) GetAnswer() Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return Answer_ANSWER_UNSPECIFIED
+}
+
+func (x *DevicesTrustRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *DevicesTrustRequest) GetNeed() Need {
+	if x != nil {
+		return x.Need
+	}
+	return Need_NEED_UNSPECIFIED
+}
+
+// DevicesTrustResponse says what holds then.
+type DevicesTrustResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device, if one was named.
+	Device *Device `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	// What others need.
+	Need          Need `protobuf:"varint,2,opt,name=need,proto3,enum=sheaf.v1.Need" json:"need,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DevicesTrustResponse) Reset() {
+	*x = DevicesTrustResponse{}
+	mi := &file_sheaf_v1_devices_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DevicesTrustResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DevicesTrustResponse) ProtoMessage() {}
+
+func (x *DevicesTrustResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_devices_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DevicesTrustResponse.ProtoReflect.Descriptor instead.
+func (*DevicesTrustResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DevicesTrustResponse) GetDevice() *Device {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *DevicesTrustResponse) GetNeed() Need {
+	if x != nil {
+		return x.Need
+	}
+	return Need_NEED_UNSPECIFIED
+}
+
+// DevicesVouchRequest says for which device.
+type DevicesVouchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in DevicesRevokeRequest; this device may be named, too.
+	Device string `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	// It is a device of the user's own.
+	Mine bool `protobuf:"varint,2,opt,name=mine,proto3" json:"mine,omitempty"`
+	// Of the owner's key, as the owner has told it; needed unless it was compared before, or mine is set.
+	Fingerprint string `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// As in CertifyKeyRequest.
+	Depth int32 `protobuf:"varint,4,opt,name=depth,proto3" json:"depth,omitempty"`
+	// As in CertifyKeyRequest.
+	Introducer OwnerTrust `protobuf:"varint,5,opt,name=introducer,proto3,enum=sheaf.v1.OwnerTrust" json:"introducer,omitempty"`
+	// Take back what was certified of the owner's key.
+	Withdraw      bool `protobuf:"varint,6,opt,name=withdraw,proto3" json:"withdraw,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DevicesVouchRequest) Reset() {
+	*x = DevicesVouchRequest{}
+	mi := &file_sheaf_v1_devices_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DevicesVouchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DevicesVouchRequest) ProtoMessage() {}
+
+func (x *DevicesVouchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_devices_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DevicesVouchRequest.ProtoReflect.Descriptor instead.
+func (*DevicesVouchRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DevicesVouchRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *DevicesVouchRequest) GetMine() bool {
+	if x != nil {
+		return x.Mine
+	}
+	return false
+}
+
+func (x *DevicesVouchRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *DevicesVouchRequest) GetDepth() int32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *DevicesVouchRequest) GetIntroducer() OwnerTrust {
+	if x != nil {
+		return x.Introducer
+	}
+	return OwnerTrust_OWNER_TRUST_UNSPECIFIED
+}
+
+func (x *DevicesVouchRequest) GetWithdraw() bool {
+	if x != nil {
+		return x.Withdraw
+	}
+	return false
+}
+
+// DevicesVouchResponse says what holds then.
+type DevicesVouchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device.
+	Device        *Device `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DevicesVouchResponse) Reset() {
+	*x = DevicesVouchResponse{}
+	mi := &file_sheaf_v1_devices_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DevicesVouchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DevicesVouchResponse) ProtoMessage() {}
+
+func (x *DevicesVouchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_devices_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DevicesVouchResponse.ProtoReflect.Descriptor instead.
+func (*DevicesVouchResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DevicesVouchResponse) GetDevice() *Device {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
 var File_sheaf_v1_devices_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_devices_proto_rawDesc = "" +
 	"\n" +
-	"\x16sheaf/v1/devices.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n" +
+	"\x16sheaf/v1/devices.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sheaf/v1/identities.proto\"\x97\x03\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -320,17 +872,65 @@ const file_sheaf_v1_devices_proto_rawDesc = "" +
 	"\arevoked\x18\x05 \x01(\bR\arevoked\x120\n" +
 	"\x05added\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05added\x12.\n" +
 	"\x04seen\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\x12\x14\n" +
-	"\x05error\x18\b \x01(\tR\x05error\"\x14\n" +
-	"\x12DevicesListRequest\"A\n" +
+	"\x05error\x18\b \x01(\tR\x05error\x12\x12\n" +
+	"\x04role\x18\t \x01(\tR\x04role\x12\x1a\n" +
+	"\baccepted\x18\n" +
+	" \x01(\bR\baccepted\x12\x10\n" +
+	"\x03why\x18\v \x01(\tR\x03why\x12(\n" +
+	"\x05owner\x18\f \x01(\v2\x12.sheaf.v1.IdentityR\x05owner\x12\x10\n" +
+	"\x03way\x18\r \x01(\tR\x03way\x12\x0e\n" +
+	"\x02at\x18\x0e \x01(\tR\x02at\x12\x1d\n" +
+	"\n" +
+	"given_name\x18\x0f \x01(\tR\tgivenName\"\x14\n" +
+	"\x12DevicesListRequest\"e\n" +
 	"\x13DevicesListResponse\x12*\n" +
-	"\adevices\x18\x01 \x03(\v2\x10.sheaf.v1.DeviceR\adevices\".\n" +
+	"\adevices\x18\x01 \x03(\v2\x10.sheaf.v1.DeviceR\adevices\x12\"\n" +
+	"\x04need\x18\x02 \x01(\x0e2\x0e.sheaf.v1.NeedR\x04need\".\n" +
 	"\x14DevicesRevokeRequest\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\tR\x06device\"A\n" +
 	"\x15DevicesRevokeResponse\x12(\n" +
-	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device2\xd0\x01\n" +
+	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device\"B\n" +
+	"\x14DevicesRenameRequest\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"A\n" +
+	"\x15DevicesRenameResponse\x12(\n" +
+	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device\"\x8f\x01\n" +
+	"\x13DevicesTrustRequest\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12(\n" +
+	"\x06answer\x18\x02 \x01(\x0e2\x10.sheaf.v1.AnswerR\x06answer\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\"\n" +
+	"\x04need\x18\x04 \x01(\x0e2\x0e.sheaf.v1.NeedR\x04need\"d\n" +
+	"\x14DevicesTrustResponse\x12(\n" +
+	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device\x12\"\n" +
+	"\x04need\x18\x02 \x01(\x0e2\x0e.sheaf.v1.NeedR\x04need\"\xcb\x01\n" +
+	"\x13DevicesVouchRequest\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x12\n" +
+	"\x04mine\x18\x02 \x01(\bR\x04mine\x12 \n" +
+	"\vfingerprint\x18\x03 \x01(\tR\vfingerprint\x12\x14\n" +
+	"\x05depth\x18\x04 \x01(\x05R\x05depth\x124\n" +
+	"\n" +
+	"introducer\x18\x05 \x01(\x0e2\x14.sheaf.v1.OwnerTrustR\n" +
+	"introducer\x12\x1a\n" +
+	"\bwithdraw\x18\x06 \x01(\bR\bwithdraw\"@\n" +
+	"\x14DevicesVouchResponse\x12(\n" +
+	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device*O\n" +
+	"\x04Need\x12\x14\n" +
+	"\x10NEED_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vNEED_MEMBER\x10\x01\x12\x11\n" +
+	"\rNEED_MARGINAL\x10\x02\x12\r\n" +
+	"\tNEED_FULL\x10\x03*U\n" +
+	"\x06Answer\x12\x16\n" +
+	"\x12ANSWER_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"ANSWER_YES\x10\x01\x12\r\n" +
+	"\tANSWER_NO\x10\x02\x12\x14\n" +
+	"\x10ANSWER_WITHDRAWN\x10\x032\x86\x04\n" +
 	"\aDevices\x12[\n" +
 	"\x04List\x12\x1c.sheaf.v1.DevicesListRequest\x1a\x1d.sheaf.v1.DevicesListResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/devices\x90\x02\x01\x12h\n" +
-	"\x06Revoke\x12\x1e.sheaf.v1.DevicesRevokeRequest\x1a\x1f.sheaf.v1.DevicesRevokeResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/devices/revokeB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
+	"\x06Revoke\x12\x1e.sheaf.v1.DevicesRevokeRequest\x1a\x1f.sheaf.v1.DevicesRevokeResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/devices/revoke\x12h\n" +
+	"\x06Rename\x12\x1e.sheaf.v1.DevicesRenameRequest\x1a\x1f.sheaf.v1.DevicesRenameResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/devices/rename\x12d\n" +
+	"\x05Trust\x12\x1d.sheaf.v1.DevicesTrustRequest\x1a\x1e.sheaf.v1.DevicesTrustResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/devices/trust\x12d\n" +
+	"\x05Vouch\x12\x1d.sheaf.v1.DevicesVouchRequest\x1a\x1e.sheaf.v1.DevicesVouchResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/devices/vouchB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
 	file_sheaf_v1_devices_proto_rawDescOnce sync.Once
@@ -344,29 +944,55 @@ func file_sheaf_v1_devices_proto_rawDescGZIP() []byte {
 	return file_sheaf_v1_devices_proto_rawDescData
 }
 
-var file_sheaf_v1_devices_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_sheaf_v1_devices_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_sheaf_v1_devices_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_sheaf_v1_devices_proto_goTypes = []any{
-	(*Device)(nil),                // 0: sheaf.v1.Device
-	(*DevicesListRequest)(nil),    // 1: sheaf.v1.DevicesListRequest
-	(*DevicesListResponse)(nil),   // 2: sheaf.v1.DevicesListResponse
-	(*DevicesRevokeRequest)(nil),  // 3: sheaf.v1.DevicesRevokeRequest
-	(*DevicesRevokeResponse)(nil), // 4: sheaf.v1.DevicesRevokeResponse
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(Need)(0),                     // 0: sheaf.v1.Need
+	(Answer)(0),                   // 1: sheaf.v1.Answer
+	(*Device)(nil),                // 2: sheaf.v1.Device
+	(*DevicesListRequest)(nil),    // 3: sheaf.v1.DevicesListRequest
+	(*DevicesListResponse)(nil),   // 4: sheaf.v1.DevicesListResponse
+	(*DevicesRevokeRequest)(nil),  // 5: sheaf.v1.DevicesRevokeRequest
+	(*DevicesRevokeResponse)(nil), // 6: sheaf.v1.DevicesRevokeResponse
+	(*DevicesRenameRequest)(nil),  // 7: sheaf.v1.DevicesRenameRequest
+	(*DevicesRenameResponse)(nil), // 8: sheaf.v1.DevicesRenameResponse
+	(*DevicesTrustRequest)(nil),   // 9: sheaf.v1.DevicesTrustRequest
+	(*DevicesTrustResponse)(nil),  // 10: sheaf.v1.DevicesTrustResponse
+	(*DevicesVouchRequest)(nil),   // 11: sheaf.v1.DevicesVouchRequest
+	(*DevicesVouchResponse)(nil),  // 12: sheaf.v1.DevicesVouchResponse
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Identity)(nil),              // 14: sheaf.v1.Identity
+	(OwnerTrust)(0),               // 15: sheaf.v1.OwnerTrust
 }
 var file_sheaf_v1_devices_proto_depIdxs = []int32{
-	5, // 0: sheaf.v1.Device.added:type_name -> google.protobuf.Timestamp
-	5, // 1: sheaf.v1.Device.seen:type_name -> google.protobuf.Timestamp
-	0, // 2: sheaf.v1.DevicesListResponse.devices:type_name -> sheaf.v1.Device
-	0, // 3: sheaf.v1.DevicesRevokeResponse.device:type_name -> sheaf.v1.Device
-	1, // 4: sheaf.v1.Devices.List:input_type -> sheaf.v1.DevicesListRequest
-	3, // 5: sheaf.v1.Devices.Revoke:input_type -> sheaf.v1.DevicesRevokeRequest
-	2, // 6: sheaf.v1.Devices.List:output_type -> sheaf.v1.DevicesListResponse
-	4, // 7: sheaf.v1.Devices.Revoke:output_type -> sheaf.v1.DevicesRevokeResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	13, // 0: sheaf.v1.Device.added:type_name -> google.protobuf.Timestamp
+	13, // 1: sheaf.v1.Device.seen:type_name -> google.protobuf.Timestamp
+	14, // 2: sheaf.v1.Device.owner:type_name -> sheaf.v1.Identity
+	2,  // 3: sheaf.v1.DevicesListResponse.devices:type_name -> sheaf.v1.Device
+	0,  // 4: sheaf.v1.DevicesListResponse.need:type_name -> sheaf.v1.Need
+	2,  // 5: sheaf.v1.DevicesRevokeResponse.device:type_name -> sheaf.v1.Device
+	2,  // 6: sheaf.v1.DevicesRenameResponse.device:type_name -> sheaf.v1.Device
+	1,  // 7: sheaf.v1.DevicesTrustRequest.answer:type_name -> sheaf.v1.Answer
+	0,  // 8: sheaf.v1.DevicesTrustRequest.need:type_name -> sheaf.v1.Need
+	2,  // 9: sheaf.v1.DevicesTrustResponse.device:type_name -> sheaf.v1.Device
+	0,  // 10: sheaf.v1.DevicesTrustResponse.need:type_name -> sheaf.v1.Need
+	15, // 11: sheaf.v1.DevicesVouchRequest.introducer:type_name -> sheaf.v1.OwnerTrust
+	2,  // 12: sheaf.v1.DevicesVouchResponse.device:type_name -> sheaf.v1.Device
+	3,  // 13: sheaf.v1.Devices.List:input_type -> sheaf.v1.DevicesListRequest
+	5,  // 14: sheaf.v1.Devices.Revoke:input_type -> sheaf.v1.DevicesRevokeRequest
+	7,  // 15: sheaf.v1.Devices.Rename:input_type -> sheaf.v1.DevicesRenameRequest
+	9,  // 16: sheaf.v1.Devices.Trust:input_type -> sheaf.v1.DevicesTrustRequest
+	11, // 17: sheaf.v1.Devices.Vouch:input_type -> sheaf.v1.DevicesVouchRequest
+	4,  // 18: sheaf.v1.Devices.List:output_type -> sheaf.v1.DevicesListResponse
+	6,  // 19: sheaf.v1.Devices.Revoke:output_type -> sheaf.v1.DevicesRevokeResponse
+	8,  // 20: sheaf.v1.Devices.Rename:output_type -> sheaf.v1.DevicesRenameResponse
+	10, // 21: sheaf.v1.Devices.Trust:output_type -> sheaf.v1.DevicesTrustResponse
+	12, // 22: sheaf.v1.Devices.Vouch:output_type -> sheaf.v1.DevicesVouchResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_devices_proto_init() }
@@ -374,18 +1000,20 @@ func file_sheaf_v1_devices_proto_init() {
 	if File_sheaf_v1_devices_proto != nil {
 		return
 	}
+	file_sheaf_v1_identities_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_devices_proto_rawDesc), len(file_sheaf_v1_devices_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   5,
+			NumEnums:      2,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_sheaf_v1_devices_proto_goTypes,
 		DependencyIndexes: file_sheaf_v1_devices_proto_depIdxs,
+		EnumInfos:         file_sheaf_v1_devices_proto_enumTypes,
 		MessageInfos:      file_sheaf_v1_devices_proto_msgTypes,
 	}.Build()
 	File_sheaf_v1_devices_proto = out.File

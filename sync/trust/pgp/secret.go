@@ -177,6 +177,23 @@ func (s *Secret) Withdraw(c *Certificate, now time.Time) (*Certificate, error) {
 	return s.sign(c, nil, packet.Signature{SigType: packet.SigTypeCertificationRevocation, RevocationReason: &why}, now)
 }
 
+// Revoke returns the key as one that is revoked: whoever gets it trusts it no more. There is no way back.
+func (s *Secret) Revoke(now time.Time) (*Certificate, error) {
+	why := packet.NoReason
+	sig := packet.Signature{SigType: packet.SigTypeKeyRevocation, RevocationReason: &why}
+	if err := s.complete(&sig, now); err != nil {
+		return nil, err
+	}
+	if err := sig.RevokeKey(s.cert.pub, s.entity.PrivateKey, config(now)); err != nil {
+		return nil, fmt.Errorf("revoke %s: %w", Hex(s.cert.Fingerprint()), err)
+	}
+	op, err := opaque(&sig)
+	if err != nil {
+		return nil, err
+	}
+	return Merge(s.cert, &Certificate{pub: s.cert.pub, groups: []group{{head: s.cert.groups[0].head, sigs: []*packet.OpaquePacket{op}}}, names: s.cert.names})
+}
+
 // sign adds a signature to user IDs.
 func (s *Secret) sign(c *Certificate, names []string, like packet.Signature, now time.Time) (*Certificate, error) {
 	if c.Fingerprint() == s.cert.Fingerprint() {

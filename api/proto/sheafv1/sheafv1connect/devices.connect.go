@@ -37,6 +37,12 @@ const (
 	DevicesListProcedure = "/sheaf.v1.Devices/List"
 	// DevicesRevokeProcedure is the fully-qualified name of the Devices's Revoke RPC.
 	DevicesRevokeProcedure = "/sheaf.v1.Devices/Revoke"
+	// DevicesRenameProcedure is the fully-qualified name of the Devices's Rename RPC.
+	DevicesRenameProcedure = "/sheaf.v1.Devices/Rename"
+	// DevicesTrustProcedure is the fully-qualified name of the Devices's Trust RPC.
+	DevicesTrustProcedure = "/sheaf.v1.Devices/Trust"
+	// DevicesVouchProcedure is the fully-qualified name of the Devices's Vouch RPC.
+	DevicesVouchProcedure = "/sheaf.v1.Devices/Vouch"
 )
 
 // DevicesClient is a client for the sheaf.v1.Devices service.
@@ -48,6 +54,13 @@ type DevicesClient interface {
 	// has read it can keep. Fails with CODE_NOT_FOUND if there is no such device, CODE_EXISTS if it was revoked
 	// before, and CODE_USAGE if it is this one.
 	Revoke(context.Context, *sheafv1.DevicesRevokeRequest) (*sheafv1.DevicesRevokeResponse, error)
+	// Rename says how a device is called on this device. Fails with CODE_EXISTS if another one is called so.
+	Rename(context.Context, *sheafv1.DevicesRenameRequest) (*sheafv1.DevicesRenameResponse, error)
+	// Trust says which devices this device accepts: those of the drive's members that it names, or what all of them need. It makes nobody a member. A device that is not accepted any more has its connections cut.
+	Trust(context.Context, *sheafv1.DevicesTrustRequest) (*sheafv1.DevicesTrustResponse, error)
+	// Vouch certifies a device as the user's own, or the OpenPGP key of who owns it, so that others who trust the user may accept it. Fails with CODE_DECISION if the fingerprint that is given is not that of
+	// the owner's key, and with CODE_NOT_FOUND if the user has no key, or no record of who owns the device is known.
+	Vouch(context.Context, *sheafv1.DevicesVouchRequest) (*sheafv1.DevicesVouchResponse, error)
 }
 
 // NewDevicesClient constructs a client for the sheaf.v1.Devices service. By default, it uses the
@@ -74,6 +87,24 @@ func NewDevicesClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(devicesMethods.ByName("Revoke")),
 			connect.WithClientOptions(opts...),
 		),
+		rename: connect.NewClient[sheafv1.DevicesRenameRequest, sheafv1.DevicesRenameResponse](
+			httpClient,
+			baseURL+DevicesRenameProcedure,
+			connect.WithSchema(devicesMethods.ByName("Rename")),
+			connect.WithClientOptions(opts...),
+		),
+		trust: connect.NewClient[sheafv1.DevicesTrustRequest, sheafv1.DevicesTrustResponse](
+			httpClient,
+			baseURL+DevicesTrustProcedure,
+			connect.WithSchema(devicesMethods.ByName("Trust")),
+			connect.WithClientOptions(opts...),
+		),
+		vouch: connect.NewClient[sheafv1.DevicesVouchRequest, sheafv1.DevicesVouchResponse](
+			httpClient,
+			baseURL+DevicesVouchProcedure,
+			connect.WithSchema(devicesMethods.ByName("Vouch")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -81,6 +112,9 @@ func NewDevicesClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 type devicesClient struct {
 	list   *connect.Client[sheafv1.DevicesListRequest, sheafv1.DevicesListResponse]
 	revoke *connect.Client[sheafv1.DevicesRevokeRequest, sheafv1.DevicesRevokeResponse]
+	rename *connect.Client[sheafv1.DevicesRenameRequest, sheafv1.DevicesRenameResponse]
+	trust  *connect.Client[sheafv1.DevicesTrustRequest, sheafv1.DevicesTrustResponse]
+	vouch  *connect.Client[sheafv1.DevicesVouchRequest, sheafv1.DevicesVouchResponse]
 }
 
 // List calls sheaf.v1.Devices.List.
@@ -101,6 +135,33 @@ func (c *devicesClient) Revoke(ctx context.Context, req *sheafv1.DevicesRevokeRe
 	return nil, err
 }
 
+// Rename calls sheaf.v1.Devices.Rename.
+func (c *devicesClient) Rename(ctx context.Context, req *sheafv1.DevicesRenameRequest) (*sheafv1.DevicesRenameResponse, error) {
+	response, err := c.rename.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Trust calls sheaf.v1.Devices.Trust.
+func (c *devicesClient) Trust(ctx context.Context, req *sheafv1.DevicesTrustRequest) (*sheafv1.DevicesTrustResponse, error) {
+	response, err := c.trust.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Vouch calls sheaf.v1.Devices.Vouch.
+func (c *devicesClient) Vouch(ctx context.Context, req *sheafv1.DevicesVouchRequest) (*sheafv1.DevicesVouchResponse, error) {
+	response, err := c.vouch.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // DevicesHandler is an implementation of the sheaf.v1.Devices service.
 type DevicesHandler interface {
 	// List has all devices, also those that were revoked: this one first, then in the order of when they were added.
@@ -110,6 +171,13 @@ type DevicesHandler interface {
 	// has read it can keep. Fails with CODE_NOT_FOUND if there is no such device, CODE_EXISTS if it was revoked
 	// before, and CODE_USAGE if it is this one.
 	Revoke(context.Context, *sheafv1.DevicesRevokeRequest) (*sheafv1.DevicesRevokeResponse, error)
+	// Rename says how a device is called on this device. Fails with CODE_EXISTS if another one is called so.
+	Rename(context.Context, *sheafv1.DevicesRenameRequest) (*sheafv1.DevicesRenameResponse, error)
+	// Trust says which devices this device accepts: those of the drive's members that it names, or what all of them need. It makes nobody a member. A device that is not accepted any more has its connections cut.
+	Trust(context.Context, *sheafv1.DevicesTrustRequest) (*sheafv1.DevicesTrustResponse, error)
+	// Vouch certifies a device as the user's own, or the OpenPGP key of who owns it, so that others who trust the user may accept it. Fails with CODE_DECISION if the fingerprint that is given is not that of
+	// the owner's key, and with CODE_NOT_FOUND if the user has no key, or no record of who owns the device is known.
+	Vouch(context.Context, *sheafv1.DevicesVouchRequest) (*sheafv1.DevicesVouchResponse, error)
 }
 
 // NewDevicesHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -132,12 +200,36 @@ func NewDevicesHandler(svc DevicesHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(devicesMethods.ByName("Revoke")),
 		connect.WithHandlerOptions(opts...),
 	)
+	devicesRenameHandler := connect.NewUnaryHandlerSimple(
+		DevicesRenameProcedure,
+		svc.Rename,
+		connect.WithSchema(devicesMethods.ByName("Rename")),
+		connect.WithHandlerOptions(opts...),
+	)
+	devicesTrustHandler := connect.NewUnaryHandlerSimple(
+		DevicesTrustProcedure,
+		svc.Trust,
+		connect.WithSchema(devicesMethods.ByName("Trust")),
+		connect.WithHandlerOptions(opts...),
+	)
+	devicesVouchHandler := connect.NewUnaryHandlerSimple(
+		DevicesVouchProcedure,
+		svc.Vouch,
+		connect.WithSchema(devicesMethods.ByName("Vouch")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sheaf.v1.Devices/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DevicesListProcedure:
 			devicesListHandler.ServeHTTP(w, r)
 		case DevicesRevokeProcedure:
 			devicesRevokeHandler.ServeHTTP(w, r)
+		case DevicesRenameProcedure:
+			devicesRenameHandler.ServeHTTP(w, r)
+		case DevicesTrustProcedure:
+			devicesTrustHandler.ServeHTTP(w, r)
+		case DevicesVouchProcedure:
+			devicesVouchHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -153,4 +245,16 @@ func (UnimplementedDevicesHandler) List(context.Context, *sheafv1.DevicesListReq
 
 func (UnimplementedDevicesHandler) Revoke(context.Context, *sheafv1.DevicesRevokeRequest) (*sheafv1.DevicesRevokeResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Devices.Revoke is not implemented"))
+}
+
+func (UnimplementedDevicesHandler) Rename(context.Context, *sheafv1.DevicesRenameRequest) (*sheafv1.DevicesRenameResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Devices.Rename is not implemented"))
+}
+
+func (UnimplementedDevicesHandler) Trust(context.Context, *sheafv1.DevicesTrustRequest) (*sheafv1.DevicesTrustResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Devices.Trust is not implemented"))
+}
+
+func (UnimplementedDevicesHandler) Vouch(context.Context, *sheafv1.DevicesVouchRequest) (*sheafv1.DevicesVouchResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Devices.Vouch is not implemented"))
 }
