@@ -14,7 +14,9 @@ import (
 
 // A DeviceInfo is what is known of one device of the drive.
 type DeviceInfo struct {
-	ID      string // SHF-…
+	ID      string   // SHF-…
+	Key     [32]byte // its public Ed25519 key
+	KEM     []byte   // its public key of the key exchange
 	Name    string
 	Self    bool // it is this one
 	Writer  bool
@@ -58,7 +60,7 @@ func (d *Drive) Devices(ctx context.Context) ([]DeviceInfo, error) {
 // deviceInfo returns what the members log says of a device.
 func (d *Drive) deviceInfo(id keys.DeviceID, m keys.Member) DeviceInfo {
 	return DeviceInfo{
-		ID: m.Public.Fingerprint().String(), Name: m.Name, Self: id == d.device.ID(), Writer: m.Roles&keys.Writer != 0, Revoked: m.Revoked, Added: m.Time,
+		ID: m.Public.Fingerprint().String(), Key: m.Public.Sign, KEM: m.Public.KEM, Name: m.Name, Self: id == d.device.ID(), Writer: m.Roles&keys.Writer != 0, Revoked: m.Revoked, Added: m.Time,
 	}
 }
 

@@ -27,6 +27,12 @@ func (d *Drive) Signer() crypto.Signer { return d.device.Signer() }
 // FindSecrets returns what the devices of the drive find each other by: a secret for each epoch, the one to speak under first. Who was revoked does not have the newest.
 func (d *Drive) FindSecrets() [][32]byte { return d.account.Members().Ring().DeriveAll(kdf.Find) }
 
+// TrustKey returns the key under which this device seals the OpenPGP keys that it knows.
+func (d *Drive) TrustKey() [32]byte {
+	key, _ := d.account.Ring.DeriveEpoch(kdf.OpenPGP, 1) // what never leaves the device is under the first epoch, for good
+	return key
+}
+
 // DriveID returns which drive it is.
 func (d *Drive) DriveID() [16]byte { return d.account.Ring.Drive() }
 

@@ -110,6 +110,21 @@ var Needs = map[string]Need{
 
 	"/sheaf.v1.Devices/List":   {},
 	"/sheaf.v1.Devices/Revoke": {Socket: true, Writes: true},
+	"/sheaf.v1.Devices/Rename": {Socket: true, Writes: true},
+	"/sheaf.v1.Devices/Trust":  {Socket: true, Writes: true},
+	"/sheaf.v1.Devices/Vouch":  {Socket: true, Writes: true},
+
+	"/sheaf.v1.Identities/ListKeys":        {},
+	"/sheaf.v1.Identities/MakeKey":         {Socket: true, Writes: true},
+	"/sheaf.v1.Identities/ImportKeys":      {Socket: true, Writes: true},
+	"/sheaf.v1.Identities/ExportKey":       {Socket: true},
+	"/sheaf.v1.Identities/FindKeys":        {Socket: true}, // it may ask servers
+	"/sheaf.v1.Identities/VerifyKey":       {Socket: true, Writes: true},
+	"/sheaf.v1.Identities/VerifySignature": {Socket: true},
+	"/sheaf.v1.Identities/TrustKey":        {Socket: true, Writes: true},
+	"/sheaf.v1.Identities/CertifyKey":      {Socket: true, Writes: true},
+	"/sheaf.v1.Identities/RevokeKey":       {Socket: true, Writes: true},
+	"/sheaf.v1.Identities/ForgetKey":       {Socket: true, Writes: true},
 
 	"/sheaf.v1.Custody/Where": {Paths: path},
 	"/sheaf.v1.Custody/Pins":  {},

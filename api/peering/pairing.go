@@ -190,6 +190,9 @@ func (p *Peering) Invite(ctx context.Context, host Host, expires time.Time) (*In
 			if err == nil && len(mine.servers) > 0 {
 				p.expect(mine.secret)
 			}
+			if err == nil {
+				p.letIn(o.public.Sign)
+			}
 			return gift, err
 		},
 	})

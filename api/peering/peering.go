@@ -48,6 +48,7 @@ type Drive interface {
 	PeerByKey(key [32]byte) (sheaf.PeerDevice, error)
 	Replicas() *engine.Engine
 	Moved() <-chan struct{}
+	DriveID() [16]byte
 	FindSecrets() [][32]byte
 }
 
@@ -61,6 +62,8 @@ type Options struct {
 	// Dir is a folder for the addresses of peers.
 	Dir   string
 	NoUDP bool
+	// Trust returns what this device thinks of the others: which members are accepted, and how far. nil, or if it returns nil, as before the drive is open: all are.
+	Trust func() Trust
 	// NoLAN does without announcements to the networks of this machine, whatever is set.
 	NoLAN bool
 	Log   *slog.Logger
@@ -74,6 +77,7 @@ type Peering struct {
 	life context.Context
 	end  context.CancelFunc
 	met  chan struct{} // holds one if sessions have changed
+	told chan peer.Key // who has news
 
 	mu      sync.Mutex
 	book    book
@@ -107,7 +111,7 @@ func New(o Options) (*Peering, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Peering{o: o, met: make(chan struct{}, 1), trusted: map[peer.Key]bool{}, dialing: map[peer.Key]bool{}, places: map[string]bool{}}
+	p := &Peering{o: o, met: make(chan struct{}, 1), told: make(chan peer.Key, 64), trusted: map[peer.Key]bool{}, dialing: map[peer.Key]bool{}, places: map[string]bool{}}
 	p.life, p.end = context.WithCancel(context.Background())
 	b, err := os.ReadFile(filepath.Join(o.Dir, bookFile))
 	if err == nil {
@@ -127,7 +131,8 @@ func New(o Options) (*Peering, error) {
 			default:
 			}
 		},
-		Bucket: shelf.New(shelf.Options{Own: o.Own, Mirror: o.Mirror, Shelf: o.Shelf, Put: func() { p.hurry(ShelfName) }}),
+		Card: p.card, Shown: p.shown,
+		Bucket: telling{p, shelf.New(shelf.Options{Own: o.Own, Mirror: o.Mirror, Shelf: o.Shelf, Put: func() { p.hurry(ShelfName) }})},
 	})
 	return p, err
 }
@@ -249,7 +254,7 @@ func (p *Peering) admit(_ context.Context, key peer.Key) (peer.Grant, error) {
 	if err != nil {
 		return peer.Grant{}, fmt.Errorf("%w: %w", peer.ErrStranger, err)
 	}
-	return peer.Grant{Read: true, Write: m.Writer}, nil
+	return p.limited(key, peer.Grant{Read: true, Write: m.Writer})
 }
 
 // replicaName is how a peer is called among the replicas: by a part of its ID, for its name is not its own alone.
@@ -290,6 +295,7 @@ func (p *Peering) nudged(key peer.Key) {
 	}
 	if m, err := d.PeerByKey(key); err == nil {
 		p.hurry(replicaName(m))
+		p.ask(key)
 	}
 }
 
@@ -308,16 +314,20 @@ func (p *Peering) Attach(d Drive) {
 	p.look()
 	p.mu.Unlock()
 	p.follow(d)
+	p.listenToOthers(d)
 	p.all.Go(func() {
 		tick := time.NewTicker(recheckEvery)
 		defer tick.Stop()
 		for {
 			_, turned := d.Replicas().Held()
 			moved := d.Moved()
+			changed := p.trustChanged()
 			select {
 			case <-p.life.Done():
 				return
 			case <-moved:
+				p.node.Nudge()
+			case <-changed:
 				p.node.Nudge()
 			case <-turned:
 			case <-p.met:
@@ -339,6 +349,7 @@ func (p *Peering) greet(d Drive) {
 		}
 		if time.Since(s.Since) < 5*time.Second {
 			p.hurry(replicaName(m))
+			p.ask(s.Key)
 		}
 		// Over QUIC a peer comes from the port that it listens on, as far as nothing in between changes that.
 		if known := p.kept(s.Key); s.By == "quic" && (len(known) == 0 || known[0] != s.At) {
@@ -359,6 +370,9 @@ func (p *Peering) follow(d Drive) {
 	for _, m := range d.Peers() {
 		if !met[m.Key] && len(p.Known(m.Key)) == 0 {
 			continue // it is met at other places only
+		}
+		if _, err := p.limited(m.Key, peer.Grant{Read: true}); err != nil {
+			continue
 		}
 		name := replicaName(m)
 		now[name] = true

@@ -19,6 +19,7 @@ import (
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/sync/engine"
 	"github.com/sheaf-drive/sheaf/sync/remote/peer"
+	"github.com/sheaf-drive/sheaf/sync/trust"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 )
@@ -32,6 +33,7 @@ type machine struct {
 	idle               time.Duration // how long what is written waits
 	drive              *sheaf.Drive
 	peers              *peering.Peering
+	ring               *trust.Ring // nil: all members are accepted
 }
 
 func newMachine(t *testing.T, name string) *machine {
@@ -59,6 +61,9 @@ func (m *machine) options(places ...engine.Place) sheaf.Options {
 func (m *machine) begin(o peering.Options) {
 	m.t.Helper()
 	o.Name, o.Own, o.Mirror, o.Shelf, o.Dir, o.Log = m.name, m.own, m.mirror, m.shelf, m.dir, m.log
+	if m.ring != nil {
+		o.Trust = func() peering.Trust { return m.ring }
+	}
 	p, err := peering.New(o)
 	if err != nil {
 		m.t.Fatal(err)

@@ -27,6 +27,8 @@ type Client struct {
 	Places    sheafv1connect.PlacesClient
 	Rules     sheafv1connect.RulesClient
 	Folders   sheafv1connect.FoldersClient
+
+	Identities sheafv1connect.IdentitiesClient
 }
 
 // NewClient returns a client that reaches the handler at url by h. Both are on one machine: nothing is compressed.
@@ -44,5 +46,6 @@ func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption
 		Doors: sheafv1connect.NewDoorsClient(h, url, plain), Peers: sheafv1connect.NewPeersClient(h, url, plain),
 		Places: sheafv1connect.NewPlacesClient(h, url, plain), Rules: sheafv1connect.NewRulesClient(h, url, plain),
 		Folders: sheafv1connect.NewFoldersClient(h, url, plain),
+		Identities: sheafv1connect.NewIdentitiesClient(h, url, plain),
 	}
 }

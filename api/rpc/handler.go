@@ -54,6 +54,7 @@ func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewPlacesHandler(places{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewRulesHandler(rules{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewFoldersHandler(folders{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewIdentitiesHandler(identities{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
@@ -90,6 +91,8 @@ type (
 	places    struct{ s *service.Service }
 	rules     struct{ s *service.Service }
 	folders   struct{ s *service.Service }
+
+	identities struct{ *service.Service }
 )
 
 func (f files) Stat(ctx context.Context, r *sheafv1.StatRequest) (*sheafv1.Node, error) {
@@ -222,6 +225,18 @@ func (d devices) List(ctx context.Context, m *sheafv1.DevicesListRequest) (*shea
 
 func (d devices) Revoke(ctx context.Context, m *sheafv1.DevicesRevokeRequest) (*sheafv1.DevicesRevokeResponse, error) {
 	return d.s.RevokeDevice(ctx, m)
+}
+
+func (d devices) Rename(ctx context.Context, m *sheafv1.DevicesRenameRequest) (*sheafv1.DevicesRenameResponse, error) {
+	return d.s.RenameDevice(ctx, m)
+}
+
+func (d devices) Trust(ctx context.Context, m *sheafv1.DevicesTrustRequest) (*sheafv1.DevicesTrustResponse, error) {
+	return d.s.TrustDevice(ctx, m)
+}
+
+func (d devices) Vouch(ctx context.Context, m *sheafv1.DevicesVouchRequest) (*sheafv1.DevicesVouchResponse, error) {
+	return d.s.VouchForDevice(ctx, m)
 }
 
 func (x remotes) Kinds(ctx context.Context, r *sheafv1.KindsRequest) (*sheafv1.KindsResponse, error) {

@@ -2,10 +2,147 @@ package service
 
 import (
 	"context"
+	"strings"
 
 	sheaf "github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/peering"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
+	"github.com/sheaf-drive/sheaf/sync/trust"
+	"github.com/sheaf-drive/sheaf/sync/trust/pgp"
+	"github.com/sheaf-drive/sheaf/sync/trust/wot"
 )
+
+// leastID is how much of an ID has to be told: SHF- and one group.
+const leastID = 11
+
+// fleet is the devices of the drive, with what this device thinks of them.
+type fleet struct {
+	s     *Service
+	drive [16]byte
+	ring  *trust.Ring // nil: there is none
+	all   []sheaf.DeviceInfo
+	names names
+	owned []trust.Known
+	met   map[string]peering.Peer // by ID
+}
+
+// fleet looks at the devices of the drive. Without the OpenPGP keys, whose file may be damaged, they are shown all the same.
+func (s *Service) fleet(ctx context.Context, d Drive) (*fleet, error) {
+	all, err := d.Devices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &fleet{s: s, drive: d.DriveID(), all: all, met: map[string]peering.Peer{}}
+	if s.o.Trust != nil {
+		if f.ring, err = s.o.Trust.Ring(); err != nil {
+			s.o.Log.Warn("who owns the devices is not known", "err", err)
+			f.ring = nil
+		}
+	}
+	if f.ring != nil {
+		f.owned = f.ring.List(s.now())
+		f.names = keyNames(f.owned)
+	}
+	if s.o.Peers != nil {
+		if p := s.o.Peers.Peering(); p != nil {
+			for _, x := range p.Peers() {
+				f.met[x.ID] = x
+			}
+		}
+	}
+	return f, nil
+}
+
+// find returns the device that is meant, by its name here or in the members log, or its ID or the beginning of it.
+func (f *fleet) find(text string) (sheaf.DeviceInfo, error) {
+	want := strings.ToUpper(strings.TrimSpace(text))
+	var found []sheaf.DeviceInfo
+	for _, x := range f.all {
+		if f.name(x) == text || x.Name == text || len(want) >= leastID && strings.HasPrefix(x.ID, want) {
+			found = append(found, x)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return sheaf.DeviceInfo{}, errorf(sheafv1.Code_CODE_NOT_FOUND, "sheaf device list", "%w: %s", sheaf.ErrNoDevice, text)
+	case 1:
+		return found[0], nil
+	}
+	return sheaf.DeviceInfo{}, errorf(sheafv1.Code_CODE_NOT_FOUND, "sheaf device list, and then its ID", "%w: that may be more than one: %s", sheaf.ErrNoDevice, text)
+}
+
+// name returns how a device is called here.
+func (f *fleet) name(x sheaf.DeviceInfo) string {
+	if f.ring != nil {
+		if n := f.ring.Device(x.Key).Name; n != "" {
+			return n
+		}
+	}
+	return x.Name
+}
+
+// The reasons in words.
+var reasons = map[wot.Reason]string{
+	wot.NoMember: "it is no member of the drive", wot.Refused: "you said no", wot.OwnerRevoked: "its owner's key was revoked",
+	wot.Unowned: "it has shown no record of who owns it", wot.Unvouched: "its owner's key is not valid enough", wot.Told: "you said yes",
+	wot.Enough: "it is a member, and nothing else is needed", wot.Vouched: "its owner's key is valid",
+}
+
+// device says what is known of a device.
+func (f *fleet) device(x sheaf.DeviceInfo) *sheafv1.Device {
+	m := deviceOf(x)
+	m.Accepted, m.Why = !x.Revoked, reasons[wot.Enough]
+	if x.Revoked {
+		m.Why = "it was revoked"
+	}
+	if p, ok := f.met[x.ID]; ok {
+		m.Way, m.At = p.Way, p.At
+	}
+	if f.ring == nil {
+		return m
+	}
+	if m.Name = f.name(x); m.Name != x.Name {
+		m.GivenName = x.Name
+	}
+	d := f.ring.Device(x.Key)
+	for _, k := range f.owned {
+		if d.Owner != "" && k.Certificate.Fingerprint() == d.Owner {
+			own := f.ring.Own()
+			m.Owner = f.names.identity(k, own != nil && own.Certificate().Fingerprint() == d.Owner)
+		}
+	}
+	if x.Self {
+		m.Why = "it is this one"
+		return m
+	}
+	v, limit := f.ring.Accept(x.Key, f.drive, !x.Revoked, f.s.now())
+	if !x.Revoked {
+		m.Accepted, m.Why = v.Accepted, reasons[v.Reason]
+	}
+	if limit == trust.LimitReadOnly && m.Role == roleFull {
+		m.Role = roleReadOnly
+	}
+	return m
+}
+
+// The roles in words.
+const (
+	roleFull     = "full"
+	roleReadOnly = "read-only"
+)
+
+// needs are the words of the contract.
+var needs = map[wot.Need]sheafv1.Need{
+	wot.NeedMember: sheafv1.Need_NEED_MEMBER, wot.NeedMarginal: sheafv1.Need_NEED_MARGINAL, wot.NeedFull: sheafv1.Need_NEED_FULL,
+}
+
+// need says what members need here.
+func (f *fleet) need() sheafv1.Need {
+	if f.ring == nil {
+		return sheafv1.Need_NEED_MEMBER
+	}
+	return needs[f.ring.Need()]
+}
 
 // Devices has the devices of the drive.
 func (s *Service) Devices(ctx context.Context, _ *sheafv1.DevicesListRequest) (*sheafv1.DevicesListResponse, error) {
@@ -14,20 +151,23 @@ func (s *Service) Devices(ctx context.Context, _ *sheafv1.DevicesListRequest) (*
 		return nil, err
 	}
 	defer release()
-	all, err := d.Devices(ctx)
+	f, err := s.fleet(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	var resp sheafv1.DevicesListResponse
-	for _, x := range all {
-		resp.Devices = append(resp.Devices, deviceOf(x))
+	resp := &sheafv1.DevicesListResponse{Need: f.need()}
+	for _, x := range f.all {
+		resp.Devices = append(resp.Devices, f.device(x))
 	}
-	return &resp, nil
+	return resp, nil
 }
 
 func deviceOf(x sheaf.DeviceInfo) *sheafv1.Device {
 	m := &sheafv1.Device{
-		Id: x.ID, Name: x.Name, Self: x.Self, Writer: x.Writer, Revoked: x.Revoked, Added: stamp(x.Added), Seen: stamp(x.Seen),
+		Id: x.ID, Name: x.Name, Self: x.Self, Writer: x.Writer, Revoked: x.Revoked, Added: stamp(x.Added), Seen: stamp(x.Seen), Role: roleReadOnly,
+	}
+	if x.Writer {
+		m.Role = roleFull
 	}
 	if x.Err != nil {
 		m.Error = x.Err.Error()
@@ -42,9 +182,182 @@ func (s *Service) RevokeDevice(ctx context.Context, r *sheafv1.DevicesRevokeRequ
 		return nil, err
 	}
 	defer release()
-	x, err := d.Revoke(ctx, r.GetDevice())
+	name := r.GetDevice()
+	if f, err := s.fleet(ctx, d); err == nil {
+		if x, err := f.find(name); err == nil {
+			name = x.ID // it may be called so here only
+		}
+	}
+	x, err := d.Revoke(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	return &sheafv1.DevicesRevokeResponse{Device: deviceOf(x)}, nil
+}
+
+// known is fleet for what needs the OpenPGP keys, and finds one device.
+func (s *Service) known(ctx context.Context, device string) (_ context.Context, f *fleet, x sheaf.DeviceInfo, release func(), err error) {
+	ctx, d, release, err := s.use(ctx)
+	if err == nil {
+		if f, err = s.fleet(ctx, d); err == nil && f.ring == nil {
+			if s.o.Trust == nil {
+				err = errorf(sheafv1.Code_CODE_UNSUPPORTED, "", "nothing is kept of devices here")
+			} else {
+				_, err = s.o.Trust.Ring()
+			}
+		}
+		if err == nil && device != "" {
+			x, err = f.find(device)
+		}
+		if err != nil {
+			release()
+		}
+	}
+	return ctx, f, x, release, err
+}
+
+// again says what holds now of a device.
+func (f *fleet) again(x sheaf.DeviceInfo) *sheafv1.Device {
+	f.owned = f.ring.List(f.s.now())
+	f.names = keyNames(f.owned)
+	return f.device(x)
+}
+
+// RenameDevice says how a device is called here.
+func (s *Service) RenameDevice(ctx context.Context, r *sheafv1.DevicesRenameRequest) (*sheafv1.DevicesRenameResponse, error) {
+	_, f, x, release, err := s.known(ctx, r.GetDevice())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	name := r.GetName()
+	if r.GetDevice() == "" || len(name) > 255 || strings.HasPrefix(strings.ToUpper(name), "SHF-") {
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "a device is called by a name of at most 255 bytes that is no ID")
+	}
+	for _, o := range f.all {
+		if name != "" && o.ID != x.ID && (f.name(o) == name || o.Name == name) {
+			return nil, errorf(sheafv1.Code_CODE_EXISTS, "sheaf device list", "another device is called %s", name)
+		}
+	}
+	if err := f.ring.SetDevice(x.Key, func(d *trust.Device) { d.Name = name }); err != nil {
+		return nil, err
+	}
+	return &sheafv1.DevicesRenameResponse{Device: f.again(x)}, nil
+}
+
+// TrustDevice says which devices are accepted here.
+func (s *Service) TrustDevice(ctx context.Context, r *sheafv1.DevicesTrustRequest) (*sheafv1.DevicesTrustResponse, error) {
+	_, f, x, release, err := s.known(ctx, r.GetDevice())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if r.GetNeed() != sheafv1.Need_NEED_UNSPECIFIED {
+		for n, m := range needs {
+			if m == r.GetNeed() {
+				err = f.ring.SetNeed(n)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if r.GetDevice() == "" {
+		if r.GetNeed() == sheafv1.Need_NEED_UNSPECIFIED {
+			return nil, errorf(sheafv1.Code_CODE_USAGE, "name a device, or say what all need: --need full", "it is not said what is trusted")
+		}
+		return &sheafv1.DevicesTrustResponse{Need: f.need()}, nil
+	}
+	answers := map[sheafv1.Answer]trust.Answer{
+		sheafv1.Answer_ANSWER_YES: wot.AnswerYes, sheafv1.Answer_ANSWER_NO: wot.AnswerNo, sheafv1.Answer_ANSWER_WITHDRAWN: wot.AnswerNone,
+	}
+	answer, said := answers[r.GetAnswer()]
+	var limit trust.Limit
+	switch r.GetRole() {
+	case "", roleFull:
+		if !x.Writer && r.GetRole() == roleFull {
+			return nil, errorf(sheafv1.Code_CODE_DECISION, "revoke it, and let it in anew: sheaf invite", "%s may not write to the drive, and nothing here gives it that", f.name(x))
+		}
+	case roleReadOnly:
+		limit = trust.LimitReadOnly
+	default:
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "revoke it, and let it in anew with that role: sheaf invite --role", "a device that is a member has its keys, so here it can be limited to read-only and nothing else")
+	}
+	switch {
+	case x.Self:
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "it is this device")
+	case x.Revoked:
+		return nil, errorf(sheafv1.Code_CODE_DECISION, "let it in anew: sheaf invite", "%w: nothing makes it a member again", sheaf.ErrRevoked)
+	}
+	err = f.ring.SetDevice(x.Key, func(d *trust.Device) {
+		if said {
+			d.Answer = answer
+		}
+		if r.GetRole() != "" {
+			d.Limit = limit
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sheafv1.DevicesTrustResponse{Device: f.again(x), Need: f.need()}, nil
+}
+
+// VouchForDevice certifies a device as the user's own, or the key of its owner.
+func (s *Service) VouchForDevice(ctx context.Context, r *sheafv1.DevicesVouchRequest) (*sheafv1.DevicesVouchResponse, error) {
+	_, f, x, release, err := s.known(ctx, r.GetDevice())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if _, err := ownOf(f.ring); err != nil {
+		return nil, err
+	}
+	switch {
+	case r.GetDevice() == "":
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "sheaf device list", "it is not said for which device")
+	case x.Revoked:
+		return nil, errorf(sheafv1.Code_CODE_DECISION, "", "%w: nobody vouches for it", sheaf.ErrRevoked)
+	case x.Self || r.GetMine():
+		if err := s.claim(f.ring, f.drive, x); err != nil {
+			return nil, err
+		}
+		return &sheafv1.DevicesVouchResponse{Device: f.again(x)}, nil
+	}
+	owner := f.ring.Device(x.Key).Owner
+	if owner == "" {
+		return nil, errorf(sheafv1.Code_CODE_NOT_FOUND, "on that device: sheaf key new NAME, or sheaf key import --own FILE; if it is your own: sheaf device vouch --mine",
+			"no record of who owns %s has come yet", f.name(x))
+	}
+	err = s.certify(f.ring, owner, &sheafv1.CertifyKeyRequest{
+		Key: pgp.Hex(owner), Fingerprint: r.GetFingerprint(), Depth: r.GetDepth(), Introducer: r.GetIntroducer(), Withdraw: r.GetWithdraw(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sheafv1.DevicesVouchResponse{Device: f.again(x)}, nil
+}
+
+// claim certifies a device as the user's own.
+func (s *Service) claim(r *trust.Ring, drive [16]byte, x sheaf.DeviceInfo) error {
+	return r.Claim(trust.Record{Drive: drive, Sign: x.Key, KEM: x.KEM, Name: x.Name, Created: s.now()}, s.now())
+}
+
+// claimSelf certifies this device as the user's own.
+func (s *Service) claimSelf(ctx context.Context, r *trust.Ring) error {
+	ctx, d, release, err := s.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	all, err := d.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range all {
+		if x.Self {
+			return s.claim(r, d.DriveID(), x)
+		}
+	}
+	return nil
 }

@@ -16,6 +16,9 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote"
 	"github.com/sheaf-drive/sheaf/sync/remote/book"
 	"github.com/sheaf-drive/sheaf/sync/remote/signin"
+	"github.com/sheaf-drive/sheaf/sync/trust"
+	"github.com/sheaf-drive/sheaf/sync/trust/lookup"
+	"github.com/sheaf-drive/sheaf/sync/trust/pgp"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -71,6 +74,22 @@ var codes = []struct {
 	{sheaf.ErrRevoked, sheafv1.Code_CODE_EXISTS, "sheaf device list"},
 	{sheaf.ErrSelf, sheafv1.Code_CODE_USAGE, "sheaf device revoke on another device"},
 	{sheaf.ErrNotMember, sheafv1.Code_CODE_PERMISSION, "this device was revoked: what it has not sent yet is still here; join anew with sheaf init --from"},
+	{trust.ErrNoKey, sheafv1.Code_CODE_NOT_FOUND, "sheaf key list"},
+	{trust.ErrExists, sheafv1.Code_CODE_EXISTS, "sheaf key list"},
+	{trust.ErrFull, sheafv1.Code_CODE_LIMIT, "sheaf key forget KEY"},
+	{trust.ErrDamaged, sheafv1.Code_CODE_INTEGRITY, "move the file away: with it go what was verified and the user's own key, which is to be imported again"},
+	{trust.ErrFormat, sheafv1.Code_CODE_UNSUPPORTED, ""},
+	{pgp.ErrNoKey, sheafv1.Code_CODE_USAGE, ""},
+	{pgp.ErrTooLarge, sheafv1.Code_CODE_LIMIT, ""},
+	{pgp.ErrSecret, sheafv1.Code_CODE_USAGE, "if it is your own: sheaf key import --own FILE"},
+	{pgp.ErrNoSecret, sheafv1.Code_CODE_UNSUPPORTED, ""},
+	{pgp.ErrPassphrase, sheafv1.Code_CODE_WRONG_SECRET, ""},
+	{pgp.ErrSignature, sheafv1.Code_CODE_INTEGRITY, ""},
+	{pgp.ErrNameless, sheafv1.Code_CODE_USAGE, ""},
+	{pgp.ErrUnusable, sheafv1.Code_CODE_USAGE, ""},
+	{lookup.ErrNone, sheafv1.Code_CODE_NOT_FOUND, ""},
+	{lookup.ErrAddress, sheafv1.Code_CODE_USAGE, ""},
+	{lookup.ErrServer, sheafv1.Code_CODE_USAGE, ""},
 	{sheaf.ErrNoSnapshot, sheafv1.Code_CODE_NOT_FOUND, "sheaf snapshot list"},
 	{vfs.ErrCorrupt, sheafv1.Code_CODE_INTEGRITY, "sheaf store verify"},
 	{vfs.ErrReadOnly, sheafv1.Code_CODE_READ_ONLY, ""},

@@ -29,6 +29,7 @@ type Many interface {
 	// Devices and Revoke are what package sheaf says.
 	Devices(ctx context.Context) ([]sheaf.DeviceInfo, error)
 	Revoke(ctx context.Context, device string) (sheaf.DeviceInfo, error)
+	DriveID() [16]byte
 }
 
 // A Reach knows the places that people name: a remote and a path in it, or a folder of this machine.

@@ -108,6 +108,8 @@ type Options struct {
 	Remotes *Remotes
 	// Peers are the other devices; nil: they are not reached directly.
 	Peers Peers
+	// Trust has the OpenPGP keys that this device knows; nil: it has none.
+	Trust Trust
 	// Tokens are those that let callers from the network in; nil: there are none.
 	Tokens *access.Store
 	Door   Door // nil: nothing can be mounted here

@@ -26,6 +26,7 @@ const (
 	EpochSum   Context = "epoch-sum"   // says of a secret that it is that of an epoch, and nothing else of it
 	Marks      Context = "marks"       // what a device remembers of chains it has seen
 	Remotes    Context = "remotes"     // the book of remotes of a device, where a passphrase guards the drive
+	OpenPGP    Context = "openpgp"     // the OpenPGP keys and the devices that one device knows
 	Find       Context = "find"        // what the devices of a drive find each other by
 )
 
@@ -50,7 +51,7 @@ const (
 // All returns every Context.
 func All() []Context {
 	return []Context{
-		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, EpochSum, Marks, Remotes, Find,
+		ChunkIDOwn, FrameSIV, ChunkKey, PackDir, Index, Head, HeadName, Members, Journal, Local, Chunker, PastSecret, EpochSum, Marks, Remotes, OpenPGP, Find,
 		ChunkSplit, SlotRecovery, SlotPass, SlotDevice, RootDrive, RootOwner, RootRecord, RootDevice, RootSlots,
 		DeviceWrap, Signature, LocalFile, DeviceText, RemotesFile,
 	}

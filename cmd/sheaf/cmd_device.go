@@ -8,9 +8,11 @@ import (
 
 func (a *app) deviceCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "device", Short: "The devices that the drive is on: see them, and revoke one that is lost", Args: cobra.NoArgs, RunE: needsVerb,
+		Use: "device", Short: "The devices that the drive is on: see them, say which to trust, and revoke one that is lost", Args: cobra.NoArgs, RunE: needsVerb,
 	}
-	c.AddCommand(a.deviceListCmd(), a.devicePeersCmd(), a.deviceReachCmd(), a.deviceRevokeCmd())
+	c.AddCommand(
+		a.deviceListCmd(), a.deviceShowCmd(), a.deviceRenameCmd(), a.deviceTrustCmd(), a.deviceVouchCmd(), a.devicePeersCmd(), a.deviceReachCmd(), a.deviceRevokeCmd(),
+	)
 	return c
 }
 
@@ -30,11 +32,25 @@ func (a *app) deviceListCmd() *cobra.Command {
 				if a.quiet {
 					return nil
 				}
-				rows := [][]string{{"name", "state", "added", "last heard of", "id"}}
+				rows := [][]string{{"name", "state", "role", "owner", "way", "added", "last heard of", "id"}}
 				for _, d := range resp.GetDevices() {
-					rows = append(rows, []string{printable(d.GetName()), deviceState(d), clock(d.GetAdded()), clock(d.GetSeen()), d.GetId()})
+					owner := "-"
+					if d.GetOwner() != nil {
+						owner = keyName(d.GetOwner())
+					}
+					rows = append(rows, []string{
+						printable(d.GetName()), deviceState(d), d.GetRole(), owner, orDash(d.GetWay()), clock(d.GetAdded()), clock(d.GetSeen()), d.GetId(),
+					})
 				}
-				return a.table(rows)
+				if err := a.table(rows); err != nil {
+					return err
+				}
+				for _, d := range resp.GetDevices() {
+					if !d.GetAccepted() && !d.GetRevoked() && !d.GetSelf() {
+						a.tell("%s is not accepted here: %s (sheaf device show %s)", printable(d.GetName()), d.GetWhy(), printable(d.GetName()))
+					}
+				}
+				return nil
 			})
 		},
 	}
@@ -71,6 +87,13 @@ func (a *app) devicePeersCmd() *cobra.Command {
 	}
 }
 
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
 func deviceState(d *sheafv1.Device) string {
 	switch {
 	case d.GetRevoked():
@@ -79,6 +102,8 @@ func deviceState(d *sheafv1.Device) string {
 		return "wrong: " + printable(d.GetError())
 	case d.GetSelf():
 		return "this device"
+	case !d.GetAccepted():
+		return "not accepted"
 	case !d.GetWriter():
 		return "reads only"
 	}

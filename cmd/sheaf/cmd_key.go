@@ -11,8 +11,9 @@ import (
 )
 
 func (a *app) keyCmd() *cobra.Command {
-	c := &cobra.Command{Use: "key", Short: "What opens the drive", Args: cobra.NoArgs, RunE: needsVerb}
+	c := &cobra.Command{Use: "key", Short: "What opens the drive, and OpenPGP keys: yours and those of others", Args: cobra.NoArgs, RunE: needsVerb}
 	c.AddCommand(a.keyPassphraseCmd(), a.keyRecoveryCmd())
+	c.AddCommand(a.keyring()...)
 	return c
 }
 

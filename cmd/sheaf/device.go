@@ -42,6 +42,7 @@ type device struct {
 	poll      time.Duration // as sheaf.Replication has it
 	noLAN     bool          // no announcements to the networks of this machine, whatever is set
 
+	trust atomic.Pointer[trustState]
 	shelf blob.Bucket // what peers have put here, while a drive is open
 	peers atomic.Pointer[peering.Peering]
 }
@@ -57,7 +58,7 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 		d.cacheSize = max(n, 1)
 	}
 	o := service.Options{
-		Device: d, Peers: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
+		Device: d, Peers: d, Trust: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
 		Version: version(), Checks: a.checks,
 		Mounts: func(dirs []string) {
 			if err := a.home.SetMounts(dirs); err != nil {
@@ -183,6 +184,7 @@ func (d *device) closeReplication(r *sheaf.Replication) error {
 // opened returns a drive that closes its buckets, or err with these closed.
 func (d *device) opened(ctx context.Context, dr *sheaf.Drive, r *sheaf.Replication, err error) (service.Drive, error) {
 	if err == nil {
+		d.openTrust(dr)
 		if err = d.meet(ctx, dr, r); err != nil {
 			err = errors.Join(err, dr.Close(context.WithoutCancel(ctx)))
 		}

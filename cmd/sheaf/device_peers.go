@@ -32,7 +32,7 @@ func (d *device) Peering() *peering.Peering { return d.peers.Load() }
 // begin makes the Peering of this device. It neither listens nor follows.
 func (d *device) begin(signer crypto.Signer, drive [16]byte, name string, r *sheaf.Replication) (*peering.Peering, error) {
 	return peering.New(peering.Options{
-		Signer: signer, Drive: drive, Name: name, Own: r.Own, Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log, NoLAN: d.noLAN,
+		Signer: signer, Drive: drive, Name: name, Own: r.Own, Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log, NoLAN: d.noLAN, Trust: d.trustOf,
 	})
 }
 
@@ -109,6 +109,8 @@ func (d *device) Arrive(ctx context.Context, j *peering.Joining, listen string) 
 	if err != nil {
 		return nil, err
 	}
+	d.openTrust(dr)
+	d.welcomed(a.Inviter.Key)
 	p.Attach(dr)
 	return open{dr, o.Replication, d.remotes.Book, d}, nil
 }

@@ -20,6 +20,13 @@ type (
 	Verdict = wot.Verdict
 )
 
+// The values of Answer, as package wot has them.
+const (
+	AnswerNone = wot.AnswerNone
+	AnswerYes  = wot.AnswerYes
+	AnswerNo   = wot.AnswerNo
+)
+
 // NeedMember is what a Ring begins with: the log of members decides alone.
 const NeedMember = wot.NeedMember
 

@@ -168,6 +168,20 @@ func (r *Ring) Vouch(f wot.Fingerprint, names []string, v pgp.Vouch, now time.Ti
 	})
 }
 
+// RevokeOwn revokes the user's own key, for good. The error wraps ErrNoKey if there is none.
+func (r *Ring) RevokeOwn(now time.Time) error {
+	own := r.Own()
+	if own == nil {
+		return fmt.Errorf("%w: there is none of the user's own", ErrNoKey)
+	}
+	c, err := own.Revoke(now)
+	if err != nil {
+		return err
+	}
+	_, err = r.Import(c)
+	return err
+}
+
 // Withdraw revokes what Vouch certified.
 func (r *Ring) Withdraw(f wot.Fingerprint, now time.Time) error {
 	return r.change(f, func(e *entry) (err error) {

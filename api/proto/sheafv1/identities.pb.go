@@ -1387,6 +1387,98 @@ func (x *CertifyKeyResponse) GetKey() *Identity {
 	return nil
 }
 
+// RevokeKeyRequest names the user's own key.
+type RevokeKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its whole fingerprint, so that nobody does it by mistake.
+	Fingerprint   string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeKeyRequest) Reset() {
+	*x = RevokeKeyRequest{}
+	mi := &file_sheaf_v1_identities_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeKeyRequest) ProtoMessage() {}
+
+func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_identities_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
+func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_identities_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RevokeKeyRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+// RevokeKeyResponse has it.
+type RevokeKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key.
+	Key           *Identity `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeKeyResponse) Reset() {
+	*x = RevokeKeyResponse{}
+	mi := &file_sheaf_v1_identities_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeKeyResponse) ProtoMessage() {}
+
+func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_identities_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
+func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_identities_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RevokeKeyResponse) GetKey() *Identity {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // ForgetKeyRequest names a key.
 type ForgetKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1398,7 +1490,7 @@ type ForgetKeyRequest struct {
 
 func (x *ForgetKeyRequest) Reset() {
 	*x = ForgetKeyRequest{}
-	mi := &file_sheaf_v1_identities_proto_msgTypes[20]
+	mi := &file_sheaf_v1_identities_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1502,7 @@ func (x *ForgetKeyRequest) String() string {
 func (*ForgetKeyRequest) ProtoMessage() {}
 
 func (x *ForgetKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_identities_proto_msgTypes[20]
+	mi := &file_sheaf_v1_identities_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1515,7 @@ func (x *ForgetKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetKeyRequest.ProtoReflect.Descriptor instead.
 func (*ForgetKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_identities_proto_rawDescGZIP(), []int{20}
+	return file_sheaf_v1_identities_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ForgetKeyRequest) GetKey() string {
@@ -1442,7 +1534,7 @@ type ForgetKeyResponse struct {
 
 func (x *ForgetKeyResponse) Reset() {
 	*x = ForgetKeyResponse{}
-	mi := &file_sheaf_v1_identities_proto_msgTypes[21]
+	mi := &file_sheaf_v1_identities_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1546,7 @@ func (x *ForgetKeyResponse) String() string {
 func (*ForgetKeyResponse) ProtoMessage() {}
 
 func (x *ForgetKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_identities_proto_msgTypes[21]
+	mi := &file_sheaf_v1_identities_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1559,7 @@ func (x *ForgetKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetKeyResponse.ProtoReflect.Descriptor instead.
 func (*ForgetKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_identities_proto_rawDescGZIP(), []int{21}
+	return file_sheaf_v1_identities_proto_rawDescGZIP(), []int{23}
 }
 
 var File_sheaf_v1_identities_proto protoreflect.FileDescriptor
@@ -1552,6 +1644,10 @@ const file_sheaf_v1_identities_proto_rawDesc = "" +
 	"\aseconds\x18\x06 \x01(\x03R\aseconds\x12\x1a\n" +
 	"\bwithdraw\x18\a \x01(\bR\bwithdraw\":\n" +
 	"\x12CertifyKeyResponse\x12$\n" +
+	"\x03key\x18\x01 \x01(\v2\x12.sheaf.v1.IdentityR\x03key\"4\n" +
+	"\x10RevokeKeyRequest\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\"9\n" +
+	"\x11RevokeKeyResponse\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.sheaf.v1.IdentityR\x03key\"$\n" +
 	"\x10ForgetKeyRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"\x13\n" +
@@ -1572,7 +1668,7 @@ const file_sheaf_v1_identities_proto_rawDesc = "" +
 	"\x11OWNER_TRUST_NEVER\x10\x02\x12\x18\n" +
 	"\x14OWNER_TRUST_MARGINAL\x10\x03\x12\x14\n" +
 	"\x10OWNER_TRUST_FULL\x10\x04\x12\x18\n" +
-	"\x14OWNER_TRUST_ULTIMATE\x10\x052\xa5\b\n" +
+	"\x14OWNER_TRUST_ULTIMATE\x10\x052\x8d\t\n" +
 	"\n" +
 	"Identities\x12\\\n" +
 	"\bListKeys\x12\x19.sheaf.v1.ListKeysRequest\x1a\x1a.sheaf.v1.ListKeysResponse\"\x19\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/identities\x90\x02\x01\x12^\n" +
@@ -1586,6 +1682,7 @@ const file_sheaf_v1_identities_proto_rawDesc = "" +
 	"\bTrustKey\x12\x19.sheaf.v1.TrustKeyRequest\x1a\x1a.sheaf.v1.TrustKeyResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/identities/trust\x12j\n" +
 	"\n" +
 	"CertifyKey\x12\x1b.sheaf.v1.CertifyKeyRequest\x1a\x1c.sheaf.v1.CertifyKeyResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/identities/certify\x12f\n" +
+	"\tRevokeKey\x12\x1a.sheaf.v1.RevokeKeyRequest\x1a\x1b.sheaf.v1.RevokeKeyResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/identities/revoke\x12f\n" +
 	"\tForgetKey\x12\x1a.sheaf.v1.ForgetKeyRequest\x1a\x1b.sheaf.v1.ForgetKeyResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/identities/forgetB8Z6github.com/sheaf-drive/sheaf/api/proto/sheafv1;sheafv1b\x06proto3"
 
 var (
@@ -1601,7 +1698,7 @@ func file_sheaf_v1_identities_proto_rawDescGZIP() []byte {
 }
 
 var file_sheaf_v1_identities_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sheaf_v1_identities_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sheaf_v1_identities_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sheaf_v1_identities_proto_goTypes = []any{
 	(Validity)(0),                   // 0: sheaf.v1.Validity
 	(OwnerTrust)(0),                 // 1: sheaf.v1.OwnerTrust
@@ -1625,16 +1722,18 @@ var file_sheaf_v1_identities_proto_goTypes = []any{
 	(*TrustKeyResponse)(nil),        // 19: sheaf.v1.TrustKeyResponse
 	(*CertifyKeyRequest)(nil),       // 20: sheaf.v1.CertifyKeyRequest
 	(*CertifyKeyResponse)(nil),      // 21: sheaf.v1.CertifyKeyResponse
-	(*ForgetKeyRequest)(nil),        // 22: sheaf.v1.ForgetKeyRequest
-	(*ForgetKeyResponse)(nil),       // 23: sheaf.v1.ForgetKeyResponse
-	(*timestamppb.Timestamp)(nil),   // 24: google.protobuf.Timestamp
+	(*RevokeKeyRequest)(nil),        // 22: sheaf.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),       // 23: sheaf.v1.RevokeKeyResponse
+	(*ForgetKeyRequest)(nil),        // 24: sheaf.v1.ForgetKeyRequest
+	(*ForgetKeyResponse)(nil),       // 25: sheaf.v1.ForgetKeyResponse
+	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
 }
 var file_sheaf_v1_identities_proto_depIdxs = []int32{
 	1,  // 0: sheaf.v1.Link.trust:type_name -> sheaf.v1.OwnerTrust
 	1,  // 1: sheaf.v1.Identity.trust:type_name -> sheaf.v1.OwnerTrust
 	0,  // 2: sheaf.v1.Identity.validity:type_name -> sheaf.v1.Validity
 	2,  // 3: sheaf.v1.Identity.path:type_name -> sheaf.v1.Link
-	24, // 4: sheaf.v1.Identity.created:type_name -> google.protobuf.Timestamp
+	26, // 4: sheaf.v1.Identity.created:type_name -> google.protobuf.Timestamp
 	3,  // 5: sheaf.v1.ListKeysResponse.keys:type_name -> sheaf.v1.Identity
 	3,  // 6: sheaf.v1.MakeKeyResponse.key:type_name -> sheaf.v1.Identity
 	3,  // 7: sheaf.v1.ImportKeysResponse.keys:type_name -> sheaf.v1.Identity
@@ -1643,36 +1742,39 @@ var file_sheaf_v1_identities_proto_depIdxs = []int32{
 	3,  // 10: sheaf.v1.VerifyKeyResponse.key:type_name -> sheaf.v1.Identity
 	2,  // 11: sheaf.v1.VerifyKeyResponse.certifications:type_name -> sheaf.v1.Link
 	3,  // 12: sheaf.v1.VerifySignatureResponse.key:type_name -> sheaf.v1.Identity
-	24, // 13: sheaf.v1.VerifySignatureResponse.made:type_name -> google.protobuf.Timestamp
+	26, // 13: sheaf.v1.VerifySignatureResponse.made:type_name -> google.protobuf.Timestamp
 	1,  // 14: sheaf.v1.TrustKeyRequest.trust:type_name -> sheaf.v1.OwnerTrust
 	3,  // 15: sheaf.v1.TrustKeyResponse.key:type_name -> sheaf.v1.Identity
 	1,  // 16: sheaf.v1.CertifyKeyRequest.introducer:type_name -> sheaf.v1.OwnerTrust
 	3,  // 17: sheaf.v1.CertifyKeyResponse.key:type_name -> sheaf.v1.Identity
-	4,  // 18: sheaf.v1.Identities.ListKeys:input_type -> sheaf.v1.ListKeysRequest
-	6,  // 19: sheaf.v1.Identities.MakeKey:input_type -> sheaf.v1.MakeKeyRequest
-	8,  // 20: sheaf.v1.Identities.ImportKeys:input_type -> sheaf.v1.ImportKeysRequest
-	10, // 21: sheaf.v1.Identities.ExportKey:input_type -> sheaf.v1.ExportKeyRequest
-	12, // 22: sheaf.v1.Identities.FindKeys:input_type -> sheaf.v1.FindKeysRequest
-	14, // 23: sheaf.v1.Identities.VerifyKey:input_type -> sheaf.v1.VerifyKeyRequest
-	16, // 24: sheaf.v1.Identities.VerifySignature:input_type -> sheaf.v1.VerifySignatureRequest
-	18, // 25: sheaf.v1.Identities.TrustKey:input_type -> sheaf.v1.TrustKeyRequest
-	20, // 26: sheaf.v1.Identities.CertifyKey:input_type -> sheaf.v1.CertifyKeyRequest
-	22, // 27: sheaf.v1.Identities.ForgetKey:input_type -> sheaf.v1.ForgetKeyRequest
-	5,  // 28: sheaf.v1.Identities.ListKeys:output_type -> sheaf.v1.ListKeysResponse
-	7,  // 29: sheaf.v1.Identities.MakeKey:output_type -> sheaf.v1.MakeKeyResponse
-	9,  // 30: sheaf.v1.Identities.ImportKeys:output_type -> sheaf.v1.ImportKeysResponse
-	11, // 31: sheaf.v1.Identities.ExportKey:output_type -> sheaf.v1.ExportKeyResponse
-	13, // 32: sheaf.v1.Identities.FindKeys:output_type -> sheaf.v1.FindKeysResponse
-	15, // 33: sheaf.v1.Identities.VerifyKey:output_type -> sheaf.v1.VerifyKeyResponse
-	17, // 34: sheaf.v1.Identities.VerifySignature:output_type -> sheaf.v1.VerifySignatureResponse
-	19, // 35: sheaf.v1.Identities.TrustKey:output_type -> sheaf.v1.TrustKeyResponse
-	21, // 36: sheaf.v1.Identities.CertifyKey:output_type -> sheaf.v1.CertifyKeyResponse
-	23, // 37: sheaf.v1.Identities.ForgetKey:output_type -> sheaf.v1.ForgetKeyResponse
-	28, // [28:38] is the sub-list for method output_type
-	18, // [18:28] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	3,  // 18: sheaf.v1.RevokeKeyResponse.key:type_name -> sheaf.v1.Identity
+	4,  // 19: sheaf.v1.Identities.ListKeys:input_type -> sheaf.v1.ListKeysRequest
+	6,  // 20: sheaf.v1.Identities.MakeKey:input_type -> sheaf.v1.MakeKeyRequest
+	8,  // 21: sheaf.v1.Identities.ImportKeys:input_type -> sheaf.v1.ImportKeysRequest
+	10, // 22: sheaf.v1.Identities.ExportKey:input_type -> sheaf.v1.ExportKeyRequest
+	12, // 23: sheaf.v1.Identities.FindKeys:input_type -> sheaf.v1.FindKeysRequest
+	14, // 24: sheaf.v1.Identities.VerifyKey:input_type -> sheaf.v1.VerifyKeyRequest
+	16, // 25: sheaf.v1.Identities.VerifySignature:input_type -> sheaf.v1.VerifySignatureRequest
+	18, // 26: sheaf.v1.Identities.TrustKey:input_type -> sheaf.v1.TrustKeyRequest
+	20, // 27: sheaf.v1.Identities.CertifyKey:input_type -> sheaf.v1.CertifyKeyRequest
+	22, // 28: sheaf.v1.Identities.RevokeKey:input_type -> sheaf.v1.RevokeKeyRequest
+	24, // 29: sheaf.v1.Identities.ForgetKey:input_type -> sheaf.v1.ForgetKeyRequest
+	5,  // 30: sheaf.v1.Identities.ListKeys:output_type -> sheaf.v1.ListKeysResponse
+	7,  // 31: sheaf.v1.Identities.MakeKey:output_type -> sheaf.v1.MakeKeyResponse
+	9,  // 32: sheaf.v1.Identities.ImportKeys:output_type -> sheaf.v1.ImportKeysResponse
+	11, // 33: sheaf.v1.Identities.ExportKey:output_type -> sheaf.v1.ExportKeyResponse
+	13, // 34: sheaf.v1.Identities.FindKeys:output_type -> sheaf.v1.FindKeysResponse
+	15, // 35: sheaf.v1.Identities.VerifyKey:output_type -> sheaf.v1.VerifyKeyResponse
+	17, // 36: sheaf.v1.Identities.VerifySignature:output_type -> sheaf.v1.VerifySignatureResponse
+	19, // 37: sheaf.v1.Identities.TrustKey:output_type -> sheaf.v1.TrustKeyResponse
+	21, // 38: sheaf.v1.Identities.CertifyKey:output_type -> sheaf.v1.CertifyKeyResponse
+	23, // 39: sheaf.v1.Identities.RevokeKey:output_type -> sheaf.v1.RevokeKeyResponse
+	25, // 40: sheaf.v1.Identities.ForgetKey:output_type -> sheaf.v1.ForgetKeyResponse
+	30, // [30:41] is the sub-list for method output_type
+	19, // [19:30] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_identities_proto_init() }
@@ -1686,7 +1788,7 @@ func file_sheaf_v1_identities_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_identities_proto_rawDesc), len(file_sheaf_v1_identities_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

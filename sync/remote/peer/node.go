@@ -25,6 +25,10 @@ type Options struct {
 	Signer crypto.Signer
 	// Admit says what a device may do here. An error, or a Grant of nothing, keeps it out. It is asked often, and has to be quick.
 	Admit func(ctx context.Context, key Key) (Grant, error)
+	// Card is what this device shows of itself in handshakes, at most MaxCard bytes; nil, or nothing: it shows none. It has to be quick.
+	Card func() []byte
+	// Shown is told what a device has shown of itself, before Admit is asked in that handshake; the device has proven that it has the key, and is admitted perhaps not. It does not keep card. nil: nobody wants to know.
+	Shown func(key Key, card []byte)
 	// Bucket is what others see of this device; nil: nothing.
 	Bucket blob.Bucket
 	// Takes says whether others may put into Bucket, if their Grant has Write: this device keeps copies for them.
@@ -71,6 +75,7 @@ type Node struct {
 	wg    sync.WaitGroup
 	trees trees
 	slots chan struct{} // of handshakes over TCP
+	shown shown
 
 	arrivals arrivals
 

@@ -34,9 +34,9 @@ type Grant struct {
 	Write bool // put and remove
 }
 
-// certificate makes the certificate of a device: signed by itself, and saying nothing but its key. The times in it are not looked at by anybody: who
+// certificate makes the certificate of a device: signed by itself, and saying nothing but its key, and more. The times in it are not looked at by anybody: who
 // is admitted is, and a clock that is wrong must not keep devices apart.
-func certificate(signer crypto.Signer) (tls.Certificate, Key, error) {
+func certificate(signer crypto.Signer, more ...pkix.Extension) (tls.Certificate, Key, error) {
 	pub, ok := signer.Public().(ed25519.PublicKey)
 	if !ok {
 		return tls.Certificate{}, Key{}, errors.New("certificate of a device: it signs by Ed25519")
@@ -48,7 +48,7 @@ func certificate(signer crypto.Signer) (tls.Certificate, Key, error) {
 	t := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "sheaf"},
 		NotBefore: time.Unix(1577836800, 0), NotAfter: time.Unix(253370764800, 0), // of 2020, of 9999
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, ExtraExtensions: more,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, pub, signer)
 	if err != nil {
@@ -73,8 +73,10 @@ func keyOf(cs tls.ConnectionState) (Key, error) {
 // called for a handshake that resumes a session; there are none, as no tickets are given out and none are kept.
 func (n *Node) config(ctx context.Context, want *Key) *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{n.cert}, NextProtos: []string{alpn}, ServerName: "sheaf",
-		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
+		MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, ServerName: "sheaf",
+		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.certificate() },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return n.certificate() },
+		ClientAuth:           tls.RequireAnyClientCert, SessionTicketsDisabled: true,
 		InsecureSkipVerify: true, //nolint:gosec // nobody signs for a device but itself: VerifyConnection looks up its key
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			key, err := keyOf(cs)
@@ -90,6 +92,7 @@ func (n *Node) config(ctx context.Context, want *Key) *tls.Config {
 			case key == n.key:
 				return fmt.Errorf("%w: it is this device itself", ErrImpostor)
 			}
+			n.seeCard(key, cs.PeerCertificates[0])
 			_, err = n.admit(ctx, key)
 			return err
 		},

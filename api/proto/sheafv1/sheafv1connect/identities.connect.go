@@ -52,6 +52,8 @@ const (
 	IdentitiesTrustKeyProcedure = "/sheaf.v1.Identities/TrustKey"
 	// IdentitiesCertifyKeyProcedure is the fully-qualified name of the Identities's CertifyKey RPC.
 	IdentitiesCertifyKeyProcedure = "/sheaf.v1.Identities/CertifyKey"
+	// IdentitiesRevokeKeyProcedure is the fully-qualified name of the Identities's RevokeKey RPC.
+	IdentitiesRevokeKeyProcedure = "/sheaf.v1.Identities/RevokeKey"
 	// IdentitiesForgetKeyProcedure is the fully-qualified name of the Identities's ForgetKey RPC.
 	IdentitiesForgetKeyProcedure = "/sheaf.v1.Identities/ForgetKey"
 )
@@ -80,6 +82,8 @@ type IdentitiesClient interface {
 	TrustKey(context.Context, *sheafv1.TrustKeyRequest) (*sheafv1.TrustKeyResponse, error)
 	// CertifyKey certifies a key as the user's own, so that others who trust the user can rely on it, or withdraws that. The fingerprint must have been compared before, or is given.
 	CertifyKey(context.Context, *sheafv1.CertifyKeyRequest) (*sheafv1.CertifyKeyResponse, error)
+	// RevokeKey revokes the user's own key, for good: nobody who hears of it trusts it any more, or what it has certified.
+	RevokeKey(context.Context, *sheafv1.RevokeKeyRequest) (*sheafv1.RevokeKeyResponse, error)
 	// ForgetKey drops a key of somebody else.
 	ForgetKey(context.Context, *sheafv1.ForgetKeyRequest) (*sheafv1.ForgetKeyResponse, error)
 }
@@ -150,6 +154,12 @@ func NewIdentitiesClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(identitiesMethods.ByName("CertifyKey")),
 			connect.WithClientOptions(opts...),
 		),
+		revokeKey: connect.NewClient[sheafv1.RevokeKeyRequest, sheafv1.RevokeKeyResponse](
+			httpClient,
+			baseURL+IdentitiesRevokeKeyProcedure,
+			connect.WithSchema(identitiesMethods.ByName("RevokeKey")),
+			connect.WithClientOptions(opts...),
+		),
 		forgetKey: connect.NewClient[sheafv1.ForgetKeyRequest, sheafv1.ForgetKeyResponse](
 			httpClient,
 			baseURL+IdentitiesForgetKeyProcedure,
@@ -170,6 +180,7 @@ type identitiesClient struct {
 	verifySignature *connect.Client[sheafv1.VerifySignatureRequest, sheafv1.VerifySignatureResponse]
 	trustKey        *connect.Client[sheafv1.TrustKeyRequest, sheafv1.TrustKeyResponse]
 	certifyKey      *connect.Client[sheafv1.CertifyKeyRequest, sheafv1.CertifyKeyResponse]
+	revokeKey       *connect.Client[sheafv1.RevokeKeyRequest, sheafv1.RevokeKeyResponse]
 	forgetKey       *connect.Client[sheafv1.ForgetKeyRequest, sheafv1.ForgetKeyResponse]
 }
 
@@ -254,6 +265,15 @@ func (c *identitiesClient) CertifyKey(ctx context.Context, req *sheafv1.CertifyK
 	return nil, err
 }
 
+// RevokeKey calls sheaf.v1.Identities.RevokeKey.
+func (c *identitiesClient) RevokeKey(ctx context.Context, req *sheafv1.RevokeKeyRequest) (*sheafv1.RevokeKeyResponse, error) {
+	response, err := c.revokeKey.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ForgetKey calls sheaf.v1.Identities.ForgetKey.
 func (c *identitiesClient) ForgetKey(ctx context.Context, req *sheafv1.ForgetKeyRequest) (*sheafv1.ForgetKeyResponse, error) {
 	response, err := c.forgetKey.CallUnary(ctx, connect.NewRequest(req))
@@ -287,6 +307,8 @@ type IdentitiesHandler interface {
 	TrustKey(context.Context, *sheafv1.TrustKeyRequest) (*sheafv1.TrustKeyResponse, error)
 	// CertifyKey certifies a key as the user's own, so that others who trust the user can rely on it, or withdraws that. The fingerprint must have been compared before, or is given.
 	CertifyKey(context.Context, *sheafv1.CertifyKeyRequest) (*sheafv1.CertifyKeyResponse, error)
+	// RevokeKey revokes the user's own key, for good: nobody who hears of it trusts it any more, or what it has certified.
+	RevokeKey(context.Context, *sheafv1.RevokeKeyRequest) (*sheafv1.RevokeKeyResponse, error)
 	// ForgetKey drops a key of somebody else.
 	ForgetKey(context.Context, *sheafv1.ForgetKeyRequest) (*sheafv1.ForgetKeyResponse, error)
 }
@@ -353,6 +375,12 @@ func NewIdentitiesHandler(svc IdentitiesHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(identitiesMethods.ByName("CertifyKey")),
 		connect.WithHandlerOptions(opts...),
 	)
+	identitiesRevokeKeyHandler := connect.NewUnaryHandlerSimple(
+		IdentitiesRevokeKeyProcedure,
+		svc.RevokeKey,
+		connect.WithSchema(identitiesMethods.ByName("RevokeKey")),
+		connect.WithHandlerOptions(opts...),
+	)
 	identitiesForgetKeyHandler := connect.NewUnaryHandlerSimple(
 		IdentitiesForgetKeyProcedure,
 		svc.ForgetKey,
@@ -379,6 +407,8 @@ func NewIdentitiesHandler(svc IdentitiesHandler, opts ...connect.HandlerOption) 
 			identitiesTrustKeyHandler.ServeHTTP(w, r)
 		case IdentitiesCertifyKeyProcedure:
 			identitiesCertifyKeyHandler.ServeHTTP(w, r)
+		case IdentitiesRevokeKeyProcedure:
+			identitiesRevokeKeyHandler.ServeHTTP(w, r)
 		case IdentitiesForgetKeyProcedure:
 			identitiesForgetKeyHandler.ServeHTTP(w, r)
 		default:
@@ -424,6 +454,10 @@ func (UnimplementedIdentitiesHandler) TrustKey(context.Context, *sheafv1.TrustKe
 
 func (UnimplementedIdentitiesHandler) CertifyKey(context.Context, *sheafv1.CertifyKeyRequest) (*sheafv1.CertifyKeyResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Identities.CertifyKey is not implemented"))
+}
+
+func (UnimplementedIdentitiesHandler) RevokeKey(context.Context, *sheafv1.RevokeKeyRequest) (*sheafv1.RevokeKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sheaf.v1.Identities.RevokeKey is not implemented"))
 }
 
 func (UnimplementedIdentitiesHandler) ForgetKey(context.Context, *sheafv1.ForgetKeyRequest) (*sheafv1.ForgetKeyResponse, error) {
