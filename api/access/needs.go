@@ -117,8 +117,8 @@ var Needs = map[string]Need{
 	"/sheaf.v1.Identities/ListKeys":        {},
 	"/sheaf.v1.Identities/MakeKey":         {Socket: true, Writes: true},
 	"/sheaf.v1.Identities/ImportKeys":      {Socket: true, Writes: true},
-	"/sheaf.v1.Identities/ExportKey":       {Socket: true},
-	"/sheaf.v1.Identities/FindKeys":        {Socket: true}, // it may ask servers
+	"/sheaf.v1.Identities/ExportKey":       {Socket: true, Writes: true}, // it may be the secret key
+	"/sheaf.v1.Identities/FindKeys":        {Socket: true, Writes: true}, // it may ask servers, which then know whom one looks for
 	"/sheaf.v1.Identities/VerifyKey":       {Socket: true, Writes: true},
 	"/sheaf.v1.Identities/VerifySignature": {Socket: true},
 	"/sheaf.v1.Identities/TrustKey":        {Socket: true, Writes: true},

@@ -281,7 +281,7 @@ func (s *Service) TrustDevice(ctx context.Context, r *sheafv1.DevicesTrustReques
 	case roleReadOnly:
 		limit = trust.LimitReadOnly
 	default:
-		return nil, errorf(sheafv1.Code_CODE_USAGE, "revoke it, and let it in anew with that role: sheaf invite --role", "a device that is a member has its keys, so here it can be limited to read-only and nothing else")
+		return nil, errorf(sheafv1.Code_CODE_USAGE, "sheaf device trust NAME --role read-only, or sheaf device revoke NAME", "a device that is a member has its keys, so here it can be limited to read-only and nothing else")
 	}
 	switch {
 	case x.Self:

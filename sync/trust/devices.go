@@ -53,7 +53,7 @@ type Device struct {
 // The bounds of what others tell of devices.
 const (
 	// MaxCard is the longest Card, in bytes.
-	MaxCard = 32 << 10
+	MaxCard = 12 << 10
 	// MaxCards is the longest text of several, in bytes.
 	MaxCards = 8 << 20
 

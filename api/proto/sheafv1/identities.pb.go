@@ -1668,7 +1668,7 @@ const file_sheaf_v1_identities_proto_rawDesc = "" +
 	"\x11OWNER_TRUST_NEVER\x10\x02\x12\x18\n" +
 	"\x14OWNER_TRUST_MARGINAL\x10\x03\x12\x14\n" +
 	"\x10OWNER_TRUST_FULL\x10\x04\x12\x18\n" +
-	"\x14OWNER_TRUST_ULTIMATE\x10\x052\x8d\t\n" +
+	"\x14OWNER_TRUST_ULTIMATE\x10\x052\x90\t\n" +
 	"\n" +
 	"Identities\x12\\\n" +
 	"\bListKeys\x12\x19.sheaf.v1.ListKeysRequest\x1a\x1a.sheaf.v1.ListKeysResponse\"\x19\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/identities\x90\x02\x01\x12^\n" +
@@ -1677,8 +1677,8 @@ const file_sheaf_v1_identities_proto_rawDesc = "" +
 	"ImportKeys\x12\x1b.sheaf.v1.ImportKeysRequest\x1a\x1c.sheaf.v1.ImportKeysResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/identities/import\x12f\n" +
 	"\tExportKey\x12\x1a.sheaf.v1.ExportKeyRequest\x1a\x1b.sheaf.v1.ExportKeyResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/identities/export\x12a\n" +
 	"\bFindKeys\x12\x19.sheaf.v1.FindKeysRequest\x1a\x1a.sheaf.v1.FindKeysResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/identities/find\x12f\n" +
-	"\tVerifyKey\x12\x1a.sheaf.v1.VerifyKeyRequest\x1a\x1b.sheaf.v1.VerifyKeyResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/identities/verify\x12\x82\x01\n" +
-	"\x0fVerifySignature\x12 .sheaf.v1.VerifySignatureRequest\x1a!.sheaf.v1.VerifySignatureResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/identities/verify-signature\x12b\n" +
+	"\tVerifyKey\x12\x1a.sheaf.v1.VerifyKeyRequest\x1a\x1b.sheaf.v1.VerifyKeyResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/identities/verify\x12\x85\x01\n" +
+	"\x0fVerifySignature\x12 .sheaf.v1.VerifySignatureRequest\x1a!.sheaf.v1.VerifySignatureResponse\"-\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/identities/verify-signature\x90\x02\x01\x12b\n" +
 	"\bTrustKey\x12\x19.sheaf.v1.TrustKeyRequest\x1a\x1a.sheaf.v1.TrustKeyResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/identities/trust\x12j\n" +
 	"\n" +
 	"CertifyKey\x12\x1b.sheaf.v1.CertifyKeyRequest\x1a\x1c.sheaf.v1.CertifyKeyResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/identities/certify\x12f\n" +

@@ -9,8 +9,9 @@ import (
 	"sync"
 )
 
-// MaxCard is the longest card that is shown and taken, in bytes.
-const MaxCard = 32 << 10
+// MaxCard is the longest card that is shown and taken, in bytes: over QUIC a handshake may have 16 KiB from each side (quic-go's MaxCryptoStreamOffset), and
+// who shows more is not connected at all.
+const MaxCard = 12 << 10
 
 // cardID names the extension of a certificate that has the card: an arc that needs nobody to give it out (ITU-T X.667).
 var cardID = asn1.ObjectIdentifier{2, 25, 1397245249}

@@ -140,6 +140,7 @@ func NewIdentitiesClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			httpClient,
 			baseURL+IdentitiesVerifySignatureProcedure,
 			connect.WithSchema(identitiesMethods.ByName("VerifySignature")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		trustKey: connect.NewClient[sheafv1.TrustKeyRequest, sheafv1.TrustKeyResponse](
@@ -361,6 +362,7 @@ func NewIdentitiesHandler(svc IdentitiesHandler, opts ...connect.HandlerOption) 
 		IdentitiesVerifySignatureProcedure,
 		svc.VerifySignature,
 		connect.WithSchema(identitiesMethods.ByName("VerifySignature")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	identitiesTrustKeyHandler := connect.NewUnaryHandlerSimple(
