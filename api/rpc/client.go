@@ -45,7 +45,7 @@ func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption
 		Events: sheafv1connect.NewEventsClient(h, url, plain), Tokens: sheafv1connect.NewTokensClient(h, url, plain),
 		Doors: sheafv1connect.NewDoorsClient(h, url, plain), Peers: sheafv1connect.NewPeersClient(h, url, plain),
 		Places: sheafv1connect.NewPlacesClient(h, url, plain), Rules: sheafv1connect.NewRulesClient(h, url, plain),
-		Folders: sheafv1connect.NewFoldersClient(h, url, plain),
+		Folders:    sheafv1connect.NewFoldersClient(h, url, plain),
 		Identities: sheafv1connect.NewIdentitiesClient(h, url, plain),
 	}
 }
