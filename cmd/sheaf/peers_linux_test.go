@@ -12,7 +12,14 @@ import (
 )
 
 // O1, and peers over a link with delay and loss, without UDP, and cut off: see the script.
-func TestPeers_InTwoNamespaces(t *testing.T) {
+func TestPeers_InTwoNamespaces(t *testing.T) { inNamespaces(t, "peers_netns.sh") }
+
+// P4, by four machines: see the script.
+func TestTrust_InFourNamespaces(t *testing.T) { inNamespaces(t, "trust_netns.sh") }
+
+// inNamespaces runs a script that makes namespaces, and says "well" at its end.
+func inNamespaces(t *testing.T, script string) {
+	t.Helper()
 	if os.Getenv("SHEAF_LONG") == "" {
 		t.Skip("SHEAF_LONG is not set")
 	}
@@ -25,7 +32,7 @@ func TestPeers_InTwoNamespaces(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "bash", filepath.Join("testdata", "peers_netns.sh"))
+	cmd := exec.CommandContext(t.Context(), "bash", filepath.Join("testdata", script))
 	cmd.Env = append(os.Environ(), "DIR="+dir, fmt.Sprintf("NAME=sheaf%d", os.Getpid()))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -33,6 +40,6 @@ func TestPeers_InTwoNamespaces(t *testing.T) {
 	t.Cleanup(func() { clearMounts(t, dir) })
 	t.Logf("%s", out.Bytes())
 	if err != nil || !bytes.Contains(out.Bytes(), []byte("well")) {
-		t.Errorf("peers in two namespaces: %v", err)
+		t.Errorf("%s: %v", script, err)
 	}
 }
