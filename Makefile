@@ -181,7 +181,7 @@ cross:
 .PHONY: peers
 peers: export GOFLAGS := -tags=pebblegozstd,noproviders
 peers:
-	SHEAF_LONG=1 $(GO) test -count=1 -timeout 1h -v -run 'Peers_|Scripts/peers' ./cmd/sheaf
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 1h -v -run 'Peers_|Trust_|Reach_|Scripts/(peers|folder_peers|key)' ./cmd/sheaf
 	$(GO) test -count=1 -timeout 1h ./sync/remote/peer ./sync/invite ./chunkstore/blob/shelf ./api/peering
 	$(GO) test -run FuzzFrame -fuzz FuzzFrame -fuzztime 1000000x ./sync/remote/peer
 

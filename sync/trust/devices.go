@@ -13,7 +13,7 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/trust/wot"
 )
 
-// Need, Answer and Verdict are package wot's.
+// Need is package wot's, as are Answer and Verdict.
 type (
 	Need    = wot.Need
 	Answer  = wot.Answer
