@@ -18,11 +18,19 @@ const (
 	stampForm   = "20060102-150405"
 )
 
+// historyOf returns where a place keeps its history.
+func historyOf(t remote.Tree) string {
+	if t.Can().NoDots {
+		return PlainHistoryDir
+	}
+	return HistoryDir
+}
+
 // historyPath returns where the old bytes of path go on side s, and makes the directories above. What has no room for the whole path keeps its last element.
 func (p *Pair) historyPath(ctx context.Context, s merge.Side, path, step string) (string, error) {
-	to := HistoryDir + "/" + step + "/" + path
+	to := historyOf(p.o.Tree[s]) + "/" + step + "/" + path
 	if len(to) > 900 {
-		to = HistoryDir + "/" + step + "/" + path[strings.LastIndexByte(path, '/')+1:]
+		to = historyOf(p.o.Tree[s]) + "/" + step + "/" + path[strings.LastIndexByte(path, '/')+1:]
 	}
 	if !p.o.Rule.Can[s].EmptyDirs {
 		return to, nil
@@ -44,14 +52,15 @@ func (p *Pair) prune(ctx context.Context) {
 		if !t.Can().Write {
 			continue
 		}
-		for it, err := range t.List(ctx, HistoryDir) {
+		dir := historyOf(t)
+		for it, err := range t.List(ctx, dir) {
 			if err != nil {
 				if !errors.Is(err, fs.ErrNotExist) {
 					p.o.Log.Warn("the history could not be listed", "side", s.String(), "err", err)
 				}
 				break
 			}
-			name := it.Path[len(HistoryDir)+1:]
+			name := it.Path[len(dir)+1:]
 			at, err := time.Parse(stampForm, name[:min(len(name), len(stampForm))])
 			if err != nil || p.o.Now().Sub(at) < keepHistory {
 				continue

@@ -31,7 +31,7 @@ const (
 // has settled that: else what it leaves out would go to the other side.
 func isIgnoreFile(it *merge.Item) bool {
 	rest, ok := strings.CutPrefix(path.Base(it.Path), ignore.Name) // first of all, for it is asked of everything
-	return ok && (rest == "" || strings.HasPrefix(rest, " (conflict")) && it.Kind == merge.File && !hidden(it.Path)
+	return ok && (rest == "" || strings.HasPrefix(rest, " (conflict")) && it.Kind == merge.File && !InHistory(it.Path)
 }
 
 // A textOf names what an ignore file, or one that is included, had in it.

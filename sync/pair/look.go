@@ -22,9 +22,6 @@ const batch = 512
 // fullEvery is after how long a side is listed in full, whatever its feed told.
 const fullEvery = 7 * 24 * time.Hour
 
-// hidden reports whether no plan sees a path.
-func hidden(path string) bool { return path == HistoryDir || strings.HasPrefix(path, HistoryDir+"/") }
-
 // look brings the shadow of a side up to date.
 func (p *Pair) look(ctx context.Context, s merge.Side) error {
 	t := p.o.Tree[s]
@@ -95,7 +92,7 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 			return errors.Join(err, flush())
 		}
 		switch {
-		case c.Path == "" || hidden(c.Path):
+		case c.Path == "" || InHistory(c.Path):
 			continue
 		case c.Gone:
 			if err := flush(); err != nil {

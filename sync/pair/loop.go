@@ -65,7 +65,7 @@ func (l *Loop) watch(ctx context.Context, s merge.Side, w remote.Watcher) {
 			}
 			return
 		}
-		if !hidden(path) {
+		if !InHistory(path) {
 			select {
 			case l.hints <- struct{}{}:
 			default: // there is one already

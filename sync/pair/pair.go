@@ -17,8 +17,17 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
-// HistoryDir is where each side keeps what was replaced or removed there.
-const HistoryDir = ".sheaf-history"
+// HistoryDir is where each side keeps what was replaced or removed there, and PlainHistoryDir where a side does so that has no names which begin with a dot.
+const (
+	HistoryDir      = ".sheaf-history"
+	PlainHistoryDir = "_sheaf-history"
+)
+
+// InHistory reports whether a path is in a history, of either name: no plan sees it, on neither side.
+func InHistory(path string) bool {
+	top, _, _ := strings.Cut(path, "/")
+	return top == HistoryDir || top == PlainHistoryDir
+}
 
 // The errors of a Pair.
 var (

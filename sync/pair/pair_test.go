@@ -115,7 +115,7 @@ func show(t testing.TB, tree remote.Tree, hist bool) (all []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(c.Path, pair.HistoryDir) != hist {
+		if pair.InHistory(c.Path) != hist {
 			continue
 		}
 		switch c.Kind {
@@ -163,7 +163,7 @@ func (r *rig) kept(s merge.Side, content string) {
 var shapes = map[string]memtree.Options{
 	"all it takes":     {},
 	"a bucket":         {NoIDs: true, NoFeed: true, NoModes: true, NoSymlinks: true, NoEmptyDirs: true, NoDirMove: true, NoTouch: true, MTime: -1},
-	"an old server":    {NoIDs: true, NoFeed: true, NoHashes: true, NoModes: true, NoCopy: true, NoTouch: true, MTime: time.Second},
+	"an old server":    {NoIDs: true, NoFeed: true, NoHashes: true, NoModes: true, NoCopy: true, NoTouch: true, NoDots: true, MTime: time.Second},
 	"a stick":          {Fold: true, MTime: 2 * time.Second, NoFeed: true, NoHashes: true, NoModes: true, NoSymlinks: true},
 	"a Mac":            {Fold: true, Normal: true},
 	"a drive of a web": {NoModes: true, NoSymlinks: true},

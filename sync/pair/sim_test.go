@@ -174,7 +174,7 @@ func (w *sim) list(s merge.Side) (files []simFile, dirs []string) {
 	changes, _ := w.tree[s].Changes(context.Background(), "")
 	for c := range changes {
 		switch {
-		case strings.HasPrefix(c.Path, pair.HistoryDir):
+		case pair.InHistory(c.Path):
 		case c.Kind == remote.Dir:
 			dirs = append(dirs, c.Path)
 		default:

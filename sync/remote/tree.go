@@ -97,6 +97,8 @@ type TreeCan struct {
 	Exact bool
 	// Fold says that names that differ in case only are one, Normal that those that differ in their Unicode form only are.
 	Fold, Normal bool
+	// NoDots says that no name begins with a dot: such paths are ErrIllegal, for the place would not list them.
+	NoDots bool
 	// Hashes are the names of those that Item.Hashes may have.
 	Hashes []string
 	Rate   Rate

@@ -125,7 +125,7 @@ func show(t *testing.T, tree remote.Tree, history bool) (all []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in := c.Path == pair.HistoryDir || strings.HasPrefix(c.Path, pair.HistoryDir+"/")
+		in := pair.InHistory(c.Path)
 		switch {
 		case in != history, c.Kind == remote.Dir && (history || !tree.Can().EmptyDirs):
 		case c.Kind == remote.Dir:

@@ -450,7 +450,7 @@ type meddled struct {
 }
 
 func (m *meddled) Put(ctx context.Context, it remote.Item, r io.Reader, known remote.Version) (remote.Item, error) {
-	if m.before != nil && !strings.HasPrefix(it.Path, pair.HistoryDir) {
+	if m.before != nil && !pair.InHistory(it.Path) {
 		do := m.before
 		m.before = nil
 		do()

@@ -38,7 +38,7 @@ type Options struct {
 	// Illegal says which names the place cannot have; nil: none.
 	Illegal func(name string) bool
 
-	ReadOnly, NoIDs, NoFeed, NoHashes, NoModes, NoSymlinks, NoEmptyDirs, NoDirMove, NoCopy, NoTouch bool
+	ReadOnly, NoIDs, NoFeed, NoHashes, NoModes, NoSymlinks, NoEmptyDirs, NoDirMove, NoCopy, NoTouch, NoDots bool
 	// Log is how many changes the feed remembers; 0: 1<<20. A cursor from before them is ErrCursor.
 	Log int
 }
@@ -86,7 +86,7 @@ func (t *Tree) Can() remote.TreeCan {
 	can := remote.TreeCan{
 		Write: !t.o.ReadOnly, ChangeFeed: !t.o.NoFeed, IDs: !t.o.NoIDs, Ranges: true, ServerMove: true, DirMove: !t.o.NoDirMove,
 		ServerCopy: !t.o.NoCopy, Touch: !t.o.NoTouch, EmptyDirs: !t.o.NoEmptyDirs, Symlinks: !t.o.NoSymlinks, Modes: !t.o.NoModes,
-		MTime: max(t.o.MTime, 0), Exact: true, Fold: t.o.Fold, Normal: t.o.Normal,
+		MTime: max(t.o.MTime, 0), Exact: true, Fold: t.o.Fold, Normal: t.o.Normal, NoDots: t.o.NoDots,
 	}
 	if !t.o.NoHashes {
 		can.Hashes = []string{"sha256"}
@@ -119,7 +119,8 @@ func (t *Tree) parts(path string) ([]string, error) {
 		return nil, err
 	}
 	names := strings.Split(path, "/")
-	if t.o.Illegal != nil && slices.ContainsFunc(names, t.o.Illegal) {
+	dotted := func(name string) bool { return t.o.NoDots && strings.HasPrefix(name, ".") }
+	if t.o.Illegal != nil && slices.ContainsFunc(names, t.o.Illegal) || slices.ContainsFunc(names, dotted) {
 		return nil, fmt.Errorf("path %q: %w", path, remote.ErrIllegal)
 	}
 	return names, nil

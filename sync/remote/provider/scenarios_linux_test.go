@@ -10,14 +10,6 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote/localdir"
 )
 
-// unfit says which scenarios a rule with a kind of server does not stand, and why.
-var unfit = map[string]map[string]string{"ftp": {
-	"changes": noHistory, "compare all, no modtime": noHistory, "backup dir": noHistory, "dry run": noHistory, "conflict reuse": noHistory, "conflict window, concurrent, volatile": noHistory,
-	"max delete": noHistory, "interrupted": noHistory, "resync that is not needed": noHistory, "create empty source dirs": noHistory, "filters file checks": noHistory,
-}}
-
-const noHistory = "a server of FTP that hides names with a dot has no room for the history, so that nothing is replaced or removed there: the step fails, and both contents stay where they are"
-
 // The scenarios of docs/SYNC-SCENARIOS.md between a folder of this machine and each kind of server.
 func TestPair_ScenariosOnServers(t *testing.T) {
 	for name, start := range servers {
@@ -37,7 +29,7 @@ func TestPair_ScenariosOnServers(t *testing.T) {
 				p := place
 				p.Path = fmt.Sprintf("%sp%d", place.Path, n.Add(1))
 				return [2]remote.Tree{folder, openTree(t, p, true)}
-			}, unfit[place.Kind])
+			}, nil)
 		})
 	}
 }

@@ -52,7 +52,7 @@ func openTree(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegI
 	t.can = remote.TreeCan{
 		Write: true, IDs: ids[b.name], Ranges: b.can.Ranges, ServerMove: ft.Move != nil || ft.Copy != nil, DirMove: ft.DirMove != nil,
 		ServerCopy: ft.Copy != nil, EmptyDirs: ft.CanHaveEmptyDirectories && !t.objects(), Watch: ft.ChangeNotify != nil,
-		Fold: ft.CaseInsensitive, Hashes: t.hashNames(), Rate: b.can.Rate,
+		Fold: ft.CaseInsensitive, NoDots: b.name == "ftp", Hashes: t.hashNames(), Rate: b.can.Rate,
 	}
 	if p := t.f.Precision(); p != rclone.ModTimeNotSupported && !t.serverTime() {
 		t.can.MTime = max(p, 1)
