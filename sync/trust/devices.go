@@ -13,12 +13,14 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/trust/wot"
 )
 
-// Need is package wot's, as are Answer and Verdict.
-type (
-	Need    = wot.Need
-	Answer  = wot.Answer
-	Verdict = wot.Verdict
-)
+// Need is package wot's.
+type Need = wot.Need
+
+// Answer is package wot's.
+type Answer = wot.Answer
+
+// Verdict is package wot's.
+type Verdict = wot.Verdict
 
 // The values of Answer, as package wot has them.
 const (
