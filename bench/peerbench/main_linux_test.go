@@ -12,6 +12,9 @@ import (
 
 // The short form: two devices and rsync with a thousandth of the data, so that what measures is known to work. What it says of time means nothing.
 func TestBench_MeasuresTwoDevicesAndARival(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute: go test ./bench/peerbench")
+	}
 	if os.Geteuid() != 0 {
 		t.Skip("only root makes network namespaces")
 	}

@@ -129,7 +129,7 @@ func (a *app) keyNewCmd() *cobra.Command {
 		Short: "Make an OpenPGP key of your own, by which others know whose devices yours are",
 		Long: `Makes an OpenPGP key of your own, which GnuPG can use too, and certifies this device with it. If you have one already, import it instead: sheaf key import --own.
 
-The secret stays on this device. Keep a copy of it: sheaf key export --secret.`,
+The secret stays on this device. Keep a copy of it: sheaf key export --private.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -142,7 +142,7 @@ The secret stays on this device. Keep a copy of it: sheaf key export --secret.`,
 					return a.object("", resp)
 				}
 				a.keySays(resp.GetKey())
-				a.next(false, "sheaf key export --secret FILE, to keep a copy of it elsewhere")
+				a.next(false, "sheaf key export --private FILE, to keep a copy of it elsewhere")
 				return nil
 			})
 		},
@@ -218,7 +218,7 @@ func (a *app) keyExportCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export [KEY]",
 		Short: "Print an OpenPGP key, your own if none is named, as gpg --import reads it",
-		Long: `Prints an OpenPGP key, armored, with all certifications on it. With --secret it is your own with its secret, under a passphrase that is taken from
+		Long: `Prints an OpenPGP key, armored, with all certifications on it. With --private it is your own with its secret, under a passphrase that is taken from
 SHEAF_KEY_PASSWORD, or asked for at a terminal.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -249,7 +249,7 @@ SHEAF_KEY_PASSWORD, or asked for at a terminal.`,
 			})
 		},
 	}
-	c.Flags().BoolVar(&secret, "secret", false, "with the secret; your own key only")
+	c.Flags().BoolVar(&secret, "private", false, "with its private part; your own key only")
 	c.Flags().StringVarP(&file, "output", "o", "", "a `file` that is made, for its owner only, instead of printing it")
 	return c
 }

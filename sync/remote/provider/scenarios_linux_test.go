@@ -12,11 +12,11 @@ import (
 
 // The scenarios of docs/SYNC-SCENARIOS.md between a folder of this machine and each kind of server.
 func TestPair_ScenariosOnServers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes minutes: make remotes runs it")
+	}
 	for name, start := range servers {
 		t.Run(name, func(t *testing.T) {
-			if testing.Short() && name != "webdav" {
-				t.Skip("it takes minutes: make remotes runs it")
-			}
 			t.Parallel()
 			_, place := start(t)
 			var n atomic.Int64
