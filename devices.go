@@ -133,13 +133,18 @@ func (d *Drive) revoke(ctx context.Context, id keys.DeviceID, last keys.Mark) er
 // leastID is how much of an ID has to be told: SHF- and one group.
 const leastID = 11
 
+// Is reports whether a text means the device: its name in the members log, or its ID or the beginning of it. Another device may be meant as well.
+func (x DeviceInfo) Is(text string) bool {
+	id := strings.ToUpper(strings.TrimSpace(text))
+	return x.Name == text || len(id) >= leastID && strings.HasPrefix(x.ID, id)
+}
+
 // findDevice returns the device that is meant.
 func (d *Drive) findDevice(text string) (keys.DeviceID, error) {
-	want := strings.ToUpper(strings.TrimSpace(text))
 	var found []keys.DeviceID
 	var revoked bool
 	for id, m := range d.refs.Members().All() {
-		if m.Name == text || len(want) >= leastID && strings.HasPrefix(m.Public.Fingerprint().String(), want) {
+		if d.deviceInfo(id, m).Is(text) {
 			found, revoked = append(found, id), m.Revoked
 		}
 	}

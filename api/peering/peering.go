@@ -62,7 +62,7 @@ type Options struct {
 	// Dir is a folder for the addresses of peers.
 	Dir   string
 	NoUDP bool
-	// Trust returns what this device thinks of the others: which members are accepted, and how far. nil, or if it returns nil, as before the drive is open: all are.
+	// Trust returns what this device thinks of the others: which members are accepted, and how far. nil, or if it returns nil, as before the drive is open: all are. Where that cannot be read it is to return one that accepts none.
 	Trust func() Trust
 	// NoLAN does without announcements to the networks of this machine, whatever is set.
 	NoLAN bool

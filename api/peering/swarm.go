@@ -12,6 +12,9 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/replica"
 )
 
+// answers are those of a peer, as a push has them.
+var answers = map[peer.Answer]replica.Answer{peer.Wanted: replica.Wanted, peer.Held: replica.Held, peer.Later: replica.Later}
+
 // offering asks a device which packs it wants.
 func offering(b *peer.Bucket) func(context.Context, []blob.Name, int, replica.Rank) ([]replica.Answer, error) {
 	return func(ctx context.Context, packs []blob.Name, room int, rank replica.Rank) ([]replica.Answer, error) {
@@ -21,7 +24,7 @@ func offering(b *peer.Bucket) func(context.Context, []blob.Name, int, replica.Ra
 		}
 		all := make([]replica.Answer, len(said))
 		for i, a := range said {
-			all[i] = map[peer.Answer]replica.Answer{peer.Wanted: replica.Wanted, peer.Held: replica.Held, peer.Later: replica.Later}[a]
+			all[i] = answers[a]
 		}
 		return all, nil
 	}

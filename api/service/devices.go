@@ -12,14 +12,12 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/trust/wot"
 )
 
-// leastID is how much of an ID has to be told: SHF- and one group.
-const leastID = 11
-
 // fleet is the devices of the drive, with what this device thinks of them.
 type fleet struct {
 	s     *Service
 	drive [16]byte
-	ring  *trust.Ring // nil: there is none
+	ring  *trust.Ring // nil: there is none, or it cannot be read
+	lost  bool        // it cannot be read
 	all   []sheaf.DeviceInfo
 	names names
 	owned []trust.Known
@@ -36,7 +34,7 @@ func (s *Service) fleet(ctx context.Context, d Drive) (*fleet, error) {
 	if s.o.Trust != nil {
 		if f.ring, err = s.o.Trust.Ring(); err != nil {
 			s.o.Log.Warn("who owns the devices is not known", "err", err)
-			f.ring = nil
+			f.ring, f.lost = nil, true
 		}
 	}
 	if f.ring != nil {
@@ -53,15 +51,19 @@ func (s *Service) fleet(ctx context.Context, d Drive) (*fleet, error) {
 	return f, nil
 }
 
-// find returns the device that is meant, by its name here or in the members log, or its ID or the beginning of it.
-func (f *fleet) find(text string) (sheaf.DeviceInfo, error) {
-	want := strings.ToUpper(strings.TrimSpace(text))
-	var found []sheaf.DeviceInfo
+// meant returns the devices that a text may mean: by their names here, or as sheaf.DeviceInfo.Is has it.
+func (f *fleet) meant(text string) (found []sheaf.DeviceInfo) {
 	for _, x := range f.all {
-		if f.name(x) == text || x.Name == text || len(want) >= leastID && strings.HasPrefix(x.ID, want) {
+		if f.name(x) == text || x.Is(text) {
 			found = append(found, x)
 		}
 	}
+	return found
+}
+
+// find returns the one device that is meant.
+func (f *fleet) find(text string) (sheaf.DeviceInfo, error) {
+	found := f.meant(text)
 	switch len(found) {
 	case 0:
 		return sheaf.DeviceInfo{}, errorf(sheafv1.Code_CODE_NOT_FOUND, "sheaf device list", "%w: %s", sheaf.ErrNoDevice, text)
@@ -97,6 +99,9 @@ func (f *fleet) device(x sheaf.DeviceInfo) *sheafv1.Device {
 	}
 	if p, ok := f.met[x.ID]; ok {
 		m.Way, m.At = p.Way, p.At
+	}
+	if f.lost && !x.Self && !x.Revoked {
+		m.Accepted, m.Why = false, "what this device thinks of others cannot be read: sheaf key list says why"
 	}
 	if f.ring == nil {
 		return m
@@ -144,8 +149,21 @@ func (f *fleet) need() sheafv1.Need {
 	return needs[f.ring.Need()]
 }
 
+// setNeed says what members need here, if anything is said.
+func (f *fleet) setNeed(m sheafv1.Need) error {
+	if m == sheafv1.Need_NEED_UNSPECIFIED {
+		return nil
+	}
+	for n, x := range needs {
+		if x == m {
+			return f.ring.SetNeed(n)
+		}
+	}
+	return errorf(sheafv1.Code_CODE_USAGE, "member, marginal or full", "there is no such need")
+}
+
 // Devices has the devices of the drive.
-func (s *Service) Devices(ctx context.Context, _ *sheafv1.DevicesListRequest) (*sheafv1.DevicesListResponse, error) {
+func (s *Service) Devices(ctx context.Context, r *sheafv1.DevicesListRequest) (*sheafv1.DevicesListResponse, error) {
 	ctx, d, release, err := s.use(ctx)
 	if err != nil {
 		return nil, err
@@ -156,6 +174,13 @@ func (s *Service) Devices(ctx context.Context, _ *sheafv1.DevicesListRequest) (*
 		return nil, err
 	}
 	resp := &sheafv1.DevicesListResponse{Need: f.need()}
+	if r.GetDevice() != "" {
+		x, err := f.find(r.GetDevice())
+		if err != nil {
+			return nil, err
+		}
+		f.all = []sheaf.DeviceInfo{x}
+	}
 	for _, x := range f.all {
 		resp.Devices = append(resp.Devices, f.device(x))
 	}
@@ -182,11 +207,16 @@ func (s *Service) RevokeDevice(ctx context.Context, r *sheafv1.DevicesRevokeRequ
 		return nil, err
 	}
 	defer release()
+	f, err := s.fleet(ctx, d)
+	if err != nil {
+		return nil, err
+	}
 	name := r.GetDevice()
-	if f, err := s.fleet(ctx, d); err == nil {
-		if x, err := f.find(name); err == nil {
-			name = x.ID // it may be called so here only
-		}
+	switch x, err := f.find(name); {
+	case err == nil:
+		name = x.ID // it may be called so here only
+	case len(f.meant(name)) > 1:
+		return nil, err // the drive may know one of them only by that name, and that need not be the one
 	}
 	x, err := d.Revoke(ctx, name)
 	if err != nil {
@@ -252,19 +282,12 @@ func (s *Service) TrustDevice(ctx context.Context, r *sheafv1.DevicesTrustReques
 		return nil, err
 	}
 	defer release()
-	if r.GetNeed() != sheafv1.Need_NEED_UNSPECIFIED {
-		for n, m := range needs {
-			if m == r.GetNeed() {
-				err = f.ring.SetNeed(n)
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
 	if r.GetDevice() == "" {
 		if r.GetNeed() == sheafv1.Need_NEED_UNSPECIFIED {
 			return nil, errorf(sheafv1.Code_CODE_USAGE, "name a device, or say what all need: --need full", "it is not said what is trusted")
+		}
+		if err := f.setNeed(r.GetNeed()); err != nil {
+			return nil, err
 		}
 		return &sheafv1.DevicesTrustResponse{Need: f.need()}, nil
 	}
@@ -288,6 +311,9 @@ func (s *Service) TrustDevice(ctx context.Context, r *sheafv1.DevicesTrustReques
 		return nil, errorf(sheafv1.Code_CODE_USAGE, "", "it is this device")
 	case x.Revoked:
 		return nil, errorf(sheafv1.Code_CODE_DECISION, "let it in anew: sheaf invite", "%w: nothing makes it a member again", sheaf.ErrRevoked)
+	}
+	if err := f.setNeed(r.GetNeed()); err != nil { // when nothing is wrong with the rest
+		return nil, err
 	}
 	err = f.ring.SetDevice(x.Key, func(d *trust.Device) {
 		if said {

@@ -108,8 +108,12 @@ func (n names) identity(k trust.Known, own bool) *sheafv1.Identity {
 // identities says of the keys that are wanted what holds now.
 func (s *Service) identities(r *trust.Ring, wanted func(trust.Known) bool) []*sheafv1.Identity {
 	all := r.List(s.now())
-	n, own := keyNames(all), r.Own()
-	var out []*sheafv1.Identity
+	return identitiesIn(r, all, keyNames(all), wanted)
+}
+
+// identitiesIn is identities of keys that were listed.
+func identitiesIn(r *trust.Ring, all []trust.Known, n names, wanted func(trust.Known) bool) (out []*sheafv1.Identity) {
+	own := r.Own()
 	for _, k := range all {
 		if wanted(k) {
 			out = append(out, n.identity(k, own != nil && own.Certificate().Fingerprint() == k.Certificate.Fingerprint()))
@@ -120,10 +124,15 @@ func (s *Service) identities(r *trust.Ring, wanted func(trust.Known) bool) []*sh
 
 // identity says of one key what holds now.
 func (s *Service) identity(r *trust.Ring, f wot.Fingerprint) *sheafv1.Identity {
-	for _, m := range s.identities(r, func(k trust.Known) bool { return k.Certificate.Fingerprint() == f }) {
+	for _, m := range s.identities(r, is(f)) {
 		return m
 	}
 	return nil
+}
+
+// is is of the key with a fingerprint.
+func is(f wot.Fingerprint) func(trust.Known) bool {
+	return func(k trust.Known) bool { return k.Certificate.Fingerprint() == f }
 }
 
 // ListKeys has the keys that are known here.
@@ -301,8 +310,9 @@ func (s *Service) VerifyKey(ctx context.Context, m *sheafv1.VerifyKeyRequest) (*
 	if err := compare(r, f, m.GetFingerprint()); err != nil {
 		return nil, err
 	}
-	out := &sheafv1.VerifyKeyResponse{Key: s.identity(r, f)}
-	n := keyNames(r.List(s.now()))
+	all := r.List(s.now())
+	n := keyNames(all)
+	out := &sheafv1.VerifyKeyResponse{Key: identitiesIn(r, all, n, is(f))[0]}
 	for _, name := range k.Result.Names {
 		for _, st := range name.Steps {
 			out.Certifications = append(out.Certifications, n.link(wot.Link{From: st.Cert.By, To: f, Name: name.Text, Owner: st.Owner, Cert: st.Cert}))

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Output runs a program in dir and returns what it says.
@@ -100,6 +103,38 @@ func Describe(ctx context.Context, work string, rounds, scale int, versions [][]
 		m.Versions = append(m.Versions, filepath.Base(args[0])+": "+line)
 	}
 	return m, nil
+}
+
+// Room returns an error if a folder's disk has no room for so many MiB.
+func Room(dir string, need int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	if have := int64(st.Bavail) * st.Bsize >> 20; have < need {
+		return fmt.Errorf("%s has room for %d MiB, and %d are needed: name another folder with -dir", dir, have, need)
+	}
+	return nil
+}
+
+// Rounds does all rounds, prints where it ended if one fails (what was measured is printed all the same: a run takes long), then the machine, what the data was and the table, and writes the file of results, if one is named and no round failed.
+func Rounds(out io.Writer, m Machine, b *Book, data, path string, round func(i int) error) error {
+	var failed error
+	for i := range m.Rounds {
+		if failed = round(i); failed != nil {
+			_, _ = fmt.Fprintf(out, "NOT COMPLETE: it ended in round %d\n", i+1)
+			break
+		}
+	}
+	m.Print(out)
+	_, _ = fmt.Fprintf(out, "%s\n\n", data)
+	if err := b.Table(out); err != nil {
+		return errors.Join(failed, err)
+	}
+	if path == "" || failed != nil {
+		return failed
+	}
+	return WriteJSON(path, m, b)
 }
 
 // WriteJSON writes the machine and all results to a file, one a line.

@@ -145,7 +145,7 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := c.space(work); err != nil {
+	if err := measure.Room(work, int64(16*1024/c.scale+512)); err != nil { // for all systems at once
 		return err
 	}
 	m.Print(progress)
@@ -156,23 +156,8 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	all := c.chosen()
 	b := newBook(systemNames(c.juice != ""), rowsOf(all))
 	r := &runner{config: c, load: l, steps: all, book: b, progress: progress, cold: dropCaches() == nil}
-	var failed error
-	for i := range c.rounds {
-		if failed = r.round(ctx, filepath.Join(work, "round"), i); failed != nil {
-			// What was measured is printed all the same: a run takes long.
-			fmt.Fprintf(out, "NOT COMPLETE: it ended in round %d\n", i+1)
-			break
-		}
-	}
-	m.Print(out)
-	fmt.Fprintf(out, "big file %d MiB, tree of %d files, %d random operations, %d transactions\n\n", len(l.data)/mib, l.files, l.ops, l.txs)
-	if err := b.Table(out); err != nil {
-		return errors.Join(failed, err)
-	}
-	if c.out == "" || failed != nil {
-		return failed
-	}
-	return measure.WriteJSON(c.out, m, b)
+	data := fmt.Sprintf("big file %d MiB, tree of %d files, %d random operations, %d transactions", len(l.data)/mib, l.files, l.ops, l.txs)
+	return measure.Rounds(out, m, b, data, c.out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), i) })
 }
 
 // chosen returns the steps of the rows that are asked for. Some build on each other: what is read was written before.
@@ -182,18 +167,6 @@ func (c config) chosen() []step {
 		return all
 	}
 	return slices.DeleteFunc(all, func(s step) bool { return !c.rows.MatchString(s.Name) })
-}
-
-// space sees that the disk has room for all systems at once.
-func (c config) space(dir string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("statfs %s: %w", dir, err)
-	}
-	if have, need := int64(st.Bavail)*st.Bsize/mib, int64(16*1024/c.scale+512); have < need {
-		return fmt.Errorf("%s has room for %d MiB, and %d are needed: name another folder with -dir", c.dir, have, need)
-	}
-	return nil
 }
 
 // A runner measures, round by round.

@@ -133,12 +133,8 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("only root makes network namespaces: run it as root")
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(c.dir, &st); err != nil {
-		return fmt.Errorf("statfs %s: %w", c.dir, err)
-	}
-	if have, need := int64(st.Bavail)*st.Bsize>>20, int64(24*1024/c.scale+512); have < need {
-		return fmt.Errorf("%s has room for %d MiB, and %d are needed: name another folder with -dir", c.dir, have, need)
+	if err := measure.Room(c.dir, int64(24*1024/c.scale+512)); err != nil {
+		return err
 	}
 	work, err := os.MkdirTemp(c.dir, "peerbench-")
 	if err != nil {
@@ -163,22 +159,8 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	}
 	all := steps(l)
 	r := newRunner(c, l, all, progress)
-	var failed error
-	for i := range c.rounds {
-		if failed = r.round(ctx, filepath.Join(work, "round"), all, i); failed != nil {
-			fmt.Fprintf(out, "NOT COMPLETE: it ended in round %d\n", i+1)
-			break
-		}
-	}
-	m.Print(out)
-	fmt.Fprintf(out, "big file %d MiB, %d small files of %d MiB\n\n", l.bigSize>>20, l.files, l.smallSize>>20)
-	if err := r.book.Table(out); err != nil {
-		return errors.Join(failed, err)
-	}
-	if c.out == "" || failed != nil {
-		return failed
-	}
-	return measure.WriteJSON(c.out, m, r.book)
+	data := fmt.Sprintf("big file %d MiB, %d small files of %d MiB", l.bigSize>>20, l.files, l.smallSize>>20)
+	return measure.Rounds(out, m, r.book, data, c.out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), all, i) })
 }
 
 // A runner measures, round by round.

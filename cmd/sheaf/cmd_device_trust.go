@@ -13,37 +13,15 @@ func (a *app) deviceShowCmd() *cobra.Command {
 		Use: "show ID|NAME", Short: "Say what is known of one device: whose it is, who vouches for it, and how it is reached", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			return a.withDrive(ctx, nil, func(s *session, _ []place) error {
-				resp, err := s.Devices.List(ctx, &sheafv1.DevicesListRequest{})
+			return a.onDevice(ctx, func(s *session) (*sheafv1.Device, error) {
+				resp, err := s.Devices.List(ctx, &sheafv1.DevicesListRequest{Device: args[0]})
 				if err != nil {
-					return err
+					return nil, err
 				}
-				d, err := pickDevice(resp.GetDevices(), args[0])
-				if err != nil {
-					return err
-				}
-				if a.json {
-					return a.object("", d)
-				}
-				a.deviceSays(d)
-				return nil
+				return resp.GetDevices()[0], nil
 			})
 		},
 	}
-}
-
-// pickDevice returns the device that is meant, by its name or its ID.
-func pickDevice(all []*sheafv1.Device, text string) (*sheafv1.Device, error) {
-	var found []*sheafv1.Device
-	for _, d := range all {
-		if d.GetName() == text || d.GetGivenName() == text || len(text) >= 11 && len(d.GetId()) >= len(text) && d.GetId()[:len(text)] == text {
-			found = append(found, d)
-		}
-	}
-	if len(found) != 1 {
-		return nil, coded(sheafv1.Code_CODE_NOT_FOUND, "sheaf device list", "%d devices are called %s", len(found), text)
-	}
-	return found[0], nil
 }
 
 // deviceSays prints one device.
@@ -82,7 +60,7 @@ func (a *app) deviceRenameCmd() *cobra.Command {
 	}
 }
 
-// onDevice shows a device after something was done.
+// onDevice shows the device that do returns.
 func (a *app) onDevice(ctx context.Context, do func(s *session) (*sheafv1.Device, error)) error {
 	return a.withDrive(ctx, nil, func(s *session, _ []place) error {
 		d, err := do(s)

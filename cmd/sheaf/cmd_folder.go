@@ -142,10 +142,9 @@ func (a *app) folderRemoveCmd() *cobra.Command {
 				ctx := cmd.Context()
 				_, err := s.Folders.Remove(ctx, &sheafv1.FoldersRemoveRequest{Folder: wirepath.Encode(args[0])})
 				if err != nil && explain(err).Code == sheafv1.Code_CODE_NOT_FOUND {
-					if dir, e := filepath.Abs(args[0]); e == nil {
-						if _, e := s.Folders.Remove(ctx, &sheafv1.FoldersRemoveRequest{Folder: dir}); e == nil {
-							err = nil
-						}
+					var dir string
+					if dir, err = filepath.Abs(args[0]); err == nil {
+						_, err = s.Folders.Remove(ctx, &sheafv1.FoldersRemoveRequest{Folder: dir})
 					}
 				}
 				if err != nil {

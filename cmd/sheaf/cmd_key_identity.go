@@ -129,7 +129,7 @@ func (a *app) keyNewCmd() *cobra.Command {
 		Short: "Make an OpenPGP key of your own, by which others know whose devices yours are",
 		Long: `Makes an OpenPGP key of your own, which GnuPG can use too, and certifies this device with it. If you have one already, import it instead: sheaf key import --own.
 
-The secret stays on this device. Keep a copy of it: sheaf key export --private.`,
+The secret stays on this device. Keep a copy of it: sheaf key export --private -o FILE.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -142,7 +142,7 @@ The secret stays on this device. Keep a copy of it: sheaf key export --private.`
 					return a.object("", resp)
 				}
 				a.keySays(resp.GetKey())
-				a.next(false, "sheaf key export --private FILE, to keep a copy of it elsewhere")
+				a.next(false, "sheaf key export --private -o FILE, to keep a copy of it elsewhere")
 				return nil
 			})
 		},

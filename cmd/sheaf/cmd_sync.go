@@ -464,9 +464,9 @@ func (a *app) syncExplainCmd() *cobra.Command {
 				if e.GetIgnored() {
 					a.say("it is left out: %s", printable(e.GetIgnoredBy()))
 				}
-				for side, why := range map[string]string{"left": e.GetLeftOutLeft(), "right": e.GetLeftOutRight()} {
+				for i, why := range [...]string{e.GetLeftOutLeft(), e.GetLeftOutRight()} {
 					if why != "" {
-						a.say("the %s side's is left out, and stays as it is: %s", side, why)
+						a.say("the %s side's is left out, and stays as it is: %s", [...]string{"left", "right"}[i], why)
 					}
 				}
 				if e.GetProblem() != "" {

@@ -309,9 +309,11 @@ func (x *Device) GetGivenName() string {
 	return ""
 }
 
-// DevicesListRequest asks for all.
+// DevicesListRequest asks for all, or one.
 type DevicesListRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only the device of that name, or of that ID or the beginning of it; "": all. Fails with CODE_NOT_FOUND if there is none, or more than one.
+	Device        string `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,6 +346,13 @@ func (x *DevicesListRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use DevicesListRequest.ProtoReflect.Descriptor instead.
 func (*DevicesListRequest) Descriptor() ([]byte, []int) {
 	return file_sheaf_v1_devices_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DevicesListRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
 }
 
 // DevicesListResponse has them.
@@ -881,8 +890,9 @@ const file_sheaf_v1_devices_proto_rawDesc = "" +
 	"\x03way\x18\r \x01(\tR\x03way\x12\x0e\n" +
 	"\x02at\x18\x0e \x01(\tR\x02at\x12\x1d\n" +
 	"\n" +
-	"given_name\x18\x0f \x01(\tR\tgivenName\"\x14\n" +
-	"\x12DevicesListRequest\"e\n" +
+	"given_name\x18\x0f \x01(\tR\tgivenName\",\n" +
+	"\x12DevicesListRequest\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\"e\n" +
 	"\x13DevicesListResponse\x12*\n" +
 	"\adevices\x18\x01 \x03(\v2\x10.sheaf.v1.DeviceR\adevices\x12\"\n" +
 	"\x04need\x18\x02 \x01(\x0e2\x0e.sheaf.v1.NeedR\x04need\".\n" +
