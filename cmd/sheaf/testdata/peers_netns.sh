@@ -21,10 +21,12 @@ done
 same() { cmp -s "$1" "$2"; }
 udp() { # udp block|free
 	for n in "$a" "$b"; do
-		case $1 in
-		block) ip -n "$n" rule add ipproto udp priority 10 blackhole ;;
-		free) ip -n "$n" rule del priority 10 ;;
-		esac
+		for v in -4 -6; do # devices on one link find each other by both
+			case $1 in
+			block) ip "$v" -n "$n" rule add ipproto udp priority 0 blackhole ;;
+			free) ip "$v" -n "$n" rule del ipproto udp priority 0 ;;
+			esac
+		done
 	done
 }
 
