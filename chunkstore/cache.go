@@ -213,6 +213,7 @@ func (s *Store) Trim() {
 	s.cache.lru.clear()
 	s.cache.mu.Unlock()
 	s.layouts.mu.Lock()
-	defer s.layouts.mu.Unlock()
 	s.layouts.lru.clear()
+	s.layouts.mu.Unlock()
+	s.x.Trim()
 }

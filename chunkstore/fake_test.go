@@ -116,6 +116,8 @@ func (d *crashKV) Update(ctx context.Context, fn func(kv.Tx) error) error {
 	return nil
 }
 
+func (d *crashKV) Trim() {}
+
 func (d *crashKV) Sync(ctx context.Context) error {
 	if d.hook != nil {
 		if err := d.hook("sync"); err != nil {

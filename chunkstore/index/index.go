@@ -310,6 +310,9 @@ func (x *Index) SetWhole(ctx context.Context) error {
 	return nil
 }
 
+// Trim gives back the memory of what was read last and can be read again. It may be called at any time.
+func (x *Index) Trim() { x.db.Trim() }
+
 // Sync returns when all changes that were made before are durable.
 func (x *Index) Sync(ctx context.Context) error {
 	if err := x.db.Sync(ctx); err != nil {

@@ -45,9 +45,13 @@ func (p *plan) apply(next manifest.Snapshot) {
 	}
 	p.applyLinks()
 	for _, c := range p.changes {
-		if c.node != nil && len(c.node.names) == 0 {
+		switch {
+		case c.node == nil:
+		case len(c.node.names) == 0:
 			f.gone(c.node)
 			p.changed = append(p.changed, c.node)
+		default:
+			f.single(c.node)
 		}
 	}
 	for d := range p.dirs {
@@ -202,6 +206,7 @@ func (p *plan) applyLinks() {
 	}
 	for n, e := range first {
 		f.settle1(n, e)
+		f.single(n)
 		p.changed = append(p.changed, n)
 	}
 }

@@ -299,7 +299,15 @@ func (f *FS) loadLinks(ctx context.Context) error {
 		}
 		return nil
 	}
-	return down(f.root)
+	if err := down(f.root); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range groups {
+		f.single(n) // the others were removed
+	}
+	return nil
 }
 
 // linkGroup is what the names of one file have in common. Names with one Link and other Edits were

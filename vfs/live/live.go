@@ -95,11 +95,11 @@ type FS struct {
 	gate    sync.RWMutex
 	mu      sync.RWMutex
 	root    *node
-	orphans map[*node]struct{} // without a name, but open: gc must know what they hold
-	linked  map[manifest.NodeID]*node
-	gen     atomic.Uint64 // of changes; raised when a commit begins
-	files   atomic.Int64  // entries in the tree, for statistics
-	bytes   atomic.Int64  // of its files
+	orphans map[*node]struct{}        // without a name, but open: gc must know what they hold
+	linked  map[manifest.NodeID]*node // with several names: each listing knows of one only
+	gen     atomic.Uint64             // of changes; raised when a commit begins
+	files   atomic.Int64              // entries in the tree, for statistics
+	bytes   atomic.Int64              // of its files
 
 	tableMu sync.Mutex
 	table   map[manifest.NodeID]weak.Pointer[node]

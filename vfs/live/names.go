@@ -263,6 +263,7 @@ func (f *FS) unname(n *node, nm *name, now time.Time) {
 	n.attr.ctime = now
 	f.files.Add(-1)
 	if len(n.names) > 0 {
+		f.single(n)
 		f.remark(n)
 		return
 	}
@@ -270,6 +271,13 @@ func (f *FS) unname(n *node, nm *name, now time.Time) {
 		f.bytes.Add(-n.file.size)
 	}
 	f.gone(n)
+}
+
+// single lets go of a node that had several names and has one: what a listing says of it is enough to make it again. f.mu is held for writing.
+func (f *FS) single(n *node) {
+	if len(n.names) == 1 && f.linked[n.id] == n {
+		delete(f.linked, n.id)
+	}
 }
 
 // gone is for a node that has no name any more. f.mu is held for writing.

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) kv.DB) {
 		{"readers see all of an update or none", atomicity},
 		{"an update of 200,000 writes is one", bigUpdate},
 		{"a big update that fails writes nothing", bigFailedUpdate},
+		{"trim changes nothing", trim},
 		{"a closed database is ErrClosed", closed},
 		{"close waits for what is under way", closeWaits},
 	} {

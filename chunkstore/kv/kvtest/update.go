@@ -394,3 +394,41 @@ func closeWaits(t *testing.T, db kv.DB) {
 	}
 	wg.Wait()
 }
+
+// trim trims within an update, within a scan and after the end: all reads what was stored.
+func trim(t *testing.T, db kv.DB) {
+	const n = 5_000
+	key := func(i int) string { return fmt.Sprintf("%05d", i) }
+	err := db.Update(t.Context(), func(tx kv.Tx) error {
+		for i := range n {
+			if err := tx.Put([]byte(key(i)), []byte(key(i))); err != nil {
+				return err
+			}
+			if i == n/2 {
+				db.Trim()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for p, err := range db.Scan(t.Context(), nil, nil) {
+		if err != nil || string(p.Key) != key(at) {
+			t.Fatalf("pair %d is %q, error %v", at, p.Key, err)
+		}
+		if at%1_000 == 0 {
+			db.Trim()
+		}
+		at++
+	}
+	if at != n {
+		t.Errorf("%d pairs, want %d", at, n)
+	}
+	want(t, getter(t, db), key(7), key(7))
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	db.Trim()
+}

@@ -56,6 +56,9 @@ func (d *DB) begin(ctx context.Context) error {
 	return nil
 }
 
+// Trim implements [kv.DB]: nothing can be read again.
+func (*DB) Trim() {}
+
 // Get implements [kv.DB].
 func (d *DB) Get(ctx context.Context, key []byte) ([]byte, error) {
 	if err := kv.Check(key, nil); err != nil {

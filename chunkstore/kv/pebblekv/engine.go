@@ -21,6 +21,7 @@ import (
 type engine struct {
 	db       *DB
 	b        *pebble.DB
+	cache    *pebble.Cache // there as long as b is open
 	fs       *sealedFS
 	readOnly bool
 
@@ -69,9 +70,9 @@ func (e *engine) open() (err error) {
 			err = fmt.Errorf("%w: %v", kv.ErrDamaged, r)
 		}
 	}()
-	cache := pebble.NewCache(cacheSize)
-	defer cache.Unref() // pebble has its own reference
-	o := e.db.options(e, cache)
+	e.cache = pebble.NewCache(cacheSize)
+	defer e.cache.Unref() // pebble has its own reference
+	o := e.db.options(e, e.cache)
 	if e.db.tune != nil {
 		e.db.tune(o)
 	}
@@ -87,6 +88,9 @@ func (e *engine) open() (err error) {
 	}
 	return fmt.Errorf("%w: %w", kv.ErrDamaged, err)
 }
+
+// trim makes the cache forget all blocks: it is told that something else needs its room, and then that this needs it no more.
+func (e *engine) trim() { e.cache.Reserve(cacheSize)() }
 
 func (e *engine) close() error { return errors.Join(e.b.Close(), e.fs.close()) }
 

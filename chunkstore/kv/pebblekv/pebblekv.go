@@ -511,6 +511,18 @@ func (d *DB) Sync(ctx context.Context) error {
 	return nil
 }
 
+// Trim implements [kv.DB].
+func (d *DB) Trim() {
+	if d.begin(context.Background()) != nil {
+		return // it is closed
+	}
+	defer d.active.Done()
+	if e := d.take(false); e != nil {
+		e.trim()
+		d.release(e)
+	}
+}
+
 // Close implements [kv.DB].
 func (d *DB) Close() error {
 	d.mu.Lock()

@@ -205,3 +205,26 @@ func TestLogger_SaysWhatPebbleSays(t *testing.T) {
 		}
 	}
 }
+
+func TestDB_TrimForgetsBlocks(t *testing.T) {
+	d := open(t, t.TempDir())
+	fill(t, d, 200_000, 1)
+	if err := d.cur.b.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	cached := func() int64 { return d.cur.b.Metrics().BlockCache.Size }
+	if _, err := check(t, d, 200_000); err != nil {
+		t.Fatal(err)
+	}
+	before := cached()
+	d.Trim()
+	if after := cached(); before < 4<<20 || after > 1<<20 {
+		t.Errorf("%d bytes of blocks before, %d after", before, after)
+	}
+	if _, err := check(t, d, 200_000); err != nil {
+		t.Fatal(err)
+	}
+	if again := cached(); again < before/2 {
+		t.Errorf("after it was trimmed, the cache takes %d bytes only, %d before", again, before)
+	}
+}
