@@ -77,6 +77,7 @@ func TestSim_AllSchedulesComeToOneTree(t *testing.T) {
 		}
 		if r.err != nil {
 			bad++
+			fmt.Fprintf(os.Stderr, "SHEAF_SEED=%d: %v\n", seed, r.err) // also of a run that is stopped before its end
 			t.Errorf("SHEAF_SEED=%d: %v\nthe end of it:\n%s", seed, r.err, tail(r.said))
 		} else if i%again == 0 {
 			sum["run twice"]++

@@ -208,10 +208,11 @@ func (w *world) settle() error {
 	}
 	w.n, w.rng = 1000, rand.New(rand.NewPCG(w.seed, 999))
 	var all tree
-	quiet := false
-	for round := 0; round < rounds && !quiet; round++ {
+	// What a device fetches in the end of one round it brings to its other places in the next: two have to be quiet.
+	quiet, was := false, false
+	for round := 0; round < rounds && !(quiet && was); round++ {
 		before := w.puts()
-		quiet = true
+		was, quiet = quiet, true
 		for i, d := range w.devices {
 			if d.d == nil {
 				quiet = false

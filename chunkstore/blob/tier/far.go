@@ -81,7 +81,7 @@ func (t *Tier) sources(name blob.Name) (sources []source, size int64) {
 		s := source{r, -1}
 		table, _ := t.known.of(r.Name)
 		if n, ok := table.Size(name); ok {
-			s.size = n
+			s.size = t.mendedSize(r.Name, name, n)
 		}
 		sources = append(sources, s)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
 )
 
 // pack is a pack of remotes, with the size that it is said to have.
@@ -149,7 +150,7 @@ func (t *Tier) bring(s source, p pack, no int, run []*flight) (n int, err error)
 		if _, err := io.ReadFull(r, body); err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errShort
-				if s.size == p.size { // it is the one that has listed so much
+				if s.size == p.size && !t.mends(s, p) { // it is the one that has listed so much
 					t.suspects(p.hash, s.Name)
 				}
 			}
@@ -163,6 +164,59 @@ func (t *Tier) bring(s source, p pack, no int, run []*flight) (n int, err error)
 		close(f.done)
 	}
 	return len(run), nil
+}
+
+// A listed is the size of a pack as the catalog of a remote has it.
+type listed struct {
+	remote string
+	hash   [32]byte
+	size   int64
+}
+
+// mends asks a remote that sent less of a pack than its catalog says how long it is, and reports whether it says something else now: a
+// listing may have been wrong, and the next one comes when the remote has a turn, for which a drive has to be open. It is believed until the
+// catalog has another size.
+func (t *Tier) mends(s source, p pack) bool {
+	ctx, cancel := context.WithTimeout(t.life, t.o.Patience)
+	defer cancel()
+	size := int64(-1)
+	for info, err := range s.Bucket.List(ctx, p.name) {
+		if err != nil {
+			return false
+		}
+		if info.Name == p.name && (size < 0 || size == p.size) { // one that is listed twice: what it was not listed with before
+			size = info.Size
+		}
+	}
+	if size == p.size {
+		return false
+	}
+	table, _ := t.known.of(s.Name)
+	was, ok := table.Size(p.name)
+	if !ok {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.mended) >= maxSuspects {
+		clear(t.mended)
+	}
+	t.mended[listed{s.Name, p.hash, was}] = size
+	return true
+}
+
+// mendedSize returns what a remote has of a blob of which its catalog says that it has size bytes.
+func (t *Tier) mendedSize(remote string, name blob.Name, size int64) int64 {
+	hash, ok := catalog.PackHash(name)
+	if !ok {
+		return size
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n, ok := t.mended[listed{remote, hash, size}]; ok {
+		return n
+	}
+	return size
 }
 
 // habits remembers of the packs read last how they are read, to know how far ahead to ask.

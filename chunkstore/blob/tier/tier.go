@@ -133,6 +133,7 @@ type Tier struct {
 	flights map[piece]*flight
 	suspect map[[32]byte][]string // remotes that gave bytes of a pack which were wrong
 	served  map[[32]byte][]string // remotes that gave bytes of a pack, since the process began
+	mended  map[listed]int64      // sizes that remotes had listed and do not have; -1: it is not there
 }
 
 var _ blob.Bucket = (*Tier)(nil)
@@ -161,6 +162,7 @@ func Open(o Options) (*Tier, error) {
 	t := &Tier{
 		o: o, log: o.Log, space: semaphore.NewWeighted(maxFlying), known: newKnowledge(path("catalog"), o.Log),
 		resting: map[string]time.Time{}, flights: map[piece]*flight{}, suspect: map[[32]byte][]string{}, served: map[[32]byte][]string{},
+		mended: map[listed]int64{},
 	}
 	t.life, t.end = context.WithCancel(context.Background())
 	var err error
