@@ -30,6 +30,7 @@ func relax(ctx context.Context, every time.Duration, trim func(context.Context))
 		} else if quiet++; quiet == restQuiet {
 			trim(ctx)
 			debug.FreeOSMemory()
+			restProgram()
 			now = processorTime() // that is no work
 		}
 		last = now
