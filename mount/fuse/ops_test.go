@@ -58,8 +58,8 @@ func TestForget_TheTableShrinksWithTheKernelsCache(t *testing.T) {
 			t.Fatalf("round %d: %d nodes are still known after the kernel dropped its cache, want the root alone", round, nodes.len())
 		}
 		nodes.mu.RLock()
-		if len(nodes.byNode) != 1 {
-			t.Errorf("round %d: %d nodes held, want the root alone", round, len(nodes.byNode))
+		if nodes.byNode.Len() != 1 {
+			t.Errorf("round %d: %d nodes held, want the root alone", round, nodes.byNode.Len())
 		}
 		nodes.mu.RUnlock()
 	}
@@ -86,7 +86,7 @@ func TestTable_NamesFollowTheNode(t *testing.T) {
 	must(t, err)
 	a, err := node.Attr(t.Context())
 	must(t, err)
-	tab := newTable(root, 1)
+	tab := newInodes(root, 1)
 	top := tab.get(rootID)
 	n := tab.tell(node, &a, top, "f")
 	tab.tell(node, &a, top, "f")

@@ -44,7 +44,7 @@ type server struct {
 	fsys  vfs.FS
 	log   *slog.Logger
 	errs  errno.Translator
-	nodes *table
+	nodes *inodes
 	files handles[file]
 	dirs  handles[openDir]
 	name  string // file system type, "sheaf"
@@ -78,7 +78,7 @@ func newServer(ctx context.Context, fsys vfs.FS, log *slog.Logger) (*server, err
 		fsys:          fsys,
 		log:           log,
 		errs:          errno.Translator{Log: log},
-		nodes:         newTable(root, a.Ino),
+		nodes:         newInodes(root, a.Ino),
 		name:          fsType,
 		born:          time.Now(),
 	}

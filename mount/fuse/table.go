@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/table"
 )
 
 // rootID is the node number that the protocol gives the root.
@@ -41,44 +42,42 @@ type place struct {
 	name   string
 }
 
-// A table holds the inodes that the kernel knows. It is safe for concurrent use.
-type table struct {
+// inodes are those that the kernel knows. They are safe for concurrent use.
+type inodes struct {
 	mu     sync.RWMutex
-	byID   map[uint64]*inode
-	byNode map[vfs.Node]*inode
+	byID   table.Map[uint64, *inode]
+	byNode table.Map[vfs.Node, *inode]
 	old    map[vfs.Node][]*inode // those of a node that have a newer number
 	lastID uint64
 }
 
-func newTable(root vfs.Node, ino uint64) *table {
+func newInodes(root vfs.Node, ino uint64) *inodes {
 	n := &inode{id: rootID, node: root, ino: ino, kind: vfs.KindDir, lookups: 1}
-	return &table{
-		byID:   map[uint64]*inode{rootID: n},
-		byNode: map[vfs.Node]*inode{root: n},
-		old:    map[vfs.Node][]*inode{},
-		lastID: rootID,
-	}
+	t := &inodes{old: map[vfs.Node][]*inode{}, lastID: rootID}
+	t.byID.Set(rootID, n)
+	t.byNode.Set(root, n)
+	return t
 }
 
 // get returns the inode of that number, or nil.
-func (t *table) get(id uint64) *inode {
+func (t *inodes) get(id uint64) *inode {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.byID[id]
+	return t.byID.Get(id)
 }
 
 // known returns the inode of the node, or nil if the kernel does not know it.
-func (t *table) known(node vfs.Node) *inode {
+func (t *inodes) known(node vfs.Node) *inode {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.byNode[node]
+	return t.byNode.Get(node)
 }
 
 // at returns the inode of the node if the kernel may know it by that name, or nil.
-func (t *table) at(node vfs.Node, p place) *inode {
+func (t *inodes) at(node vfs.Node, p place) *inode {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	n := t.byNode[node]
+	n := t.byNode.Get(node)
 	if n == nil || !n.has(p) {
 		return nil
 	}
@@ -86,7 +85,7 @@ func (t *table) at(node vfs.Node, p place) *inode {
 }
 
 // knows reports whether the kernel may know the node by that name, under whichever number.
-func (t *table) knows(node vfs.Node, p place) bool {
+func (t *inodes) knows(node vfs.Node, p place) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for n := range t.all(node) {
@@ -98,9 +97,9 @@ func (t *table) knows(node vfs.Node, p place) bool {
 }
 
 // all yields the inodes of the node, of all its numbers. t.mu is held.
-func (t *table) all(node vfs.Node) iter.Seq[*inode] {
+func (t *inodes) all(node vfs.Node) iter.Seq[*inode] {
 	return func(yield func(*inode) bool) {
-		if n := t.byNode[node]; n != nil && !yield(n) {
+		if n := t.byNode.Get(node); n != nil && !yield(n) {
 			return
 		}
 		for _, n := range t.old[node] {
@@ -113,15 +112,15 @@ func (t *table) all(node vfs.Node) iter.Seq[*inode] {
 
 // tell returns the inode of node, which the kernel is about to be told of as name in
 // parent, and counts that.
-func (t *table) tell(node vfs.Node, a *vfs.Attr, parent *inode, name string) *inode {
+func (t *inodes) tell(node vfs.Node, a *vfs.Attr, parent *inode, name string) *inode {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.byNode[node]
+	n := t.byNode.Get(node)
 	if n == nil {
 		t.lastID++
 		n = &inode{id: t.lastID, node: node, ino: a.Ino, kind: a.Kind}
-		t.byID[n.id] = n
-		t.byNode[node] = n
+		t.byID.Set(n.id, n)
+		t.byNode.Set(node, n)
 	}
 	n.lookups++
 	n.addPlace(place{parent, name})
@@ -129,10 +128,10 @@ func (t *table) tell(node vfs.Node, a *vfs.Attr, parent *inode, name string) *in
 }
 
 // forget takes back count tellings. Node numbers it does not know are ignored.
-func (t *table) forget(id, count uint64) {
+func (t *inodes) forget(id, count uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.byID[id]
+	n := t.byID.Get(id)
 	if n == nil || id == rootID {
 		return
 	}
@@ -141,9 +140,9 @@ func (t *table) forget(id, count uint64) {
 		return
 	}
 	n.lookups = 0
-	delete(t.byID, id)
-	if t.byNode[n.node] == n {
-		delete(t.byNode, n.node)
+	t.byID.Delete(id)
+	if t.byNode.Get(n.node) == n {
+		t.byNode.Delete(n.node)
 	}
 	if old := slices.DeleteFunc(t.old[n.node], func(o *inode) bool { return o == n }); len(old) > 0 {
 		t.old[n.node] = old
@@ -153,7 +152,7 @@ func (t *table) forget(id, count uint64) {
 }
 
 // unname notes that the node has not the name any more.
-func (t *table) unname(node vfs.Node, parent *inode, name string) {
+func (t *inodes) unname(node vfs.Node, parent *inode, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for n := range t.all(node) {
@@ -163,7 +162,7 @@ func (t *table) unname(node vfs.Node, parent *inode, name string) {
 }
 
 // rename notes that the node has a new name in place of an old one.
-func (t *table) rename(node vfs.Node, oldParent *inode, oldName string, parent *inode, name string) {
+func (t *inodes) rename(node vfs.Node, oldParent *inode, oldName string, parent *inode, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for n := range t.all(node) {
@@ -175,7 +174,7 @@ func (t *table) rename(node vfs.Node, oldParent *inode, oldName string, parent *
 
 // parentIno returns the inode number of the directory that n lies in, its own for the
 // root, or 0 if it is not known.
-func (t *table) parentIno(n *inode) uint64 {
+func (t *inodes) parentIno(n *inode) uint64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	switch {
@@ -191,49 +190,49 @@ func (t *table) parentIno(n *inode) uint64 {
 // supersede makes the node get a new number when it is next looked up, and returns the
 // inode that had it until now and the names that the kernel may know it by. It returns
 // nil if the kernel does not know the node.
-func (t *table) supersede(node vfs.Node) (*inode, []place) {
+func (t *inodes) supersede(node vfs.Node) (*inode, []place) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.byNode[node]
+	n := t.byNode.Get(node)
 	if n == nil || n.id == rootID {
 		return nil, nil
 	}
-	delete(t.byNode, node)
+	t.byNode.Delete(node)
 	t.old[node] = append(t.old[node], n)
 	n.stale = true
 	return n, n.places()
 }
 
 // isStale reports whether the node of n has a newer number.
-func (t *table) isStale(n *inode) bool {
+func (t *inodes) isStale(n *inode) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return n.stale
 }
 
 // nodes returns all nodes that have a current inode.
-func (t *table) nodes() []vfs.Node {
+func (t *inodes) nodes() []vfs.Node {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	all := make([]vfs.Node, 0, len(t.byNode))
-	for node := range t.byNode {
+	all := make([]vfs.Node, 0, t.byNode.Len())
+	for node := range t.byNode.All() {
 		all = append(all, node)
 	}
 	return all
 }
 
 // placesOf returns the names that the kernel may know n by.
-func (t *table) placesOf(n *inode) []place {
+func (t *inodes) placesOf(n *inode) []place {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return n.places()
 }
 
 // len returns how many inodes there are.
-func (t *table) len() int {
+func (t *inodes) len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.byID)
+	return t.byID.Len()
 }
 
 func (n *inode) places() []place {

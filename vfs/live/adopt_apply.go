@@ -115,7 +115,7 @@ func (f *FS) held(at *place) *node {
 	}
 	f.tableMu.Lock()
 	defer f.tableMu.Unlock()
-	return f.table[at.id].Value()
+	return f.table.Get(at.id).Value()
 }
 
 // settleAt gives n the name and the content of e in d.
@@ -215,7 +215,7 @@ func (p *plan) applyLinks() {
 func (f *FS) linkNode(e *manifest.Entry, named map[*node]bool) *node {
 	id := identity(e)
 	f.tableMu.Lock()
-	n := f.table[id].Value()
+	n := f.table.Get(id).Value()
 	f.tableMu.Unlock()
 	if n != nil && n.kind == e.Kind && !named[n] && len(n.names) == 0 {
 		return n

@@ -166,7 +166,7 @@ func (p *plan) inMemory(id manifest.NodeID) *node {
 	}
 	p.f.tableMu.Lock()
 	defer p.f.tableMu.Unlock()
-	if n := p.f.table[id].Value(); n != nil && n.kind == vfs.KindDir {
+	if n := p.f.table.Get(id).Value(); n != nil && n.kind == vfs.KindDir {
 		return n
 	}
 	return nil
@@ -374,7 +374,7 @@ func (f *FS) known(d *node, e *manifest.Entry) (n *node, id manifest.NodeID) {
 	several := e.Conflict || e.Link != (manifest.NodeID{})
 	at, some := identity(e), false
 	for step := byte(0); ; step++ {
-		n := f.table[at].Value()
+		n := f.table.Get(at).Value()
 		if n != nil && n.has(d, e.Name) {
 			return n, at
 		}

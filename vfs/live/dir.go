@@ -342,7 +342,7 @@ func (f *FS) loadLink(d *node, e *manifest.Entry, groups map[linkGroup]*node) {
 func (f *FS) apart(id manifest.NodeID, e *manifest.Entry) *node {
 	f.tableMu.Lock()
 	defer f.tableMu.Unlock()
-	for with := byte(0x5a); f.table[id].Value() != nil || f.linked[id] != nil; with++ {
+	for with := byte(0x5a); f.table.Get(id).Value() != nil || f.linked[id] != nil; with++ {
 		id = mixed(id, e.Edit, with)
 	}
 	n := newNode(id, e.Kind)

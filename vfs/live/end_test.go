@@ -107,7 +107,7 @@ func TestFS_ForgetsFilesThatHadSeveralNames(t *testing.T) {
 		n := 0
 		for begin := time.Now(); ; runtime.GC() {
 			f.tableMu.Lock()
-			n = len(f.table)
+			n = f.table.Len()
 			f.tableMu.Unlock()
 			if n <= most {
 				break

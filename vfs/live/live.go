@@ -31,6 +31,7 @@ import (
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live/journal"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
+	"github.com/sheaf-drive/sheaf/vfs/table"
 )
 
 // A Store is where chunks lie. *chunkstore.Store is one.
@@ -102,7 +103,7 @@ type FS struct {
 	bytes   atomic.Int64              // of its files
 
 	tableMu sync.Mutex
-	table   map[manifest.NodeID]weak.Pointer[node]
+	table   table.Map[manifest.NodeID, weak.Pointer[node]]
 	recent  recent
 
 	dirtyMu    sync.Mutex
@@ -140,7 +141,7 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	f := &FS{
 		o: o, base: o.Base, baseRef: o.BaseRef,
 		orphans: map[*node]struct{}{}, linked: map[manifest.NodeID]*node{},
-		table: map[manifest.NodeID]weak.Pointer[node]{}, dirty: map[*node]map[string]*name{},
+		dirty: map[*node]map[string]*name{},
 		nudge: make(chan struct{}, 1), done: make(chan struct{}), room: make(chan struct{}),
 	}
 	f.self = weak.Make(f)

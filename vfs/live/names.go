@@ -284,8 +284,8 @@ func (f *FS) single(n *node) {
 func (f *FS) gone(n *node) {
 	// Its ID may come back, as that of another node: what one device removed and another one changed stays.
 	f.tableMu.Lock()
-	if f.table[n.id].Value() == n {
-		delete(f.table, n.id)
+	if f.table.Get(n.id).Value() == n {
+		f.table.Delete(n.id)
 	}
 	f.tableMu.Unlock()
 	if n.kind == vfs.KindDir {

@@ -240,7 +240,7 @@ func (n *node) has(dir *node, as string) bool {
 // enter puts n into the table. f.tableMu is held.
 func (f *FS) enter(n *node) {
 	w := weak.Make(n)
-	f.table[n.id] = w
+	f.table.Set(n.id, w)
 	// What waits for the end of a node must not hold the tree: that holds the node, and neither would ever end.
 	tree := f.self
 	runtime.AddCleanup(n, func(id manifest.NodeID) {
@@ -250,8 +250,8 @@ func (f *FS) enter(n *node) {
 		}
 		f.tableMu.Lock()
 		defer f.tableMu.Unlock()
-		if f.table[id] == w {
-			delete(f.table, id)
+		if f.table.Get(id) == w {
+			f.table.Delete(id)
 		}
 	}, n.id)
 }
