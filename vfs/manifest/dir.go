@@ -190,7 +190,11 @@ func Lookup(ctx context.Context, src Source, dir chunk.Ref, name string) (Entry,
 	return n.entries[i], true, nil
 }
 
-// List returns all entries of a directory, in the order of Entries, in a slice of its own.
+// listAhead is how many nodes List reads at once: to fetch them takes time, or else to decrypt and to parse them does.
+const listAhead = 4
+
+// List returns all entries of a directory, in the order of Entries, in a slice of its own. It calls src, which must be
+// safe for that, from several goroutines, which have ended when it returns.
 func List(ctx context.Context, src Source, dir chunk.Ref) ([]Entry, error) {
 	if dir.IsZero() {
 		return nil, nil
@@ -207,22 +211,60 @@ func List(ctx context.Context, src Source, dir chunk.Ref) ([]Entry, error) {
 	var visit func(n *node) error
 	visit = func(n *node) error {
 		all = append(all, n.entries...)
-		for i := range n.children {
-			c := &n.children[i]
-			sub, err := readNode(ctx, src, chunk.Dir, c.ref, n.level, c)
-			if err != nil {
-				return fmt.Errorf("list directory: %w", err)
-			}
-			if err := visit(sub); err != nil {
-				return err
-			}
-		}
-		return nil
+		return n.each(ctx, src, visit)
 	}
 	if err := visit(n); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list directory: %w", err)
 	}
 	return all, nil
+}
+
+// each calls visit with each child of an inner node of a directory, in order, while the next are read.
+func (n *node) each(ctx context.Context, src Source, visit func(*node) error) error {
+	if len(n.children) == 0 {
+		return nil
+	}
+	type result struct {
+		sub *node
+		err error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var under [listAhead]chan result // nil: none is read
+	defer func() {
+		cancel()
+		for _, done := range under {
+			if done != nil {
+				<-done
+			}
+		}
+	}()
+	read := func(i int) {
+		slot := &under[i%listAhead]
+		if *slot = nil; i >= len(n.children) {
+			return
+		}
+		done := make(chan result, 1)
+		*slot = done
+		go func() {
+			c := &n.children[i]
+			sub, err := readNode(ctx, src, chunk.Dir, c.ref, n.level, c)
+			done <- result{sub, err}
+		}()
+	}
+	for i := range listAhead {
+		read(i)
+	}
+	for i := range n.children {
+		r := <-under[i%listAhead]
+		read(i + listAhead)
+		if r.err != nil {
+			return r.err
+		}
+		if err := visit(r.sub); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Entries yields the entries of a directory whose name is greater than after, in

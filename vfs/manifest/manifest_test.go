@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 // what it is asked.
 type memStore struct {
 	m          map[chunk.ID][]byte
+	mu         sync.Mutex // guards gets
 	gets, puts int
 	putBytes   int
 }
@@ -48,7 +50,9 @@ func (s *memStore) Put(_ context.Context, kind chunk.Kind, plain []byte) (chunk.
 }
 
 func (s *memStore) Get(_ context.Context, dst []byte, ref chunk.Ref) ([]byte, error) {
+	s.mu.Lock()
 	s.gets++
+	s.mu.Unlock()
 	p, ok := s.m[ref.ID]
 	if !ok {
 		return dst, fmt.Errorf("no chunk %s", ref)
