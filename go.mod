@@ -34,6 +34,7 @@ require (
 	github.com/winfsp/cgofuse v1.6.1-0.20260531120352-2fa812d1bdc7
 	github.com/zeebo/blake3 v0.2.4
 	golang.org/x/crypto v0.58.0
+	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 	golang.org/x/net v0.62.0
 	golang.org/x/oauth2 v0.37.0
 	golang.org/x/sync v0.24.0

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -20,6 +21,9 @@ func run() int {
 	// A second signal ends the process at once, as if there were no handler.
 	context.AfterFunc(ctx, stop)
 	spareMemory()
+	if err := haveRoots(os.Getenv, rootPlaces); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "sheaf: no server of the web is believed:", err)
+	}
 	return command(ctx, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}, os.Args[1:])
 }
 

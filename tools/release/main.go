@@ -187,6 +187,9 @@ func (r *release) sums() error {
 	}
 	var b strings.Builder
 	for _, e := range entries {
+		if e.IsDir() { // the image's, with what is in the archives
+			continue
+		}
 		f, err := os.Open(filepath.Join(r.out, e.Name()))
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -63,9 +64,38 @@ func (r *release) pack(t target, bin string, help map[string][]byte) error {
 	if t.os != "linux" {
 		return nil
 	}
+	if err := r.image(t, all); err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
 	for _, format := range []string{"deb", "rpm"} {
 		if err := r.packageOf(format, t, bin, all); err != nil {
 			return fmt.Errorf("%s: %w", format, err)
+		}
+	}
+	return nil
+}
+
+//go:embed Dockerfile
+var dockerfile []byte
+
+// image puts what an image for containers is made of into a folder of its own. Who makes it, and with what, is left to users.
+func (r *release) image(t target, all map[string]file) error {
+	dir := filepath.Join(r.out, "image")
+	to := map[string]file{
+		"Dockerfile":                           {dockerfile, 0o644},
+		filepath.Join(t.arch, "usr/bin/sheaf"): all[t.exe()],
+		filepath.Join(t.arch, "usr/share/doc/sheaf/copyright"): all["LICENSE"],
+	}
+	for name, f := range to {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, f.body, f.mode); err != nil {
+			return err
+		}
+		if err := os.Chtimes(path, r.when, r.when); err != nil {
+			return err
 		}
 	}
 	return nil
