@@ -67,8 +67,8 @@ type DB interface {
 	// Sync returns when every Update that returned before is durable.
 	Sync(ctx context.Context) error
 
-	// Trim gives back the memory of what was read last and can be read again. It changes nothing, may be called at any time, and is not
-	// known to fail.
+	// Trim gives back the memory of what was read last and can be read again. It changes nothing, may be called at any time, also when
+	// the DB is closed, and does not fail.
 	Trim()
 
 	// Close gives the database back, durably. It waits for what is under way, and so

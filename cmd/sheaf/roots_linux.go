@@ -2,7 +2,9 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"os"
+	"syscall"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
@@ -22,7 +24,7 @@ func haveRoots(getenv func(string) string, places []string) error {
 		}
 	}
 	for _, p := range places {
-		if _, err := os.Stat(p); err == nil {
+		if all, err := os.ReadDir(p); len(all) > 0 || errors.Is(err, syscall.ENOTDIR) {
 			return nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -27,10 +28,14 @@ func TestHaveRoots_OnlyWhereThereAreNone(t *testing.T) {
 		}
 		return
 	}
-	full, none := t.TempDir(), t.TempDir()+"/none"
-	for place, want := range map[string]int{full: 0, none: 7} {
+	empty, full := t.TempDir(), t.TempDir()
+	file := filepath.Join(full, "some.crt")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for place, want := range map[string]int{full: 0, file: 0, empty: 7, empty + "/none": 7} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestHaveRoots_OnlyWhereThereAreNone$")
-		cmd.Env = append(os.Environ(), job+"="+place, "SSL_CERT_FILE="+full+"/none", "SSL_CERT_DIR="+full) // as if the system had none
+		cmd.Env = append(os.Environ(), job+"="+place, "SSL_CERT_FILE="+empty+"/none", "SSL_CERT_DIR="+empty) // as if the system had none
 		out, _ := cmd.CombinedOutput()
 		if got := cmd.ProcessState.ExitCode(); got != want {
 			t.Errorf("%s: exit code %d, want %d: %s", place, got, want, out)

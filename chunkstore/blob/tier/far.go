@@ -106,8 +106,10 @@ func (t *Tier) sources(name blob.Name) (sources []source, size int64) {
 	}
 	slices.SortStableFunc(sources, byRank)
 	if size < 0 { // a remote that is not set may have it, and some of it may be cached
-		for _, table := range t.known.tables() {
-			if n, ok := table.Size(name); ok {
+		for _, remote := range t.known.names() {
+			table, _ := t.known.of(remote)
+			n, ok := table.Size(name)
+			if n = t.mendedSize(remote, name, n); ok && n >= 0 {
 				return sources, n
 			}
 		}

@@ -133,7 +133,7 @@ type Tier struct {
 	flights map[piece]*flight
 	suspect map[[32]byte][]string // remotes that gave bytes of a pack which were wrong
 	served  map[[32]byte][]string // remotes that gave bytes of a pack, since the process began
-	mended  map[listed]int64      // sizes that remotes had listed and do not have; -1: it is not there
+	mended  map[listed]int64      // what remotes have of packs that their catalogs have with another size; -1: nothing
 }
 
 var _ blob.Bucket = (*Tier)(nil)
