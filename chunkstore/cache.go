@@ -164,6 +164,28 @@ func (c *segmentCache) takeOffLocked(ref chunk.Ref, no, ahead int) []*flight {
 	return run
 }
 
+// has reports whether a segment is kept, or about to be.
+func (c *segmentCache) has(ref chunk.Ref, no int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := segmentKey{ref, no}
+	_, kept := c.lru.items[key]
+	_, flies := c.flights[key]
+	return kept || flies
+}
+
+// claim enters a flight for a segment that nobody has, for fly; nil: somebody has it.
+func (c *segmentCache) claim(ref chunk.Ref, no int) []*flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := segmentKey{ref, no}
+	if _, ok := c.lru.items[key]; ok || c.flights[key] != nil {
+		return nil
+	}
+	return c.takeOffLocked(ref, no, 0)
+}
+
+// fly loads what flights were entered for, and lets all have it who wait.
 func (c *segmentCache) fly(ref chunk.Ref, no int, run []*flight, load func(int, [][]byte) error) ([][]byte, error) {
 	plain := make([][]byte, len(run))
 	err := load(no, plain)

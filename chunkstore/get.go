@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -45,6 +44,19 @@ const moves = 64
 type reader struct {
 	opener *seal.Opener
 	buf    []byte // sealed bytes
+}
+
+// room returns n bytes of r.buf, in which is what was there before. What has no room for them is left, and nothing of it copied.
+func (r *reader) room(n int) []byte {
+	if cap(r.buf) < n {
+		size := n
+		if n > seal.SegmentSize+seal.SegmentSize/8 { // whoever reads several segments soon reads as many as there can be
+			size = max(n, readAhead*(seal.SegmentSize+64))
+		}
+		r.buf = make([]byte, size)
+	}
+	r.buf = r.buf[:n]
+	return r.buf
 }
 
 // source is where the sealed bytes of one chunk lie at the moment.
@@ -302,8 +314,7 @@ func (s *Store) openChunk(ctx context.Context, dst []byte, ref chunk.Ref, src so
 		if src.n > int64(seal.MaxSealed(ref.Size)) {
 			return dst, src.corrupt(seal.ErrTampered)
 		}
-		r.buf = slices.Grow(r.buf[:0], int(src.n))[:src.n]
-		sealed = r.buf
+		sealed = r.room(int(src.n))
 		if err := src.read(ctx, sealed, 0); err != nil {
 			return dst, err
 		}
@@ -317,7 +328,7 @@ func (s *Store) openChunk(ctx context.Context, dst []byte, ref chunk.Ref, src so
 
 // ReadAt reads len(p) plain bytes of ref from off into p, as io.ReaderAt does: it
 // returns io.EOF with what there is if the chunk ends before. It reads only
-// the segments that it needs, and keeps them in memory for a while. Each is checked by
+// the segments that it needs, and keeps those in memory for a while of which p has room for a part only. Each is checked by
 // itself; the ID of a chunk of several segments is not (see seal.Opener.Header).
 func (s *Store) ReadAt(ctx context.Context, ref chunk.Ref, p []byte, off int64) (int, error) {
 	if off < 0 {
@@ -336,8 +347,21 @@ func (s *Store) ReadAt(ctx context.Context, ref chunk.Ref, p []byte, off int64) 
 		if len(next) > 0 {
 			plain, next = next[0], next[1:]
 		} else {
+			if k := whole(ref, off, end); k > 0 && !s.cache.has(ref, no) {
+				c, err := s.direct(ctx, ref, no, k, p[n:n+int(end-off)])
+				if err != nil {
+					return n, fmt.Errorf("read %s: %w", ref, err)
+				}
+				n += c
+				off += int64(c)
+				continue
+			}
+			ahead := last - no
+			if ahead > 1 {
+				ahead = 0 // what follows is whole
+			}
 			var err error
-			if plain, next, err = s.segment(ctx, ref, no, min(last-no, readAhead-1)); err != nil {
+			if plain, next, err = s.segment(ctx, ref, no, ahead); err != nil {
 				return n, fmt.Errorf("read %s: %w", ref, err)
 			}
 		}
@@ -349,6 +373,54 @@ func (s *Store) ReadAt(ctx context.Context, ref chunk.Ref, p []byte, off int64) 
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// whole returns how many segments of a chunk of several lie whole between off and end, from off on, and can be read in one step.
+func whole(ref chunk.Ref, off, end int64) int {
+	if ref.Size <= seal.SegmentSize || off%seal.SegmentSize != 0 {
+		return 0
+	}
+	k := int((end - off) / seal.SegmentSize)
+	if end == int64(ref.Size) && end%seal.SegmentSize != 0 {
+		k++
+	}
+	return min(k, readAhead)
+}
+
+// direct reads k whole segments from no on into p, and returns how many bytes these are. They are not kept: whoever reads so much at
+// once seldom wants it again, and memory that is used once is slow. If p wants a part of the segment after them, it is read in the same
+// step, and kept, unless somebody has it or is about to.
+func (s *Store) direct(ctx context.Context, ref chunk.Ref, no, k int, p []byte) (int, error) {
+	if err := s.checkOpen(); err != nil {
+		return 0, err
+	}
+	n := min(k*seal.SegmentSize, int(ref.Size)-no*seal.SegmentSize)
+	plain := make([][]byte, k, readAhead+1)
+	for i := range plain {
+		from, to := i*seal.SegmentSize, min((i+1)*seal.SegmentSize, n)
+		plain[i] = p[from:from:to]
+	}
+	var tail []*flight
+	if len(p) > n && k < readAhead {
+		if tail = s.cache.claim(ref, no+k); tail != nil {
+			plain = append(plain, nil)
+		}
+	}
+	load := func() error {
+		return s.handy(ctx, ref.ID, func(src source) error { return s.load(ctx, ref, src, no, plain) })
+	}
+	if tail == nil {
+		return n, load()
+	}
+	last, err := s.cache.fly(ref, no+k, tail, func(_ int, into [][]byte) error {
+		err := load()
+		into[0] = plain[k]
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n + copy(p[n:], last[0]), nil
 }
 
 // segment returns the plain bytes of segment no, from the cache if it can, and of
@@ -370,14 +442,13 @@ func (s *Store) segment(ctx context.Context, ref chunk.Ref, no, ahead int) (plai
 	})
 }
 
-// load reads and opens consecutive segments.
+// load reads and opens consecutive segments, each to where plain has room for it, and to new memory where that is nil.
 func (s *Store) load(ctx context.Context, ref chunk.Ref, src source, no int, plain [][]byte) error {
 	r := s.readers.Get().(*reader)
 	defer s.readers.Put(r)
 	layout, ok := s.layouts.get(ref)
 	if !ok {
-		head := slices.Grow(r.buf[:0], seal.HeaderSize(ref.Size))[:seal.HeaderSize(ref.Size)]
-		r.buf = head
+		head := r.room(seal.HeaderSize(ref.Size))
 		if err := src.read(ctx, head, 0); err != nil {
 			return err
 		}
@@ -390,13 +461,16 @@ func (s *Store) load(ctx context.Context, ref chunk.Ref, src source, no int, pla
 	from, _, _ := layout.Segment(no)
 	off, n, _ := layout.Segment(no + len(plain) - 1)
 	size := int(off + n - from)
-	r.buf = slices.Grow(r.buf[:0], size)[:size]
-	if err := src.read(ctx, r.buf, from); err != nil {
+	if err := src.read(ctx, r.room(size), from); err != nil {
 		return err
 	}
 	for i := range plain {
 		off, n, size := layout.Segment(no + i)
-		p, err := r.opener.OpenSegment(make([]byte, 0, size), layout, no+i, r.buf[off-from:off-from+n])
+		dst := plain[i][:0]
+		if dst == nil {
+			dst = make([]byte, 0, size)
+		}
+		p, err := r.opener.OpenSegment(dst, layout, no+i, r.buf[off-from:off-from+n])
 		if err != nil {
 			return src.corrupt(err)
 		}

@@ -236,14 +236,85 @@ func TestStore_CacheIsBoundedAndLoadsOnce(t *testing.T) {
 	if n := gets.Load(); n != 2 {
 		t.Errorf("16 readers of one segment: got %d reads of the bucket, want 2 (header and segment)", n)
 	}
-	for _, ref := range refs {
+	before := s.cache.lru.used
+	for _, ref := range refs[1:] {
 		if _, err := s.ReadAt(t.Context(), ref, make([]byte, 1<<20), 0); err != nil {
 			t.Fatal(err)
+		}
+	}
+	if used := s.cache.lru.used; used != before {
+		t.Errorf("what is read whole is kept: %d bytes, %d before", used, before)
+	}
+	for _, ref := range refs {
+		for off := int64(100); off < 1<<20; off += seal.SegmentSize {
+			if _, err := s.ReadAt(t.Context(), ref, make([]byte, 1<<10), off); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if used := s.cache.lru.used; used > 1<<20 || used < 1<<19 {
 		t.Errorf("cache holds %d bytes, bound is %d", used, 1<<20)
 	}
+	if len(s.cache.flights) != 0 {
+		t.Errorf("%d loads never landed", len(s.cache.flights))
+	}
+}
+
+// Whatever part of a chunk is read, by however many at a time, it is that part, whether its segments are kept, on their way, or read
+// into the reader's own memory.
+func TestStore_ReadsAnyPart(t *testing.T) {
+	bucket := &hookBucket{Bucket: mem.New()}
+	s, err := Open(t.Context(), Options{Bucket: bucket, KV: newCrashKV(), Keys: testKeys(), CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close(context.Background()) }()
+	r := testRand(t)
+	var all [][]byte
+	for _, n := range []int{2 << 20, 2<<20 - 1, seal.SegmentSize + 1, 9 * seal.SegmentSize, 5} {
+		all = append(all, randomBytes(r, n))
+	}
+	all = append(all, text(3, 1<<20+77)) // compressed
+	var refs []chunk.Ref
+	for _, p := range all {
+		refs = append(refs, put(t, s, p))
+	}
+	flush(t, s)
+	type part struct {
+		no, from, n int
+	}
+	var parts []part
+	for range 600 {
+		no := r.IntN(len(all))
+		size := len(all[no])
+		x := part{no: no, from: r.IntN(size + 1), n: r.IntN(size + 1)}
+		if r.IntN(2) == 0 { // from a border, to a border or the end
+			x.from -= x.from % seal.SegmentSize
+		}
+		if r.IntN(2) == 0 {
+			x.n = min(x.n-x.n%seal.SegmentSize+r.IntN(2)*seal.SegmentSize, size)
+		}
+		parts = append(parts, x)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for k := i; k < len(parts); k += 6 { // some parts are read by two
+				x := parts[k]
+				p := make([]byte, x.n+1)
+				p[x.n] = 0x55
+				want := all[x.no][x.from:min(x.from+x.n, len(all[x.no]))]
+				n, err := s.ReadAt(t.Context(), refs[x.no], p[:x.n:x.n], int64(x.from))
+				if wantEOF := len(want) < x.n; (err != nil && !errors.Is(err, io.EOF)) || errors.Is(err, io.EOF) != wantEOF {
+					t.Errorf("%+v: %v", x, err)
+				}
+				if !bytes.Equal(p[:n], want) || p[x.n] != 0x55 {
+					t.Errorf("%+v: %d bytes, which are not those of the chunk", x, n)
+				}
+			}
+		})
+	}
+	wg.Wait()
 	if len(s.cache.flights) != 0 {
 		t.Errorf("%d loads never landed", len(s.cache.flights))
 	}
