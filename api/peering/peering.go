@@ -52,7 +52,7 @@ type Drive interface {
 	FindSecrets() [][32]byte
 }
 
-// Options say what a Peering is made of. All but Name, Log, NoUDP and NoLAN are needed.
+// Options say what a Peering is made of. All but Name, Log, Rate, Near, NoUDP and NoLAN are needed.
 type Options struct {
 	Signer crypto.Signer // of this device
 	Drive  [16]byte
@@ -66,7 +66,9 @@ type Options struct {
 	Trust func() Trust
 	// NoLAN does without announcements to the networks of this machine, whatever is set.
 	NoLAN bool
-	Log   *slog.Logger
+	// Rate limits what goes to devices and comes from them, Near so for those in the networks of this machine; nil: nothing does.
+	Rate, Near *peer.Rate
+	Log        *slog.Logger
 }
 
 // A Peering is this device among those of its drive. It is safe for concurrent use. New makes one; the caller closes it.
@@ -124,7 +126,7 @@ func New(o Options) (*Peering, error) {
 		p.book.Peers = map[string][]string{}
 	}
 	p.node, err = peer.New(peer.Options{
-		Signer: o.Signer, Drive: o.Drive, Name: o.Name, Takes: true, Admit: p.admit, Nudged: p.nudged, NoUDP: o.NoUDP, Log: o.Log, Packet: p.packet,
+		Signer: o.Signer, Drive: o.Drive, Name: o.Name, Takes: true, Admit: p.admit, Nudged: p.nudged, NoUDP: o.NoUDP, Rate: o.Rate, Near: o.Near, Log: o.Log, Packet: p.packet,
 		Changed: func() {
 			select {
 			case p.met <- struct{}{}:

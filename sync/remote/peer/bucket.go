@@ -267,14 +267,14 @@ func (c *calling) put(r io.Reader) error {
 	}()
 	frame := make([]byte, frameHead+maxData)
 	for {
-		n, rerr := io.ReadFull(r, frame[frameHead:])
+		n, rerr := io.ReadFull(r, frame[frameHead:frameHead+c.s.rate.part(maxData)])
 		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
 			c.st.drop()
 			<-reply //nolint:errcheck // it is over, however it was
 			return &failed{rerr}
 		}
 		if n > 0 {
-			if err := c.s.n.o.Rate.send(c.ctx, n); err != nil {
+			if err := c.s.rate.send(c.ctx, n); err != nil {
 				c.st.drop()
 				<-reply //nolint:errcheck // the same
 				return err

@@ -115,30 +115,3 @@ func TestNudge(t *testing.T) {
 		}
 	}
 }
-
-// A limit by the hour is held to, in both directions, and one of zero is none.
-func TestRate(t *testing.T) {
-	var rate Rate
-	var hours [24]Limit
-	hours[3] = Limit{Out: 1000, In: 500}
-	rate.Set(hours)
-	clock := time.Date(2026, 1, 1, 3, 0, 0, 0, time.Local)
-	sent := time.Duration(0)
-	for range 100 {
-		d := rate.out.wait(clock.Add(sent), hours[clock.Hour()].Out, 100)
-		sent += d
-	}
-	if sent < 9*time.Second || sent > 11*time.Second {
-		t.Errorf("10,000 bytes at 1000 a second took %v", sent)
-	}
-	rate.now = func() time.Time { return clock.Add(2 * time.Hour) }
-	begun := time.Now()
-	for range 100 {
-		if err := rate.send(t.Context(), 1<<20); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if took := time.Since(begun); took > time.Second {
-		t.Errorf("without a limit it took %v", took)
-	}
-}

@@ -47,8 +47,8 @@ type Options struct {
 	NoUDP, NoTCP bool
 	// Again is after what time a session over TCP is tried over QUIC again. 0: a minute.
 	Again time.Duration
-	// Rate limits what is sent and received; nil: nothing does.
-	Rate *Rate
+	// Rate limits what is sent and received, Near so from and to devices in the networks of this machine; nil: nothing does.
+	Rate, Near *Rate
 	// Log takes what there is to say; nil discards it.
 	Log *slog.Logger
 }
@@ -264,7 +264,7 @@ func (n *Node) shakeTCP(conn net.Conn) {
 
 // begin takes a link for a session, and serves it until it ends.
 func (n *Node) begin(key Key, l link) *session {
-	s := &session{n: n, key: key, l: l, since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1)}
+	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1)}
 	s.life, s.stop = context.WithCancel(n.life)
 	n.mu.Lock()
 	total := 0
@@ -426,6 +426,7 @@ type session struct {
 	n       *Node
 	key     Key
 	l       link
+	rate    *Rate // of the link; nil: no limit
 	since   time.Time
 	life    context.Context
 	stop    context.CancelFunc

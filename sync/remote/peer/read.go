@@ -41,7 +41,7 @@ func (r *reading) next() {
 	case len(payload) == 0 || int64(len(payload)) > r.left:
 		err = fmt.Errorf("%w: more bytes than were asked for", ErrProtocol)
 	default:
-		err = r.k.s.n.o.Rate.receive(r.k.ctx, len(payload))
+		err = r.k.s.rate.receive(r.k.ctx, len(payload))
 	}
 	if err != nil {
 		r.err = r.k.end(err)

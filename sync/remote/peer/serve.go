@@ -169,9 +169,9 @@ func (a *answering) get(c call) error {
 	}
 	frame := make([]byte, frameHead+maxData)
 	for {
-		n, rerr := io.ReadFull(r, frame[frameHead:])
+		n, rerr := io.ReadFull(r, frame[frameHead:frameHead+a.s.rate.part(maxData)])
 		if n > 0 {
-			if err := a.s.n.o.Rate.send(a.ctx, n); err != nil {
+			if err := a.s.rate.send(a.ctx, n); err != nil {
 				return err
 			}
 			_ = a.st.SetWriteDeadline(time.Now().Add(stallWait))
@@ -260,7 +260,7 @@ func (a *answering) put(c call) error {
 		return ErrWrongBytes // there is no byte that the proof could hold back
 	}
 	defer a.s.n.arrivals.begin(a.s.key, c.name)()
-	body := &arriving{st: a.st, left: c.size, rate: a.s.n.o.Rate, ctx: a.ctx}
+	body := &arriving{st: a.st, left: c.size, rate: a.s.rate, ctx: a.ctx}
 	if err := a.s.n.o.Bucket.Put(a.ctx, c.name, proven(c.name, body, c.size), c.size); err != nil {
 		return err
 	}
