@@ -176,6 +176,10 @@ var Needs = map[string]Need{
 
 	"/sheaf.v1.Events/Watch": {Paths: func(proto.Message) []string { return nil }}, // who is of a folder hears of what is in it
 
+	// They say who is let in, and tell paths of this machine.
+	"/sheaf.v1.Settings/List": {Socket: true},
+	"/sheaf.v1.Settings/Set":  {Socket: true, Writes: true},
+
 	"/sheaf.v1.Tokens/Create": {Socket: true, Writes: true},
 	"/sheaf.v1.Tokens/List":   {Socket: true},
 	"/sheaf.v1.Tokens/Revoke": {Socket: true, Writes: true},

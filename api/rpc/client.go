@@ -27,6 +27,7 @@ type Client struct {
 	Places    sheafv1connect.PlacesClient
 	Rules     sheafv1connect.RulesClient
 	Folders   sheafv1connect.FoldersClient
+	Settings  sheafv1connect.SettingsClient
 
 	Identities sheafv1connect.IdentitiesClient
 }
@@ -46,6 +47,6 @@ func NewClient(h connect.HTTPClient, url string, options ...connect.ClientOption
 		Doors: sheafv1connect.NewDoorsClient(h, url, plain), Peers: sheafv1connect.NewPeersClient(h, url, plain),
 		Places: sheafv1connect.NewPlacesClient(h, url, plain), Rules: sheafv1connect.NewRulesClient(h, url, plain),
 		Folders:    sheafv1connect.NewFoldersClient(h, url, plain),
-		Identities: sheafv1connect.NewIdentitiesClient(h, url, plain),
+		Identities: sheafv1connect.NewIdentitiesClient(h, url, plain), Settings: sheafv1connect.NewSettingsClient(h, url, plain),
 	}
 }

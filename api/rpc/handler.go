@@ -55,6 +55,7 @@ func NewGuarded(s *service.Service, log *slog.Logger) http.Handler {
 		func() (string, http.Handler) { return sheafv1connect.NewRulesHandler(rules{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewFoldersHandler(folders{s}, o...) },
 		func() (string, http.Handler) { return sheafv1connect.NewIdentitiesHandler(identities{s}, o...) },
+		func() (string, http.Handler) { return sheafv1connect.NewSettingsHandler(settings{s}, o...) },
 	} {
 		path, handler := h()
 		mux.Handle(path, handler)
@@ -91,6 +92,7 @@ type (
 	places    struct{ s *service.Service }
 	rules     struct{ s *service.Service }
 	folders   struct{ s *service.Service }
+	settings  struct{ s *service.Service }
 
 	identities struct{ *service.Service }
 )
@@ -277,6 +279,14 @@ func (x remotes) FinishSignIn(ctx context.Context, r *sheafv1.FinishSignInReques
 
 func (x remotes) Import(ctx context.Context, r *sheafv1.RemotesImportRequest) (*sheafv1.RemotesImportResponse, error) {
 	return x.s.ImportRemotes(ctx, r)
+}
+
+func (x settings) List(ctx context.Context, r *sheafv1.SettingsListRequest) (*sheafv1.SettingsListResponse, error) {
+	return x.s.Settings(ctx, r)
+}
+
+func (x settings) Set(ctx context.Context, r *sheafv1.SettingsSetRequest) (*sheafv1.SettingsSetResponse, error) {
+	return x.s.SetSetting(ctx, r)
 }
 
 func (t tokens) Create(ctx context.Context, r *sheafv1.TokensCreateRequest) (*sheafv1.TokensCreateResponse, error) {

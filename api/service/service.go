@@ -110,6 +110,8 @@ type Options struct {
 	Peers Peers
 	// Trust has the OpenPGP keys that this device knows; nil: it has none.
 	Trust Trust
+	// Settings are what can be set of this device; nil: nothing.
+	Settings Settings
 	// Tokens are those that let callers from the network in; nil: there are none.
 	Tokens *access.Store
 	Door   Door // nil: nothing can be mounted here

@@ -11,7 +11,16 @@ import (
 	"github.com/sheaf-drive/sheaf/api/rest"
 	"github.com/sheaf-drive/sheaf/api/rpc"
 	"github.com/sheaf-drive/sheaf/api/service"
+	"github.com/sheaf-drive/sheaf/cmd/sheaf/settings"
 )
+
+// apiAddr is where the network door is to be: where --api says, or the configuration; "" for nowhere.
+func (a *app) apiAddr() string {
+	if at := (&set{app: a}).get(settings.API); at != settings.Off {
+		return at
+	}
+	return ""
+}
 
 // listenAPI opens the network door. It returns nil if addr is "". What is sent there is not encrypted, so that it is for this machine only.
 func listenAPI(ctx context.Context, addr string) (net.Listener, error) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
+	"github.com/sheaf-drive/sheaf/cmd/sheaf/settings"
 )
 
 // An app is one run of the command: what it was given, and what all verbs share.
@@ -75,9 +76,12 @@ func (a *app) root() *cobra.Command {
 				return err
 			}
 			if a.cache != "" {
-				if _, err := parseSize(a.cache); err != nil {
-					return usagef("--cache-size 2GiB", "size of the cache: %w", err)
+				if err := settings.Find(settings.CacheSize).Check(a.cache); err != nil {
+					return usagef("--cache-size 2GiB", "%w", err)
 				}
+			}
+			if err := checkEnvironment(a.getenv); err != nil {
+				return err
 			}
 			a.began = true
 			h, err := home.Find(a.homeDir, a.getenv)
@@ -96,7 +100,7 @@ func (a *app) root() *cobra.Command {
 	c.AddCommand(
 		a.upCmd(), a.initCmd(), a.inviteCmd(), a.joinCmd(), a.mountCmd(), a.umountCmd(), a.serveCmd(), a.appPasswordCmd(), a.stopCmd(), a.statusCmd(), a.waitCmd(), a.doctorCmd(),
 		a.lsCmd(), a.catCmd(), a.cpCmd(), a.mvCmd(), a.rmCmd(), a.mkdirCmd(), a.duCmd(), a.checkCmd(), a.historyCmd(), a.restoreCmd(),
-		a.snapshotCmd(), a.storeCmd(), a.remoteCmd(), a.syncCmd(), a.ignoreCmd(), a.folderCmd(), a.replicaCmd(), a.pinCmd(), a.unpinCmd(), a.conflictCmd(), a.deviceCmd(), a.tokenCmd(), a.eventsCmd(), a.apiCmd(), a.keyCmd(), a.jobCmd(), a.serverCmd(), a.serviceCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
+		a.snapshotCmd(), a.storeCmd(), a.remoteCmd(), a.syncCmd(), a.ignoreCmd(), a.folderCmd(), a.replicaCmd(), a.pinCmd(), a.unpinCmd(), a.conflictCmd(), a.deviceCmd(), a.tokenCmd(), a.eventsCmd(), a.apiCmd(), a.keyCmd(), a.jobCmd(), a.serverCmd(), a.serviceCmd(), a.configCmd(), a.versionCmd(), a.manCmd(), a.daemonCmd(),
 	)
 	return c
 }

@@ -33,6 +33,7 @@ var verbs = map[string]string{
 	"Rules/Add": "sync add", "Rules/List": "sync list", "Rules/Run": "sync run", "Rules/Preview": "sync run", "Rules/Pause": "sync pause", "Rules/Resume": "sync resume",
 	"Rules/Edit": "sync edit", "Rules/Remove": "sync rm", "Rules/Explain": "sync explain", "Rules/Conflicts": "sync conflicts", "Rules/Dismiss": "sync conflicts", "Rules/Accept": "sync accept",
 	"Folders/Add": "folder add", "Folders/List": "folder list", "Folders/Remove": "folder rm", "Folders/ReadSyncthing": "folder import",
+	"Settings/List": "config get", "Settings/Set": "config set",
 	"Rules/Ignored": "ignore test", "Rules/ConvertIgnore": "ignore import",
 	"Doors/Serve": "serve webdav", "Doors/ListServing": "serve list", "Doors/StopServing": "serve stop",
 	"Peers/ListPeers": "device peers", "Peers/SetReach": "device reach", "Peers/Invite": "invite", "Peers/WaitInvite": "invite", "Peers/Join": "join", "Peers/AcceptJoin": "join",

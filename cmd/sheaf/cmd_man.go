@@ -152,7 +152,8 @@ SHEAF_PASSWORD, SHEAF_PASSWORD_FILE, SHEAF_PASSWORD_COMMAND and SHEAF_PASSWORD_F
 every passphrase; SHEAF_NEW_PASSWORD and SHEAF_NEW_PASSWORD_FILE for the new one of
 sheaf key passphrase. SHEAF_RECOVERY_FILE names a file with the 24 recovery words.
 
-SHEAF_LOG_LEVEL is debug, info, warn or error; SHEAF_LOG_JSON makes the log JSON.`
+What can be set with sheaf config set has a variable each, which goes before it: SHEAF_LOG_LEVEL (debug,
+info, warn or error), SHEAF_BANDWIDTH and so on. SHEAF_LOG_JSON makes the log JSON.`
 
 const exitHelp = `0    done
 1    error

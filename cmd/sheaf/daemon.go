@@ -64,7 +64,7 @@ func (a *app) serve(ctx context.Context) (*daemon, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
-	tcp, err := listenAPI(ctx, a.api)
+	tcp, err := listenAPI(ctx, a.apiAddr())
 	if err != nil {
 		return nil, errors.Join(err, l.Close(), lock.Unlock())
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
+	"github.com/sheaf-drive/sheaf/cmd/sheaf/settings"
 	"github.com/sheaf-drive/sheaf/sync/engine"
 	"github.com/sheaf-drive/sheaf/sync/remote"
 	"github.com/sheaf-drive/sheaf/sync/remote/book"
@@ -35,6 +36,7 @@ type device struct {
 	store string // where the packs of a new drive go
 	log   *slog.Logger
 	reach service.Reach
+	pace  *pace
 
 	remotes *service.Remotes
 
@@ -50,15 +52,17 @@ type device struct {
 // options returns what a Service of this Home is made of.
 func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 	remotes := &service.Remotes{Kinds: remoteKinds, Book: openBook(a.home), Getenv: a.getenv}
-	d := &device{home: a.home, store: a.storeDir(), log: log, remotes: remotes, reach: reach{a.home, remotes}, poll: -1, noLAN: a.getenv("SHEAF_LAN") == "off"}
+	d := &device{home: a.home, store: a.storeDir(), log: log, remotes: remotes, reach: reach{a.home, remotes}, pace: &pace{}, poll: -1, noLAN: a.getenv("SHEAF_LAN") == "off"}
+	set := &set{app: a, log: log, pace: d.pace}
 	if daemon {
-		d.poll = a.duration("SHEAF_POLL")
+		d.poll, _ = time.ParseDuration(set.get(settings.Poll)) // it was checked, as the next ones were
 	}
-	if n, err := parseSize(a.cache); err == nil { // the command line was checked
+	if n, err := parseSize(set.get(settings.CacheSize)); err == nil {
 		d.cacheSize = max(n, 1)
 	}
+	set.pace.change(set.get(settings.Bandwidth), set.get(settings.BandwidthLAN))
 	o := service.Options{
-		Device: d, Peers: d, Trust: d, Reach: d.reach, Remotes: remotes, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
+		Device: d, Peers: d, Trust: d, Reach: d.reach, Remotes: remotes, Settings: set, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
 		Version: version(), Checks: a.checks,
 		Mounts: func(dirs []string) {
 			if err := a.home.SetMounts(dirs); err != nil {
@@ -98,13 +102,9 @@ func (a *app) storeDir() string {
 	return a.home.Store
 }
 
-// logger returns a logger to w: warnings only, or what SHEAF_LOG_LEVEL names; JSON if SHEAF_LOG_JSON is set.
+// logger returns a logger to w: of the level that is set; JSON if SHEAF_LOG_JSON is set.
 func (a *app) logger(w io.Writer) *slog.Logger {
-	level := slog.LevelWarn
-	if s := a.getenv("SHEAF_LOG_LEVEL"); s != "" && level.UnmarshalText([]byte(s)) != nil {
-		level = slog.LevelWarn
-	}
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: settings.Level((&set{app: a}).get(settings.LogLevel))}
 	if a.getenv("SHEAF_LOG_JSON") != "" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
@@ -253,19 +253,19 @@ func (d *device) options(store string, replicas []home.Replica, create bool) (o 
 // Init implements service.Device. The configuration is written before the drive is made, for without
 // it the drive would not be found.
 func (d *device) Init(ctx context.Context, secret sheaf.Secret, r *sheafv1.InitRequest) (service.Drive, string, error) {
-	c := home.Config{Store: d.store}
+	var replicas []home.Replica
 	if r.GetFrom() != "" {
 		if err := d.mayJoin(r.GetFrom()); err != nil {
 			return nil, "", err
 		}
-		c.Replicas = []home.Replica{{Name: service.PlaceName(r.GetFrom()), At: r.GetFrom()}}
+		replicas = []home.Replica{{Name: service.PlaceName(r.GetFrom()), At: r.GetFrom()}}
 	}
-	o, err := d.options(d.store, c.Replicas, !r.GetJoin() || r.GetFrom() != "")
+	o, err := d.options(d.store, replicas, !r.GetJoin() || r.GetFrom() != "")
 	if err != nil {
 		return nil, "", err
 	}
 	o.Secret, o.Chunker, o.DeviceName = secret, r.GetChunker(), r.GetDeviceName()
-	if err := d.home.WriteConfig(c); err != nil {
+	if err := d.home.SetDrive(d.store, replicas...); err != nil {
 		return nil, "", errors.Join(err, d.closeReplication(o.Replication))
 	}
 	if r.GetJoin() {
@@ -308,10 +308,7 @@ func (d *device) forget() error {
 	if d.Exists() {
 		return nil
 	}
-	if err := os.Remove(d.home.Config); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return d.home.SetDrive("")
 }
 
 // version says what program this is.

@@ -17,7 +17,6 @@ import (
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/peering"
 	"github.com/sheaf-drive/sheaf/api/service"
-	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
 )
 
 // How soon what is written is committed where other devices are reached directly: they wait for it.
@@ -32,7 +31,7 @@ func (d *device) Peering() *peering.Peering { return d.peers.Load() }
 // begin makes the Peering of this device. It neither listens nor follows.
 func (d *device) begin(signer crypto.Signer, drive [16]byte, name string, r *sheaf.Replication) (*peering.Peering, error) {
 	return peering.New(peering.Options{
-		Signer: signer, Drive: drive, Name: name, Own: r.Own, Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log, NoLAN: d.noLAN, Trust: d.trustOf,
+		Signer: signer, Drive: drive, Name: name, Own: r.Own, Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log, NoLAN: d.noLAN, Trust: d.trustOf, Rate: &d.pace.far, Near: &d.pace.near,
 	})
 }
 
@@ -81,7 +80,7 @@ func (d *device) Arrive(ctx context.Context, j *peering.Joining, listen string) 
 			d.remotes.Book.Lock()
 		}
 	}()
-	if err := d.home.WriteConfig(home.Config{Store: d.store}); err != nil {
+	if err := d.home.SetDrive(d.store); err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
 	a, err := j.Accept(d.home.Data)
@@ -118,12 +117,12 @@ func (d *device) Arrive(ctx context.Context, j *peering.Joining, listen string) 
 // undo takes back what a joining that came to nothing has left: nothing of the drive is on this device then.
 func (d *device) undo() error {
 	var errs []error
-	for _, path := range []string{filepath.Join(d.home.Data, "device"), filepath.Join(d.home.Data, "device.key"), d.home.Config} {
+	for _, path := range []string{filepath.Join(d.home.Data, "device"), filepath.Join(d.home.Data, "device.key")} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.home.SetDrive(""))...)
 }
 
 // confirm asks a person, who may say yes.

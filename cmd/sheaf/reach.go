@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service"
@@ -75,22 +74,11 @@ func (r reach) Replicas() ([]service.Replica, error) {
 
 // Keep implements service.Reach.
 func (r reach) Keep(all []service.Replica) error {
-	c, err := r.home.ReadConfig()
-	if err != nil {
-		return err
-	}
-	c.Replicas = nil
-	for _, x := range all {
-		c.Replicas = append(c.Replicas, home.Replica{Name: x.Name, At: x.At})
-	}
-	return r.home.WriteConfig(c)
-}
-
-// duration reads a time span from the environment; what is none counts as not set.
-func (a *app) duration(name string) time.Duration {
-	d, err := time.ParseDuration(a.getenv(name))
-	if err != nil || d < 0 {
-		return 0
-	}
-	return d
+	return r.home.Change(func(c *home.Config) error {
+		c.Replicas = nil
+		for _, x := range all {
+			c.Replicas = append(c.Replicas, home.Replica{Name: x.Name, At: x.At})
+		}
+		return nil
+	})
 }

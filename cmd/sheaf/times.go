@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/cmd/sheaf/settings"
 )
 
 // ago is "2h ago", "10 minutes ago", "1.5 days ago", "3w".
@@ -132,28 +134,4 @@ func parseRange(s string) (off, n int64, err error) {
 }
 
 // parseSize reads a number of bytes: 10, 4K, 1.5M, 2GiB, 3kB.
-func parseSize(s string) (int64, error) {
-	num := strings.TrimRight(s, "KMGTPEkmgtpeiB")
-	v, err := strconv.ParseFloat(num, 64)
-	if err != nil || v < 0 || num == "" {
-		return 0, fmt.Errorf("size %q", s)
-	}
-	unit := s[len(num):]
-	base := 1024.0
-	if len(unit) == 2 && unit[1] == 'B' { // kB, MB
-		base = 1000
-	}
-	unit = strings.TrimSuffix(strings.TrimSuffix(unit, "B"), "i")
-	if len(unit) > 1 {
-		return 0, fmt.Errorf("size %q", s)
-	}
-	if unit != "" {
-		for range strings.Index("KMGTPE", strings.ToUpper(unit)) + 1 {
-			v *= base
-		}
-	}
-	if v >= 1<<63 {
-		return 0, fmt.Errorf("size %q", s)
-	}
-	return int64(v), nil
-}
+func parseSize(s string) (int64, error) { return settings.ParseSize(s) }

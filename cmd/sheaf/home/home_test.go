@@ -42,7 +42,7 @@ func TestOfSystem_FollowsXDG(t *testing.T) {
 func TestConfig_ComesBackAsItWasWritten(t *testing.T) {
 	for _, store := range []string{"/store", `C:\Users\ä "quoted"`, "new\nline\x7f", ""} {
 		h := under(t.TempDir())
-		if err := h.WriteConfig(Config{Store: store}); err != nil {
+		if err := h.SetDrive(store); err != nil {
 			t.Fatal(err)
 		}
 		got, err := h.ReadConfig()
