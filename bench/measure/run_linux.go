@@ -42,7 +42,7 @@ func Output(ctx context.Context, dir string, env []string, in []byte, args ...st
 // A Took is what one run of a program took.
 type Took struct {
 	Wall, CPU time.Duration // CPU: of all its processors, for itself and in the kernel
-	Peak      float64       // the most memory that it had at once, in MiB
+	Peak      float64       // the most memory that it had at once, in MiB, up to some milliseconds before its end
 }
 
 // Run runs a program in dir, throws away what it prints, and returns what it took.
@@ -57,8 +57,14 @@ func Run(ctx context.Context, dir string, env []string, args ...string) (Took, e
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = time.Minute
 	begin := time.Now()
-	err := cmd.Run()
-	t := Took{Wall: time.Since(begin)}
+	err := cmd.Start()
+	var t Took
+	if err == nil {
+		peak := watchPeak(cmd.Process.Pid)
+		err = cmd.Wait()
+		t.Peak = peak()
+	}
+	t.Wall = time.Since(begin)
 	if ctx.Err() != nil {
 		return t, ctx.Err()
 	}
@@ -66,10 +72,33 @@ func Run(ctx context.Context, dir string, env []string, args ...string) (Took, e
 		return t, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, says.Bytes())
 	}
 	t.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		t.Peak = float64(ru.Maxrss) / 1024
-	}
 	return t, nil
+}
+
+// watchPeak looks at the high-water mark of a program's memory every few milliseconds, and returns what ends that and says how high it was, in MiB.
+// What wait4(2) tells of that is no less than what the measuring program had when it started the other one, with which it shares its memory until then.
+func watchPeak(pid int) (peak func() float64) {
+	done, most := make(chan struct{}), make(chan float64)
+	go func() {
+		var mib float64
+		status := fmt.Sprintf("/proc/%d/status", pid)
+		for tick := time.NewTicker(10 * time.Millisecond); ; {
+			if b, err := os.ReadFile(status); err == nil {
+				mib = max(mib, KiB(Field(string(b), "VmHWM")))
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				tick.Stop()
+				most <- mib
+				return
+			}
+		}
+	}()
+	return func() float64 {
+		close(done)
+		return <-most
+	}
 }
 
 // Describe returns what the machine is, with the first line that each of the commands in versions says. work is
