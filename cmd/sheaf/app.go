@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,8 @@ type app struct {
 	wait    time.Duration // for another process that has the drive open
 	served  bool          // this process was a daemon, which ends by a signal
 	began   bool          // the verb was found and its arguments are right
+	looked  sync.Once     // whether out is a terminal,
+	shown   bool          // and it is
 
 	home     home.Home
 	joinFrom string // init --from

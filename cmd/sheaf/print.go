@@ -197,7 +197,8 @@ func (a *app) name(text string) string {
 	if err != nil {
 		p = text
 	}
-	if terminal(a.out) {
+	a.looked.Do(func() { a.shown = terminal(a.out) }) // it is a call of the system, and there are many names
+	if a.shown {
 		return printable(p)
 	}
 	return p
