@@ -199,12 +199,12 @@ posix:
 	SHEAF_FSX_OPS=100000 SHEAF_KILL_ROUNDS=100 $(GO) test -count=1 -timeout 3h -v ./bench/proof
 	SHEAF_POSIX=1 SHEAF_FSX_OPS="$${SHEAF_FSX_OPS:-1000000}" $(GO) test -count=1 -timeout 24h -v ./bench/posix
 
-#: make release    into dist/: archives, deb and rpm, SBOMs and sums for TARGETS (linux, darwin, windows on two processors each, and android/arm64)
+#: make release    into dist/: archives, deb, rpm and apk, SBOMs, sums, and with URL the formula of Homebrew and winget's manifests, for TARGETS (linux, darwin, windows on two processors each, and android/arm64)
 #: make release-check  the same twice, from two clones at two places: every byte has to be the same; the packages are installed and removed again
 .PHONY: release release-check
 release release-check: export GOFLAGS :=
 release:
-	$(GO) run -C tools/release . -dir "$(CURDIR)" -out "$(CURDIR)/dist" $(if $(TARGETS),-targets "$(TARGETS)") $(if $(RELEASE_TAGS),-tags "$(RELEASE_TAGS)")
+	$(GO) run -C tools/release . -dir "$(CURDIR)" -out "$(CURDIR)/dist" $(if $(TARGETS),-targets "$(TARGETS)") $(if $(RELEASE_TAGS),-tags "$(RELEASE_TAGS)") $(if $(URL),-url "$(URL)")
 release-check:
 	scripts/deps release
 	GO="$(GO)" scripts/release-check

@@ -1,5 +1,6 @@
 // Command release builds what users install: for each system an archive with the program, its manual pages and the completions of
-// shells; for Linux packages of Debian and of Red Hat, too; a list of what each program was built from (CycloneDX); and the sums of all.
+// shells; for Linux packages of Debian, of Red Hat and of Alpine, too; a list of what each program was built from (CycloneDX); the formula of
+// Homebrew and the manifests of winget, where a URL says where the archives will lie; and the sums of all.
 //
 // Two runs on one commit make the same bytes, wherever its clone lies: "make release-check" holds that.
 package main
@@ -41,6 +42,7 @@ type release struct {
 	out     string
 	work    string // for what is not kept
 	tags    string
+	url     string // where the archives will lie; "" if that is not known
 	version string    // "1.2.3", or "0.0.0-gCOMMIT" where no tag is
 	when    time.Time // of the commit: all files bear it
 }
@@ -52,6 +54,7 @@ func main() {
 	flag.StringVar(&r.dir, "dir", ".", "the clone")
 	flag.StringVar(&r.out, "out", "dist", "the folder for what is made; what is in it is removed")
 	flag.StringVar(&r.tags, "tags", "pebblegozstd", "build tags")
+	flag.StringVar(&r.url, "url", "", "where the archives will lie, without their names, for the formula of Homebrew and the manifests of winget")
 	flag.Parse()
 	if err := r.run(strings.Fields(*targets), *dirty); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
@@ -93,6 +96,11 @@ func (r *release) run(targets []string, dirty bool) (err error) {
 		}
 		if err := r.pack(t, bin, help); err != nil {
 			return fmt.Errorf("pack for %s: %w", t, err)
+		}
+	}
+	if r.url != "" {
+		if err := r.shelves(targets); err != nil {
+			return err
 		}
 	}
 	return r.sums()

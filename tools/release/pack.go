@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/goreleaser/nfpm/v2"
+	_ "github.com/goreleaser/nfpm/v2/apk"
 	_ "github.com/goreleaser/nfpm/v2/deb"
 	"github.com/goreleaser/nfpm/v2/files"
 	_ "github.com/goreleaser/nfpm/v2/rpm"
@@ -67,7 +68,7 @@ func (r *release) pack(t target, bin string, help map[string][]byte) error {
 	if err := r.image(t, all); err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
-	for _, format := range []string{"deb", "rpm"} {
+	for _, format := range []string{"deb", "rpm", "apk"} {
 		if err := r.packageOf(format, t, bin, all); err != nil {
 			return fmt.Errorf("%s: %w", format, err)
 		}
@@ -180,7 +181,7 @@ func (r *release) packageOf(format string, t target, bin string, all map[string]
 			dst = "/usr/share/bash-completion/completions/sheaf"
 		case file == "_sheaf":
 			dst = "/usr/share/zsh/vendor-completions/_sheaf"
-			if format == "rpm" {
+			if format != "deb" {
 				dst = "/usr/share/zsh/site-functions/_sheaf"
 			}
 		case file == "sheaf.fish":
@@ -196,8 +197,12 @@ func (r *release) packageOf(format string, t target, bin string, all map[string]
 			return err
 		}
 	}
+	version := r.version
+	if format == "apk" { // which knows no hashes in versions
+		version, _, _ = strings.Cut(version, "-")
+	}
 	info := nfpm.WithDefaults(&nfpm.Info{
-		Name: "sheaf", Arch: t.arch, Platform: "linux", Version: r.version, Release: "1", Section: "utils", Priority: "optional",
+		Name: "sheaf", Arch: t.arch, Platform: "linux", Version: version, Release: "1", Section: "utils", Priority: "optional",
 		Maintainer: "The sheaf authors <maintainers@users.noreply.example>", License: "Apache-2.0", MTime: r.when,
 		Description: "Encrypted, deduplicated drive that you can mount\nOne encrypted tree of files, kept as chunks on this machine and at any providers.",
 		Overridables: nfpm.Overridables{
