@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/engine"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
@@ -61,6 +64,42 @@ func holders(d Drive, elsewhere map[string]int64) (all []*sheafv1.Holder) {
 	}
 	slices.SortStableFunc(all, func(a, b *sheafv1.Holder) int { return cmp.Compare(b.GetBytes(), a.GetBytes()) })
 	return all
+}
+
+// blameWait is how long it may take to find out who has what could not be read.
+const blameWait = 5 * time.Second
+
+// blame returns err, with the names of those who have what is at a path of the open drive and could not be reached, if that is why it could not be read.
+func (s *Service) blame(ctx context.Context, path string, err error) error {
+	if !errors.Is(err, blob.ErrTemporary) && !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, blameWait)
+	defer cancel()
+	ctx, d, release, uerr := s.use(ctx)
+	if uerr != nil {
+		return err
+	}
+	defer release()
+	at, cerr := custodyOf(ctx, d, path)
+	if cerr != nil {
+		return err
+	}
+	var away []string
+	for _, h := range holders(d, at.Elsewhere) {
+		switch {
+		case !h.GetAway():
+			return err // it was no matter of being away
+		case h.GetSeen() == nil:
+			away = append(away, h.GetName()+" (not reached yet)")
+		default:
+			away = append(away, h.GetName()+" (last reached "+h.GetSeen().AsTime().Local().Format("2006-01-02 15:04")+")")
+		}
+	}
+	if len(away) == 0 {
+		return err
+	}
+	return errorf(sheafv1.Code_CODE_TEMPORARY, "sheaf status /"+path, "it is not here, and who has it cannot be reached: %s: %w", strings.Join(away, ", "), err)
 }
 
 // custodyOf says where all is that is at a path of the open drive and below it.

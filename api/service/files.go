@@ -235,6 +235,9 @@ func (s *Service) Read(ctx context.Context, r *sheafv1.ReadRequest, send func(*s
 			return nil
 		}
 		if err != nil {
+			if r.GetAt() == "" {
+				err = s.blame(ctx, p, err)
+			}
 			return fmt.Errorf("read %q: %w", p, err)
 		}
 	}
