@@ -42,7 +42,7 @@ type release struct {
 	out     string
 	work    string // for what is not kept
 	tags    string
-	url     string // where the archives will lie; "" if that is not known
+	url     string    // where the archives will lie; "" if that is not known
 	version string    // "1.2.3", or "0.0.0-gCOMMIT" where no tag is
 	when    time.Time // of the commit: all files bear it
 }
