@@ -153,6 +153,15 @@ webdav:
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 2h -v ./webdav/...
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 4h -v -run 'Serve_|Scripts/serve' ./cmd/sheaf
 
+#: make api        the API in full: reflection and files by grpcurl, 1 GiB by gRPC and by HTTP, a browser
+.PHONY: api
+api: export CGO_ENABLED := 0
+api: export GOFLAGS := -tags=pebblegozstd,noproviders
+api:
+	scripts/deps api
+	$(GO) test -count=1 -timeout 1h ./api/...
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 2h -v -run 'API_|APICoverage|Scripts/(api|token)' ./cmd/sheaf
+
 #: make wine       sheaf for Windows, built here, under Wine: a drive, WebDAV, a second process over the pipe (root)
 .PHONY: wine
 wine:

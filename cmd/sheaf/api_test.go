@@ -29,6 +29,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/rest"
 	"github.com/sheaf-drive/sheaf/api/rpc"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
+	"github.com/sheaf-drive/sheaf/sync/remote/remotetest"
 )
 
 // apiDaemon is a daemon of its own process with the network door on.
@@ -202,6 +203,48 @@ func TestAPI_ReflectsItsServices(t *testing.T) {
 	}
 	if files, err := s.FileContainingSymbol("sheaf.v1.Files"); err != nil || len(files) == 0 {
 		t.Errorf("got %d files, %v", len(files), err)
+	}
+}
+
+// A16: grpcurl, which knows nothing of sheaf, learns all calls by reflection, and reads and writes with them.
+func TestAPI_ByGRPCurl(t *testing.T) {
+	onlyLong(t)
+	grpcurl := remotetest.Built(t, "grpcurl", "api")
+	d, token := startAPI(t)
+	addr := strings.TrimPrefix(d.url, "http://")
+	call := func(in string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), grpcurl, append([]string{"-plaintext", "-H", "authorization: Bearer " + token}, args...)...)
+		cmd.Stdin = strings.NewReader(in)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("grpcurl %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	services := call("", addr, "list")
+	for _, r := range rest.Routes() {
+		if service, _, _ := strings.Cut(strings.TrimPrefix(r.Procedure, "/"), "/"); !strings.Contains(services, service+"\n") {
+			t.Errorf("%s is not told:\n%s", service, services)
+		}
+	}
+	for service := range strings.Lines(services) {
+		if service = strings.TrimSpace(service); strings.HasPrefix(service, "sheaf.") {
+			if out := call("", addr, "describe", service); !strings.Contains(out, "rpc ") {
+				t.Errorf("%s is described as\n%s", service, out)
+			}
+		}
+	}
+	if out := call("", addr, "grpc.health.v1.Health/Check"); !strings.Contains(out, "SERVING") {
+		t.Errorf("the health of it is %s", out)
+	}
+	call(`{"start":{"path":"hi"}}{"data":"aGVsbG8K"}{"end":{"size":6}}`, "-d", "@", addr, "sheaf.v1.Files/Write")
+	if out := call("", "-d", `{"path":"hi"}`, addr, "sheaf.v1.Files/Read"); !strings.Contains(out, `"data": "aGVsbG8K"`) {
+		t.Errorf("what it wrote is read as %s", out)
+	}
+	cmd := exec.CommandContext(t.Context(), grpcurl, "-plaintext", addr, "list")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "Unauthenticated") {
+		t.Errorf("without a token: %v\n%s", err, out)
 	}
 }
 

@@ -31,8 +31,14 @@ type Server struct {
 	gone chan struct{}
 }
 
-// need returns the path of a program, also of one that only root has in its PATH. The test fails if there is none.
 func need(t testing.TB, name string) string {
+	t.Helper()
+	return Built(t, name, "remotes")
+}
+
+// Built returns the path of a program, also of one that only root has in its PATH, or that scripts/deps builds when it is called with brings. The test
+// fails if there is none.
+func Built(t testing.TB, name, brings string) string {
 	t.Helper()
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin", "/sbin", filepath.Join(cacheDir(), "bin")) {
 		p := filepath.Join(dir, name)
@@ -40,7 +46,7 @@ func need(t testing.TB, name string) string {
 			return p
 		}
 	}
-	t.Fatalf("this machine lacks %s: run scripts/deps remotes", name)
+	t.Fatalf("this machine lacks %s: run scripts/deps %s", name, brings)
 	return ""
 }
 
