@@ -110,7 +110,8 @@ func (a *app) configUnsetCmd() *cobra.Command {
 
 func (a *app) configPathCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "path", Short: "Print where the configuration is: a file that may be edited while no daemon runs", Args: cobra.NoArgs,
+		Use: "path", Short: "Print where the configuration is", Args: cobra.NoArgs,
+		Long: "Print where the configuration is: a file that may be edited while no daemon runs. sheaf writes it anew when something is set, without comments.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withSettings(cmd.Context(), func(_ *session, resp *sheafv1.SettingsListResponse) error {
 				if a.json {
