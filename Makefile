@@ -22,9 +22,9 @@ CORE    = . $$($(GO) list ./chunkstore/... ./vfs/... | grep -v /kv/pebblekv)
 BELOW   = $(GO) list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}} .' ./...
 HEAVY   = $$($(BELOW) | grep -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
 LIGHT   = $$($(BELOW) | grep -v -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
-# What computes much in one goroutine, and would take ten times as long with -race, which finds nothing in it.
+# What computes much in one goroutine, or moves many megabytes, and would take ten times as long with -race, which finds nothing in it.
 ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./sync/merge ./sync/trust/wot ./sync/trust/pgp
-ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut
+ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut|TestCache_|HoldsWhatIsRead|TestPin_KeepsPacksHere|RangesOfRemotesLie
 
 #: make            this list
 .PHONY: help
@@ -65,7 +65,7 @@ unit:
 .PHONY: model
 model:
 	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./sync/pair ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
-	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/index ./chunkstore/keys ./chunkstore/refs ./vfs/live ./vfs/live/journal ./vfs/vfstest
+	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/blob/tier ./chunkstore/index ./chunkstore/keys ./chunkstore/refs ./vfs/live ./vfs/live/journal ./vfs/vfstest
 	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$' $(HEAVY) ./bench/... # in one, so that both processors have work
 	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill' ./internal/powerloss
 
