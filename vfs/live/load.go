@@ -178,13 +178,13 @@ func (w *loading) data(ctx context.Context, to int64) error {
 			w.s = newSealer(ctx, w.l.f.o.Store)
 			w.s.slots = w.l.slots
 		}
-		end := min(w.at+w.most, to)
+		end := w.at + min(w.most, to-w.at) // at+most may be beyond what an offset can be
 		if have := w.at + int64(len(w.buf)); have < end {
 			if err := w.fill(int(end-have), have); err != nil {
 				return err
 			}
 		}
-		n := w.cutter.Cut(w.buf[:end-w.at], end < w.at+w.most)
+		n := w.cutter.Cut(w.buf[:end-w.at], end-w.at < w.most)
 		if n <= 0 {
 			n = int(end - w.at)
 		}

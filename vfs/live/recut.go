@@ -235,8 +235,8 @@ func (c *cutting) stop(from, limit int64) int64 {
 
 // cut cuts one chunk off the bytes here.
 func (c *cutting) cut() error {
-	end := c.stop(c.at, min(c.at+c.whole, c.z.size))
-	final := end < c.at+c.whole // the run ends before the longest chunk does
+	end := c.stop(c.at, c.at+min(c.whole, c.z.size-c.at)) // at+whole may be beyond what an offset can be
+	final := end-c.at < c.whole                           // the run ends before the longest chunk does
 	if have := c.at + int64(len(c.buf)); have < end {
 		more := c.s.room(&c.buf, int(end-have))
 		if err := c.read(more, have); err != nil {

@@ -520,11 +520,13 @@ func (c *copier) span(ctx context.Context, r Reader, w Writer, off, end int64, b
 func (c *copier) sideBySide(ctx context.Context, r Reader, w Writer, off, end int64) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(3)
-	for at := off; at < end && gctx.Err() == nil; at += 2 * blockSize {
+	for off < end && gctx.Err() == nil {
+		at, n := off, min(2*blockSize, end-off) // off+2*blockSize may be beyond what an offset can be
+		off += n
 		g.Go(func() error {
 			buf := c.bufs.Get().(*[2 * blockSize]byte)
 			defer c.bufs.Put(buf)
-			p := buf[:min(2*blockSize, end-at)]
+			p := buf[:n]
 			if err := fill(gctx, r, p, at); err != nil {
 				return err
 			}
