@@ -153,7 +153,7 @@ webdav:
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 2h -v ./webdav/...
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 4h -v -run 'Serve_|Scripts/serve' ./cmd/sheaf
 
-#: make api        the API in full: reflection and files by grpcurl, 1 GiB by gRPC and by HTTP, a browser
+#: make api        the API in full: reflection and files by grpcurl, ranges by curl, 1 GiB by gRPC, 10,000 events of another device
 .PHONY: api
 api: export CGO_ENABLED := 0
 api: export GOFLAGS := -tags=pebblegozstd,noproviders

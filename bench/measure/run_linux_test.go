@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"runtime"
 	"testing"
 )
 
@@ -24,7 +25,5 @@ func TestRun_PeakIsThatOfTheProgram(t *testing.T) {
 	if large.Peak < 96 || large.Peak > 160 {
 		t.Errorf("dd with 96 MiB had %.0f MiB", large.Peak)
 	}
-	if mine[1<<20] != 0 {
-		t.Error("what is here was given away")
-	}
+	runtime.KeepAlive(mine)
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/rest"
@@ -27,9 +26,9 @@ func listenAPI(ctx context.Context, addr string) (net.Listener, error) {
 	if addr == "" {
 		return nil, nil
 	}
-	at, err := netip.ParseAddrPort(addr)
-	if err != nil || !at.Addr().IsLoopback() || at.Addr().Zone() != "" {
-		return nil, usagef("--api 127.0.0.1:8474", "%q is no loopback address with a port", addr)
+	at, err := settings.ParseAPI(addr)
+	if err != nil {
+		return nil, usagef("--api 127.0.0.1:8474", "%w", err)
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", at.String())

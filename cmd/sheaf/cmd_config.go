@@ -58,7 +58,7 @@ func (a *app) configGetCmd() *cobra.Command {
 		Long: `Show what holds, of one or of all: in the daemon, if one runs, whose environment and command line go before the configuration.
 With a key, only the value is printed.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSettings(cmd.Context(), func(_ *session, resp *sheafv1.SettingsListResponse) error {
+			return a.withSettings(cmd.Context(), func(resp *sheafv1.SettingsListResponse) error {
 				if len(args) == 0 {
 					if a.json {
 						return a.object("", resp)
@@ -113,7 +113,7 @@ func (a *app) configPathCmd() *cobra.Command {
 		Use: "path", Short: "Print where the configuration is", Args: cobra.NoArgs,
 		Long: "Print where the configuration is: a file that may be edited while no daemon runs. sheaf writes it anew when something is set, without comments.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withSettings(cmd.Context(), func(_ *session, resp *sheafv1.SettingsListResponse) error {
+			return a.withSettings(cmd.Context(), func(resp *sheafv1.SettingsListResponse) error {
 				if a.json {
 					return a.object("", &sheafv1.SettingsListResponse{Path: resp.GetPath()})
 				}
@@ -124,14 +124,14 @@ func (a *app) configPathCmd() *cobra.Command {
 	}
 }
 
-// withSettings calls f with all settings, and a session.
-func (a *app) withSettings(ctx context.Context, f func(s *session, resp *sheafv1.SettingsListResponse) error) error {
+// withSettings calls f with all settings.
+func (a *app) withSettings(ctx context.Context, f func(resp *sheafv1.SettingsListResponse) error) error {
 	return a.withSession(ctx, func(s *session) error {
 		resp, err := s.Settings.List(ctx, &sheafv1.SettingsListRequest{})
 		if err != nil {
 			return err
 		}
-		return f(s, resp)
+		return f(resp)
 	})
 }
 

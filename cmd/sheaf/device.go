@@ -53,14 +53,18 @@ type device struct {
 func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 	remotes := &service.Remotes{Kinds: remoteKinds, Book: openBook(a.home), Getenv: a.getenv}
 	d := &device{home: a.home, store: a.storeDir(), log: log, remotes: remotes, reach: reach{a.home, remotes}, pace: &pace{}, poll: -1, noLAN: a.getenv("SHEAF_LAN") == "off"}
-	set := &set{app: a, log: log, pace: d.pace}
-	if daemon {
-		d.poll, _ = time.ParseDuration(set.get(settings.Poll)) // it was checked, as the next ones were
+	set := &set{app: a, pace: d.pace}
+	c, err := a.home.ReadConfig()
+	if err != nil {
+		c = home.Config{} // whoever needs more of it says so
 	}
-	if n, err := parseSize(set.get(settings.CacheSize)); err == nil {
+	if daemon {
+		d.poll, _ = time.ParseDuration(set.value(settings.Poll, c)) // it was checked, as the next ones were
+	}
+	if n, err := parseSize(set.value(settings.CacheSize, c)); err == nil {
 		d.cacheSize = max(n, 1)
 	}
-	set.pace.change(set.get(settings.Bandwidth), set.get(settings.BandwidthLAN))
+	set.keep(c)
 	o := service.Options{
 		Device: d, Peers: d, Trust: d, Reach: d.reach, Remotes: remotes, Settings: set, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),
 		Version: version(), Checks: a.checks,

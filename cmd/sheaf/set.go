@@ -2,7 +2,7 @@ package main
 
 import (
 	"cmp"
-	"log/slog"
+	"sync"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/cmd/sheaf/home"
@@ -12,8 +12,8 @@ import (
 // set is what is set of a Home, as service.Settings has it.
 type set struct {
 	app  *app
-	log  *slog.Logger
 	pace *pace
+	mu   sync.Mutex // held while one is set, so that what was written last is what holds
 }
 
 // get returns what holds. A configuration that cannot be read sets nothing: whoever needs more of it says so.
@@ -22,8 +22,18 @@ func (s *set) get(key string) string {
 	if err != nil {
 		c = home.Config{}
 	}
+	return s.value(key, c)
+}
+
+// value returns what holds with a configuration.
+func (s *set) value(key string, c home.Config) string {
 	value, _ := s.holds(settings.Find(key), c)
 	return value
+}
+
+// keep holds this process to the bandwidth that is set.
+func (s *set) keep(c home.Config) {
+	s.pace.change(s.value(settings.Bandwidth, c), s.value(settings.BandwidthLAN, c))
 }
 
 // holds returns what holds, and why: a flag or the environment goes before the configuration, and that before the default.
@@ -70,6 +80,8 @@ func (s *set) Set(key, value string) (*sheafv1.Setting, error) {
 			return nil, usagef("sheaf config get "+key, "%w", err)
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var after home.Config
 	err := s.app.home.Change(func(c *home.Config) error {
 		if value == "" {
@@ -86,7 +98,7 @@ func (s *set) Set(key, value string) (*sheafv1.Setting, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pace.change(s.get(settings.Bandwidth), s.get(settings.BandwidthLAN))
+	s.keep(after)
 	return s.setting(x, after), nil
 }
 

@@ -155,6 +155,7 @@ func (h Home) SetDrive(store string, replicas ...Replica) error {
 	})
 }
 
+// writeConfig writes all of it anew.
 func (h Home) writeConfig(c Config) error {
 	text := "# The configuration of sheaf on this device.\n"
 	if c.Store != "" {

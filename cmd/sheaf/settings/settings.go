@@ -122,11 +122,17 @@ func checkAPI(value string) error {
 	if value == Off {
 		return nil
 	}
-	at, err := netip.ParseAddrPort(value)
+	_, err := ParseAPI(value)
+	return err
+}
+
+// ParseAPI reads an address at which only programs of this machine call.
+func ParseAPI(s string) (netip.AddrPort, error) {
+	at, err := netip.ParseAddrPort(s)
 	if err != nil || !at.Addr().IsLoopback() || at.Addr().Zone() != "" {
-		return fmt.Errorf("%q is no loopback address with a port, as 127.0.0.1:8474 is", value)
+		return netip.AddrPort{}, fmt.Errorf("%q is no loopback address with a port, as 127.0.0.1:8474 is", s)
 	}
-	return nil
+	return at, nil
 }
 
 // Level returns the level of a log that a value names, and that of warnings for one that names none.

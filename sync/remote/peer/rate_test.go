@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,12 +89,14 @@ func TestRate_HoldsManyCalls(t *testing.T) {
 				const calls, size = 16, 64 << 10 // a MiB, which takes 4 s
 				began := time.Now()
 				var all sync.WaitGroup
+				var ended atomic.Int32
 				for i := range calls {
 					name, body := newPack(rnd, size)
 					if !c.put {
 						put(t, m, name, body)
 					}
 					all.Go(func() {
+						defer ended.Add(1)
 						if c.put {
 							if err := b.Put(t.Context(), name, bytes.NewReader(body), size); err != nil {
 								t.Errorf("call %d: %v", i, err)
@@ -110,8 +113,8 @@ func TestRate_HoldsManyCalls(t *testing.T) {
 						t.Errorf("listed %v, %v", info, err)
 					}
 				}
-				if took := time.Since(asked); took > 2*time.Second {
-					t.Errorf("a listing took %v", took)
+				if took, n := time.Since(asked), ended.Load(); took > 2*time.Second || n == calls {
+					t.Errorf("a listing took %v, and %d of %d calls had ended by then", took, n, calls)
 				}
 				all.Wait()
 				if took := time.Since(began); took < 3*time.Second || took > 8*time.Second {

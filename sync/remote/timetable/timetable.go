@@ -149,7 +149,7 @@ func parseRate(s string) (int64, error) {
 	unit, known := units[strings.ToLower(s[len(num):])]
 	v, err := strconv.ParseFloat(num, 64)
 	switch {
-	case err != nil || !(v >= 0) || v > most: // NaN is none
+	case err != nil || !(v >= 0) || v > most: // NaN and infinity are none
 		return 0, fmt.Errorf("%q is no rate: they are like 512KiB (a second), or off", s)
 	case !known:
 		return 0, fmt.Errorf("%q says not of what: write %sKiB or %sMiB", s, num, num)
