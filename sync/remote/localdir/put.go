@@ -82,15 +82,9 @@ func (t *Tree) put(ctx context.Context, it remote.Item, r io.Reader, known remot
 	if err == nil {
 		err = ctx.Err()
 	}
+	var is info
 	if err == nil {
-		if old == nil {
-			err = in.moveNew(temp, in, name)
-			if errors.Is(err, fs.ErrExist) {
-				err = fmt.Errorf("something is there: %w", remote.ErrChanged)
-			}
-		} else {
-			err = t.replace(in, temp, name, old, known)
-		}
+		is, err = t.place(in, temp, name, old, &was)
 	}
 	if err != nil {
 		if temp != "" {
@@ -101,7 +95,7 @@ func (t *Tree) put(ctx context.Context, it remote.Item, r io.Reader, known remot
 	if err := in.sync(); err != nil {
 		return remote.Item{}, err
 	}
-	done, err := t.ours(ctx, in, it.Path, name, &was)
+	done, err := t.ours(ctx, in, it.Path, name, is)
 	if err == nil && sums != nil {
 		t.o.Known.Put(done.ID, done.Version, sums.hashes())
 		done.Hashes = sums.hashes()
@@ -183,14 +177,32 @@ func fill(ctx context.Context, f *os.File, sums sums, r io.Reader, size int64) e
 	return err
 }
 
+// place gives the hidden file temp, which is as was says, its name: where nothing is, or where old is. It returns what is there then,
+// and remote.ErrChanged also if that is somebody else's already.
+func (t *Tree) place(in *folder, temp, name string, old, was *info) (info, error) {
+	done, err := turn(in)
+	if err != nil {
+		return info{}, err
+	}
+	defer done()
+	if old != nil {
+		err = t.replace(in, temp, name, old, old.version())
+	} else if err = in.moveNew(temp, in, name); errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("something is there: %w", remote.ErrChanged)
+	}
+	if err != nil {
+		return info{}, err
+	}
+	return look(in, name, was)
+}
+
 // replace puts the hidden file temp in the place of old. The two change places; if what came out is not what was known, or somebody has it open for
 // writing, they change back.
 func (t *Tree) replace(in *folder, temp, name string, old *info, known remote.Version) error {
-	now, err := in.lstat(name)
-	if err != nil || now.version() != known {
+	if unchanged(in, name, known) != nil {
 		return remote.ErrChanged
 	}
-	err = in.exchange(temp, name)
+	err := in.exchange(temp, name)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return in.rename(temp, in, name) // the version was looked at right before: Exact is not set
 	}
@@ -280,20 +292,42 @@ func (t *Tree) remove(ctx context.Context, path string, known remote.Version) er
 	case it.Version != known || known == "":
 		return remote.ErrChanged
 	}
+	if err := t.takeAway(in, path, name, &old); err != nil {
+		return err
+	}
+	return in.sync()
+}
+
+// takeAway removes old, which is neither a directory nor anything else by now.
+func (t *Tree) takeAway(in *folder, path, name string, old *info) error {
+	done, err := turn(in)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := unchanged(in, name, old.version()); err != nil {
+		return err
+	}
 	temp := aside.Name(0)
 	if err := in.moveNew(name, in, temp); err != nil {
 		return err
 	}
-	if out, err := in.lstat(temp); err != nil || !out.same(&old) || in.written(temp) {
+	if out, err := in.lstat(temp); err != nil || !out.same(old) || in.written(temp) {
 		if err := in.moveNew(temp, in, name); err != nil {
 			t.giveName(in, path, temp, name)
 		}
 		return remote.ErrChanged
 	}
-	if err := in.unlink(temp); err != nil {
-		return err
+	return in.unlink(temp)
+}
+
+// unchanged returns remote.ErrChanged if what is at name is not what has the version known.
+func unchanged(in *folder, name string, known remote.Version) error {
+	now, err := in.lstat(name)
+	if err == nil && now.version() != known {
+		return remote.ErrChanged
 	}
-	return in.sync()
+	return err
 }
 
 // clear removes a directory in which nothing is but hidden files that are left from a crash.
@@ -356,8 +390,36 @@ func (t *Tree) move(ctx context.Context, from, to string, known remote.Version) 
 		return remote.Item{}, err
 	}
 	defer func() { _ = in2.Close() }()
+	is, err := t.rename(in, name, in2, name2, &old, strings.EqualFold(from, to))
+	if err != nil {
+		return remote.Item{}, err
+	}
+	if err := errors.Join(in2.sync(), in.sync()); err != nil {
+		return remote.Item{}, err
+	}
+	done, err := t.ours(ctx, in2, to, name2, is)
+	if err == nil && it.Hashes != nil {
+		done.Hashes = it.Hashes
+		t.o.Known.Put(done.ID, done.Version, it.Hashes)
+	}
+	return done, err
+}
+
+// rename gives old, which is at name, another name, at which nothing is, and returns what is there then; folded says that the two are one where case does
+// not count.
+func (t *Tree) rename(in *folder, name string, in2 *folder, name2 string, old *info, folded bool) (info, error) {
+	done, err := turn(in, in2)
+	if err != nil {
+		return info{}, err
+	}
+	defer done()
+	if old.kind != remote.Dir {
+		if err := unchanged(in, name, old.version()); err != nil {
+			return info{}, err
+		}
+	}
 	err = in.moveNew(name, in2, name2)
-	if errors.Is(err, fs.ErrExist) && strings.EqualFold(from, to) && t.can.Fold {
+	if errors.Is(err, fs.ErrExist) && folded && t.can.Fold {
 		if is, serr := in2.lstat(name2); serr == nil && is.id() == old.id() {
 			err = in.rename(name, in2, name2) // it is in its own way
 		}
@@ -366,25 +428,17 @@ func (t *Tree) move(ctx context.Context, from, to string, known remote.Version) 
 		err = fmt.Errorf("something is there: %w", remote.ErrChanged)
 	}
 	if err != nil {
-		return remote.Item{}, err
+		return info{}, err
 	}
-	if is, err := in2.lstat(name2); it.Kind != remote.Dir && (err != nil || !is.same(&old)) {
+	if old.kind == remote.Dir {
+		return look(in2, name2, nil)
+	}
+	is, err := look(in2, name2, old)
+	if err != nil {
 		_ = in2.moveNew(name2, in, name) // it is another one, and belongs where it was
-		return remote.Item{}, remote.ErrChanged
+		return info{}, remote.ErrChanged
 	}
-	if err := errors.Join(in2.sync(), in.sync()); err != nil {
-		return remote.Item{}, err
-	}
-	was := &old
-	if it.Kind == remote.Dir {
-		was = nil
-	}
-	done, err := t.ours(ctx, in2, to, name2, was)
-	if err == nil && it.Hashes != nil {
-		done.Hashes = it.Hashes
-		t.o.Known.Put(done.ID, done.Version, it.Hashes)
-	}
-	return done, err
+	return is, nil
 }
 
 // Touch is as in remote.Toucher.
@@ -402,26 +456,43 @@ func (t *Tree) touch(ctx context.Context, it remote.Item, known remote.Version) 
 		return remote.Item{}, err
 	}
 	defer func() { _ = in.Close() }()
-	old, _, err := t.item(ctx, in, it.Path, name)
+	old, was, err := t.item(ctx, in, it.Path, name)
 	switch {
 	case err != nil:
 		return remote.Item{}, err
 	case old.Version != known || old.Kind == remote.Other:
 		return remote.Item{}, remote.ErrChanged
 	}
-	if now, err := in.lstat(name); err != nil || old.Version != "" && now.version() != known {
-		return remote.Item{}, remote.ErrChanged
+	is, err := t.mark(in, name, it, &was)
+	if err != nil {
+		return remote.Item{}, err
 	}
-	if it.Mode != 0 && old.Kind != remote.Symlink {
+	return t.ours(ctx, in, it.Path, name, is)
+}
+
+// mark gives was, which is at name, the mode and the time of it, and returns what it is then.
+func (t *Tree) mark(in *folder, name string, it remote.Item, was *info) (info, error) {
+	done, err := turn(in)
+	if err != nil {
+		return info{}, err
+	}
+	defer done()
+	if was.kind != remote.Dir && unchanged(in, name, was.version()) != nil {
+		return info{}, remote.ErrChanged
+	}
+	if it.Mode != 0 && was.kind != remote.Symlink {
 		if err := in.setMode(name, it.Mode.Perm()); err != nil {
-			return remote.Item{}, err
+			return info{}, err
 		}
 	}
 	if !it.MTime.IsZero() {
 		if err := in.setTime(name, it.MTime); err != nil {
-			return remote.Item{}, err
+			return info{}, err
 		}
 	}
-	done, _, err := t.item(ctx, in, it.Path, name)
-	return done, err
+	is, err := in.lstat(name)
+	if err == nil && (is.kind != was.kind || is.id() != was.id() || is.size != was.size && was.kind != remote.Dir) {
+		err = fmt.Errorf("right after that: %w", remote.ErrChanged)
+	}
+	return is, err
 }

@@ -210,17 +210,24 @@ func (t *Tree) item(ctx context.Context, in *folder, path, name string) (remote.
 	return it, i, err
 }
 
-// ours is item of what this Tree has just changed, and knows by was. Its time of change was set, and is none that a write would set: nothing is waited for.
-func (t *Tree) ours(ctx context.Context, in *folder, path, name string, was *info) (remote.Item, error) {
+// look stats what this Tree has just put, moved or marked, in the same turn: what comes after it is not taken for what it did. was is
+// what it looks like but for the time of change; nil: it is a directory.
+func look(in *folder, name string, was *info) (info, error) {
 	i, err := in.lstat(name)
 	if err == nil && (was != nil && !i.same(was) || i.kind == remote.Dir && was != nil) {
 		err = fmt.Errorf("right after that: %w", remote.ErrChanged)
 	}
-	if err != nil {
-		return remote.Item{}, err
-	}
+	return i, err
+}
+
+// ours is the item of what this Tree has just changed, as look saw it. Its time was set, or is older than its last change: no later write leaves it, and
+// nothing is waited for. Where times move in long steps, it is looked at once more when they are over.
+func (t *Tree) ours(ctx context.Context, in *folder, path, name string, i info) (remote.Item, error) {
 	if i.step() > time.Second {
-		it, _, err := t.item(ctx, in, path, name)
+		it, now, err := t.item(ctx, in, path, name)
+		if err == nil && i.kind != remote.Dir && !now.same(&i) {
+			err = fmt.Errorf("right after that: %w", remote.ErrChanged)
+		}
 		return it, err
 	}
 	version := remote.Version("")
