@@ -30,6 +30,8 @@ type system struct {
 	// out brings the newest state of what went in under that name back into dir, which is empty, and
 	// says where below dir the copy of src is then.
 	out func(src, name, dir string) (args []string, at string)
+	// newest is what borg calls the newest state of each name.
+	newest map[string]string
 }
 
 // newSystem returns a system whose files lie below base.
@@ -75,15 +77,15 @@ func newSystem(name, base string, c config) *system {
 		}
 		s.make = [][]string{{p, "init", "-e", "repokey-blake2", s.store}}
 		n := 0
-		newest := map[string]string{}
+		s.newest = map[string]string{}
 		s.in = func(src, name string) []string {
 			n++
-			newest[name] = s.store + "::" + name + "-" + string(rune('a'+n))
+			s.newest[name] = s.store + "::" + name + "-" + string(rune('a'+n))
 			// The class of the others; borg's own default is lz4.
-			return []string{p, "create", "-C", "zstd,3", newest[name], src}
+			return []string{p, "create", "-C", "zstd,3", s.newest[name], src}
 		}
 		s.out = func(src, name, dir string) ([]string, string) {
-			return []string{p, "extract", newest[name]}, src
+			return []string{p, "extract", s.newest[name]}, src
 		}
 	}
 	return s
