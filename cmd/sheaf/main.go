@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 )
 
@@ -25,12 +24,4 @@ func run() int {
 		_, _ = fmt.Fprintln(os.Stderr, "sheaf: no server of the web is believed:", err)
 	}
 	return command(ctx, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}, os.Args[1:])
-}
-
-// spareMemory has the heap collected when it is half as large again as what is in use, not twice: most of what a
-// drive allocates are buffers, which last long, so that it costs little. GOGC decides otherwise.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }

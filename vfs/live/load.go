@@ -14,8 +14,13 @@ import (
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
 
-// loadStep is after how many bytes of one file Store hands out what it has.
-const loadStep = 256 << 20
+const (
+	// loadStep is after how many bytes of one file Store hands out what it has.
+	loadStep = 256 << 20
+	// wideFrom is from which size on a file waits for its turn: of larger ones no more are read at once than can be sealed, for each may
+	// be read ahead by one and a half of the largest chunks.
+	wideFrom = 1 << 20
+)
 
 // A Load brings the bytes of whole files into the tree without a way through the journal: they are cut
 // and sealed once, as they come, and the journal gets the names of their chunks only. Little, though, goes
@@ -34,6 +39,7 @@ type Load struct {
 	f       *FS
 	release func()
 	slots   chan struct{} // one for each chunk that is being sealed, of all files
+	wide    chan struct{} // one for each file that is read ahead by more than wideFrom
 
 	mu      sync.Mutex
 	stored  uint64 // counts what Store handed out
@@ -66,7 +72,8 @@ func (f *FS) Load() (*Load, error) {
 	if err := f.usable(); err != nil {
 		return nil, err
 	}
-	return &Load{f: f, release: f.o.Store.Hold(), slots: make(chan struct{}, max(runtime.GOMAXPROCS(0), 2))}, nil
+	atOnce := max(runtime.GOMAXPROCS(0), 2)
+	return &Load{f: f, release: f.o.Store.Hold(), slots: make(chan struct{}, atOnce), wide: make(chan struct{}, atOnce)}, nil
 }
 
 // Close ends the Load. What was stored and not given is garbage from now on.
@@ -83,6 +90,14 @@ var loadBufs = sync.Pool{New: func() any { return new([]byte) }}
 func (l *Load) Store(ctx context.Context, src LoadSource, size int64, take func(Stored) error) error {
 	if l.isSmall(size) {
 		return l.keep(ctx, src, size, take)
+	}
+	if size > wideFrom {
+		select {
+		case l.wide <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer func() { <-l.wide }()
 	}
 	cutter, err := cdc.New(l.f.o.Chunker)
 	if err != nil {
