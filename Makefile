@@ -23,8 +23,8 @@ BELOW   = $(GO) list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports 
 HEAVY   = $$($(BELOW) | grep -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
 LIGHT   = $$($(BELOW) | grep -v -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
 # What computes much in one goroutine, or moves many megabytes, and would take ten times as long with -race, which finds nothing in it.
-ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./sync/merge ./sync/trust/wot ./sync/trust/pgp
-ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut|TestCache_|HoldsWhatIsRead|TestPin_KeepsPacksHere|RangesOfRemotesLie|WhatATreeOpenedAnewShows
+ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./chunkstore/keys ./sync/merge ./sync/trust/wot ./sync/trust/pgp
+ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut|TestCache_|HoldsWhatIsRead|TestPin_KeepsPacksHere|RangesOfRemotesLie|WhatATreeOpenedAnewShows|GoesByWhatItCosts|TestMount_AsAPlainUser|TestSuite_ExercisedFile|TestSuite_WriteThrough|TestFS_IsAnFS$$
 
 #: make            this list
 .PHONY: help
@@ -51,7 +51,7 @@ deps:
 .PHONY: test
 test: deps floors
 	$(MAKE) cross CROSS=windows/amd64
-	$(MAKE) fuzz FUZZTIME=30000x FUZZSKIP='FuzzSealedFS|FuzzTime|FuzzPlan|FuzzNames|FuzzCard|FuzzCompute'
+	$(MAKE) fuzz FUZZTIME=10000x FUZZSKIP='FuzzSealedFS|FuzzTime|FuzzPlan|FuzzNames|FuzzCard|FuzzCompute'
 	$(MAKE) model
 	$(MAKE) race
 	$(MAKE) cgofuse
@@ -65,15 +65,15 @@ unit:
 .PHONY: model
 model:
 	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./sync/pair ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
-	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/blob/tier ./chunkstore/index ./chunkstore/keys ./chunkstore/refs ./vfs/live ./vfs/live/journal ./vfs/vfstest
+	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/blob/tier ./chunkstore/index ./chunkstore/refs ./vfs/live ./vfs/live/journal ./vfs/vfstest ./mount/fuse
 	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$' $(HEAVY) ./bench/... # in one, so that both processors have work
-	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill' ./internal/powerloss
+	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill|SurvivesACut' ./internal/powerloss
 
 #: make race       all tests, with -race, in their short form
 .PHONY: race
 race: export GOFLAGS := -tags=pebblegozstd,noproviders
 race:
-	$(GO) test -race -short -timeout 20m -skip '$(ALONE_TESTS)|OfAFullDiskGoesOn|SurvivesPowerCuts' \
+	$(GO) test -race -short -timeout 20m -skip '$(ALONE_TESTS)|OfAFullDiskGoesOn|SurvivesPowerCuts|SurvivesACut' \
 		$$(echo $(LIGHT) | tr ' ' '\n' | grep -v -e /bench/ -e '/cmd/sheaf$$' $(ALONE_PACKAGES:./%=-e '/%$$'))
 
 #: make mount      the tests that mount; needs /dev/fuse
