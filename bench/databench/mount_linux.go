@@ -83,17 +83,19 @@ func (r *runner) mounted(ctx context.Context, st step, s *system) (err error) {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // ends with the server, for which away waits
+	ended, end := make(chan struct{}), error(nil)
+	go func() { // ends with the server, for which away waits
+		end = cmd.Wait()
+		close(ended)
+	}()
 	defer func() { err = errors.Join(err, away(cmd, ended, dir), os.Remove(dir)) }()
 	for limit := begin.Add(mountWait); ; {
 		if _, err := os.Lstat(src); err == nil {
 			break
 		}
 		select {
-		case err := <-ended:
-			ended <- err
-			return fmt.Errorf("it ended: %w: %s", err, says.Bytes())
+		case <-ended:
+			return fmt.Errorf("it ended: %w: %s", end, says.Bytes())
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(2 * time.Millisecond):
@@ -117,7 +119,7 @@ func (r *runner) mounted(ctx context.Context, st step, s *system) (err error) {
 }
 
 // away ends a server, which unmounts, and takes away what it leaves. It takes no context: it is what is done after an interruption.
-func away(cmd *exec.Cmd, ended <-chan error, dir string) error {
+func away(cmd *exec.Cmd, ended <-chan struct{}, dir string) error {
 	limit := time.After(awayWait)
 	for {
 		_ = cmd.Process.Signal(os.Interrupt) // borg takes no other; if it has ended, so it is

@@ -40,6 +40,5 @@ func TestFollowHeap(t *testing.T) {
 	}
 	wait("with 160 MiB in use", func(percent int) bool { return percent == collectLeast })
 	runtime.KeepAlive(held)
-	held = nil
 	wait("and with them gone", func(percent int) bool { return percent > collectLeast })
 }
