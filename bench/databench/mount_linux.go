@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sheaf-drive/sheaf/bench/measure"
 )
 
@@ -125,15 +123,9 @@ func away(cmd *exec.Cmd, ended <-chan struct{}, dir string) error {
 		_ = cmd.Process.Signal(os.Interrupt) // borg takes no other; if it has ended, so it is
 		select {
 		case <-ended: // how it calls an end by a signal differs
-			if err := unix.Unmount(dir, unix.MNT_DETACH); err == nil || errors.Is(err, unix.EINVAL) {
-				return nil
-			} else if out, err := exec.Command("fusermount3", "-u", "-z", dir).CombinedOutput(); err != nil { //nolint:noctx // it tidies up
-				return fmt.Errorf("unmount %s: %w: %s", dir, err, out)
-			}
-			return nil
+			return measure.Detach(dir)
 		case <-limit:
-			err := errors.Join(errors.New("its server does not end"), cmd.Process.Kill())
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
+			err := errors.Join(errors.New("its server does not end"), measure.Detach(dir), cmd.Process.Kill())
 			<-ended
 			return err
 		case <-time.After(5 * time.Second):

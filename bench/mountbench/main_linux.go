@@ -286,7 +286,7 @@ func removeAll(dir string) error {
 		return err
 	}
 	for _, d := range append(left, below...) {
-		if err := detach(d); err != nil {
+		if err := measure.Detach(d); err != nil {
 			return err
 		}
 	}

@@ -63,7 +63,7 @@ func served(t *testing.T) *system {
 			_ = s.cmd.Process.Kill()
 			<-s.done
 		}
-		if err := detach(s.dir); err != nil {
+		if err := measure.Detach(s.dir); err != nil {
 			t.Error(err)
 		}
 	})
@@ -73,21 +73,21 @@ func served(t *testing.T) *system {
 func TestRemoveAll_TakesTheMountOfADeadServerAway(t *testing.T) {
 	needMounts(t)
 	s := served(t)
-	if !mounted(s.dir) {
+	if !measure.Mounted(s.dir) {
 		t.Fatal("it is not mounted")
 	}
 	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-s.done
-	if !mounted(s.dir) {
+	if !measure.Mounted(s.dir) {
 		t.Fatal("the mount of a dead server is not seen")
 	}
 	base := filepath.Dir(filepath.Dir(s.dir))
 	if err := removeAll(base); err != nil {
 		t.Fatal(err)
 	}
-	if mounted(s.dir) {
+	if measure.Mounted(s.dir) {
 		t.Error("it is still mounted")
 	}
 	if _, err := os.Stat(base); !os.IsNotExist(err) {

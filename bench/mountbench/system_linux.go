@@ -111,7 +111,7 @@ func (s *system) start(ctx context.Context) error {
 		close(s.done)
 	}()
 	limit := time.After(startWait)
-	for !mounted(s.dir) {
+	for !measure.Mounted(s.dir) {
 		select {
 		case <-s.done:
 			err := s.err
@@ -164,8 +164,8 @@ func (s *system) stop() error {
 		}
 		select {
 		case <-s.done:
-			if mounted(s.dir) {
-				return errors.Join(fmt.Errorf("stop %s: it left its mount: %w: %s", s.name, s.err, s.log), detach(s.dir))
+			if measure.Mounted(s.dir) {
+				return errors.Join(fmt.Errorf("stop %s: it left its mount: %w: %s", s.name, s.err, s.log), measure.Detach(s.dir))
 			}
 			var exit *exec.ExitError
 			// gocryptfs and sheaf end with a code of their own when a signal ended them.
@@ -174,7 +174,7 @@ func (s *system) stop() error {
 			}
 			return nil
 		case <-limit:
-			err := errors.Join(fmt.Errorf("stop %s: it does not end", s.name), detach(s.dir), s.cmd.Process.Kill())
+			err := errors.Join(fmt.Errorf("stop %s: it does not end", s.name), measure.Detach(s.dir), s.cmd.Process.Kill())
 			<-s.done
 			return err
 		case <-time.After(10 * time.Second):
@@ -263,31 +263,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-// mounted says whether dir is the root of a mount.
-func mounted(dir string) bool {
-	var here, above unix.Stat_t
-	if err := unix.Stat(dir, &here); err != nil {
-		// Its server is dead, but the mount is there.
-		return errors.Is(err, unix.ENOTCONN)
-	}
-	return unix.Stat(filepath.Dir(dir), &above) == nil && here.Dev != above.Dev
-}
-
-// detach takes a mount away, whoever uses it.
-func detach(dir string) error {
-	if !mounted(dir) {
-		return nil
-	}
-	if err := unix.Unmount(dir, unix.MNT_DETACH); err == nil {
-		return nil
-	}
-	//nolint:noctx // it tidies up, also after the context is done
-	if out, err := exec.Command("fusermount3", "-u", "-z", dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("unmount %s: %w: %s", dir, err, out)
-	}
-	return nil
 }
 
 // timed runs a program in dir, throws away what it prints, and returns how long it took.
