@@ -18,10 +18,9 @@ func TestCollectAt(t *testing.T) {
 	}
 }
 
-// What is in use decides by how much the heap may grow, after each collection anew.
+// What is in use decides by how much the heap may grow, after each collection anew: from here on in this process, as in the command's.
 func TestFollowHeap(t *testing.T) {
-	before := debug.SetGCPercent(collectMost)
-	t.Cleanup(func() { debug.SetGCPercent(before) })
+	debug.SetGCPercent(collectMost)
 	followHeap(&collection{last: collectMost})
 	held := make([]byte, 160<<20)
 	wait := func(what string, ok func(percent int) bool) {

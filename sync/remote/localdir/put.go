@@ -298,7 +298,7 @@ func (t *Tree) remove(ctx context.Context, path string, known remote.Version) er
 	return in.sync()
 }
 
-// takeAway removes old, which is neither a directory nor anything else by now.
+// takeAway removes old, a file or a link, if it is still what is at name.
 func (t *Tree) takeAway(in *folder, path, name string, old *info) error {
 	done, err := turn(in)
 	if err != nil {
@@ -477,7 +477,7 @@ func (t *Tree) mark(in *folder, name string, it remote.Item, was *info) (info, e
 		return info{}, err
 	}
 	defer done()
-	if was.kind != remote.Dir && unchanged(in, name, was.version()) != nil {
+	if now, err := in.lstat(name); err != nil || was.kind != remote.Dir && now.version() != was.version() {
 		return info{}, remote.ErrChanged
 	}
 	if it.Mode != 0 && was.kind != remote.Symlink {

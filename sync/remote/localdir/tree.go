@@ -210,7 +210,7 @@ func (t *Tree) item(ctx context.Context, in *folder, path, name string) (remote.
 	return it, i, err
 }
 
-// look stats what this Tree has just put, moved or marked, in the same turn: what comes after it is not taken for what it did. was is
+// look stats what this Tree has just put or moved, in the same turn: what comes after it is not taken for what it did. was is
 // what it looks like but for the time of change; nil: it is a directory.
 func look(in *folder, name string, was *info) (info, error) {
 	i, err := in.lstat(name)
@@ -220,7 +220,7 @@ func look(in *folder, name string, was *info) (info, error) {
 	return i, err
 }
 
-// ours is the item of what this Tree has just changed, as look saw it. Its time was set, or is older than its last change: no later write leaves it, and
+// ours is the item of what this Tree has just changed, as it was seen in the same turn. Its time was set, or is older than its last change: no later write leaves it, and
 // nothing is waited for. Where times move in long steps, it is looked at once more when they are over.
 func (t *Tree) ours(ctx context.Context, in *folder, path, name string, i info) (remote.Item, error) {
 	if i.step() > time.Second {

@@ -15,7 +15,7 @@ var turns [64]sync.Mutex
 
 var turnSeed = maphash.MakeSeed()
 
-// turn waits until this process changes nothing else in the folders, and returns what ends the turn. What it takes no folder may take again before.
+// turn waits until this process changes nothing else in the folders, and returns what ends the turn. Who has a turn must not wait for another.
 func turn(folders ...*folder) (done func(), err error) {
 	var taken [len(turns)]bool
 	for _, d := range folders {
