@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -114,17 +115,21 @@ func TestFilling_PacksFollowFromTheSumAlone(t *testing.T) {
 	}
 	runs, other := 0, 0
 	for _, sum := range sums {
-		for _, cut := range cuts {
+		for _, name := range slices.Sorted(maps.Keys(cuts)) {
 			runs++
-			got, sum := fillPacks(t, r, sum, cut, buffers)
-			want := sizesOf(pack.PlanFor(sum))
-			if slices.Equal(got, want) {
-				continue
+			got, sum := fillPacks(t, r, sum, cuts[name], buffers)
+			// Chunks may be too large to be dealt out to the plan; then it is one of the next that they can be. A pack that leaves
+			// too early lacks less than one of these chunks, 4 MiB, and plans are 512 KiB apart at least.
+			steps, plan := 0, pack.PlanFor(sum)
+			for ; !slices.Equal(got, sizesOf(plan)) && steps < 8; steps++ {
+				plan = plan.Next()
 			}
-			// Chunks may be too large to be dealt out to the plan; then it is the next that they can be.
-			other++
-			if next := sizesOf(pack.PlanFor(sum).Next()); !slices.Equal(got, next) {
-				t.Errorf("%d bytes: got packs of %d, want %d or %d", sum, got, want, next)
+			if steps > 0 {
+				other++
+				t.Logf("%s, %d bytes: %d plans on, packs of %d", name, sum, steps, got)
+			}
+			if steps == 8 {
+				t.Errorf("%d bytes: got packs of %d, want %d or one of the next", sum, got, sizesOf(pack.PlanFor(sum)))
 			}
 		}
 	}
