@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/merge/ignore"
 	"github.com/sheaf-drive/sheaf/sync/pair"
+	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
 // rulesNote is the name under which the drive keeps its rules on this device.
@@ -38,6 +40,7 @@ const (
 type Pairs interface {
 	Pair(ctx context.Context, id string, o pair.Options) (*pair.Pair, error)
 	ForgetPair(ctx context.Context, id string) error
+	Feed(ctx context.Context, since remote.Cursor) (paths iter.Seq2[string, error], next remote.Cursor, err error)
 }
 
 // rules are those of the open drive.

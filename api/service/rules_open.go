@@ -47,7 +47,7 @@ func (s *Service) side(ctx context.Context, d Drive, at string, mk bool) (side, 
 		if err != nil {
 			return side{}, err
 		}
-		t := treefs.NewTree(d.FS(), treefs.TreeOptions{Identity: "drive " + d.Info().Drive, Below: below, UID: s.o.UID, GID: s.o.GID, Exact: true})
+		t := treefs.NewTree(d.FS(), treefs.TreeOptions{Identity: "drive " + d.Info().Drive, Below: below, UID: s.o.UID, GID: s.o.GID, Exact: true, Feed: d.Feed})
 		return side{tree: t, cheap: true, close: func() {}}, nil
 	}
 	r, err := s.remotes()

@@ -24,12 +24,19 @@ type Difference struct {
 // directory, all below it follows. It ends at the first error.
 func Diff(ctx context.Context, src Source, a, b chunk.Ref) iter.Seq2[Difference, error] {
 	return func(yield func(Difference, error) bool) {
-		diff(ctx, src, "", a, b, yield)
+		diff(ctx, src, "", a, b, 0, yield)
 	}
 }
 
-func diff(ctx context.Context, src Source, prefix string, a, b chunk.Ref, yield func(Difference, error) bool) bool {
-	for p, err := range diffDir(ctx, src, a, b, 0) {
+// DiffAlso is Diff, and yields what is equal in both, too, where its Flags have one of also, with what leads there.
+func DiffAlso(ctx context.Context, src Source, a, b chunk.Ref, also Below) iter.Seq2[Difference, error] {
+	return func(yield func(Difference, error) bool) {
+		diff(ctx, src, "", a, b, also, yield)
+	}
+}
+
+func diff(ctx context.Context, src Source, prefix string, a, b chunk.Ref, also Below, yield func(Difference, error) bool) bool {
+	for p, err := range diffDir(ctx, src, a, b, also) {
 		if err != nil {
 			yield(Difference{}, fmt.Errorf("compare: %w", err))
 			return false
@@ -51,7 +58,7 @@ func diff(ctx context.Context, src Source, prefix string, a, b chunk.Ref, yield 
 		if !yield(d, nil) {
 			return false
 		}
-		if subA != subB && !diff(ctx, src, d.Path+"/", subA, subB, yield) {
+		if (subA != subB || also != 0 && !subA.IsZero()) && !diff(ctx, src, d.Path+"/", subA, subB, also, yield) {
 			return false
 		}
 	}

@@ -285,6 +285,24 @@ func TestDiff_DescendsInPathOrder(t *testing.T) {
 	}
 }
 
+// What has a flag that is asked for is yielded though it is equal, with the directories that lead to it; nothing else is.
+func TestDiffAlso_YieldsWhatHasTheFlag(t *testing.T) {
+	st := newMemStore()
+	linked := fileEntry("l", 5)
+	linked.Link = nodeID(77)
+	sub := buildDir(t, st, []Entry{linked, fileEntry("x", 1)})
+	plain := buildDir(t, st, []Entry{fileEntry("x", 2)})
+	a := buildDir(t, st, []Entry{dirEntry("a", 10, sub, BelowLink), dirEntry("b", 11, plain, 0), fileEntry("c", 12), fileEntry("d", 13)})
+	b := buildDir(t, st, []Entry{dirEntry("a", 10, sub, BelowLink), dirEntry("b", 11, plain, 0), fileEntry("c", 14), fileEntry("d", 13)})
+	var got []string
+	for _, d := range collect(t, DiffAlso(t.Context(), st, a, b, BelowLink)) {
+		got = append(got, d.Path)
+	}
+	if d := cmp.Diff([]string{"a", "a/l", "c"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
 // T-CAP: the closure of a Ref is the shared subtree, no more and no less: the walk
 // below a directory reaches its own chunks and none of its parent's, its siblings', or an
 // earlier snapshot's.

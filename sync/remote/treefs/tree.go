@@ -210,7 +210,7 @@ func (t *Tree) List(ctx context.Context, dir string) iter.Seq2[remote.Item, erro
 	return func(yield func(remote.Item, error) bool) {
 		d, err := t.dirOf(ctx, dir)
 		if err == nil {
-			err = t.each(ctx, d, dir, func(l look) error {
+			_, err = t.each(ctx, d, dir, func(l look) error {
 				if !yield(l.it, nil) {
 					return errStop
 				}
@@ -223,17 +223,18 @@ func (t *Tree) List(ctx context.Context, dir string) iter.Seq2[remote.Item, erro
 	}
 }
 
-// each calls fn with what the directory holds, in the order of the names. What goes meanwhile is left out.
-func (t *Tree) each(ctx context.Context, d vfs.Dir, path string, fn func(look) error) error {
+// each calls fn with what the directory holds, in the order of the names. What goes meanwhile is left out. It reports whether there is a hidden file that is to be cleared up
+// later.
+func (t *Tree) each(ctx context.Context, d vfs.Dir, path string, fn func(look) error) (hidden bool, err error) {
 	for e, err := range d.List(ctx, "") {
 		if err != nil {
-			return err
+			return hidden, err
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return hidden, err
 		}
 		if aside.Is(e.Name) {
-			t.rescue(ctx, d, e.Name)
+			hidden = !t.rescue(ctx, d, e.Name) || hidden
 			continue
 		}
 		l, err := t.see(ctx, d, join(path, e.Name), e.Name, false)
@@ -244,10 +245,10 @@ func (t *Tree) each(ctx context.Context, d vfs.Dir, path string, fn func(look) e
 			err = fn(l)
 		}
 		if err != nil {
-			return err
+			return hidden, err
 		}
 	}
-	return nil
+	return hidden, nil
 }
 
 // Changes is as in remote.Tree.
@@ -266,34 +267,49 @@ func (t *Tree) Changes(ctx context.Context, since remote.Cursor) (iter.Seq2[remo
 	})
 }
 
+// listAll is a cursor after which all is listed: that of a tree without a feed, and of one with a hidden file that only a listing would find again.
+const listAll remote.Cursor = "all"
+
 func (t *Tree) changes(ctx context.Context, since remote.Cursor, give func(remote.Change) error) (remote.Cursor, error) {
-	top, err := t.dirOf(ctx, "")
-	if err != nil {
-		return "", err
+	if t.o.Feed == nil || since == listAll {
+		since = ""
 	}
-	if t.o.Feed == nil {
-		return "all", t.walk(ctx, top, "", give)
-	}
-	paths, next, err := t.o.Feed(ctx, since)
-	if err != nil {
-		return "", err
+	var paths iter.Seq2[string, error]
+	next := listAll
+	if t.o.Feed != nil {
+		var err error
+		if paths, next, err = t.o.Feed(ctx, since); err != nil {
+			return "", err
+		}
 	}
 	if since == "" {
-		return next, t.walk(ctx, top, "", give)
+		top, err := t.dirOf(ctx, "")
+		if err != nil {
+			return "", err
+		}
+		hidden, err := t.walk(ctx, top, "", give)
+		if hidden {
+			next = listAll
+		}
+		return next, err
 	}
 	for full, err := range paths {
 		if err != nil {
 			return "", err
 		}
-		p := full
-		if t.o.Below != "" {
-			rest, ok := strings.CutPrefix(full, strings.Trim(t.o.Below, "/")+"/")
-			if !ok {
-				continue
-			}
-			p = rest
+		p, ok := t.inside(full)
+		if !ok {
+			continue
 		}
-		if p == "" || aside.Is(path.Base(p)) {
+		if dir, name := path.Split(p); aside.Is(name) {
+			d, err := t.dirOf(ctx, strings.TrimSuffix(dir, "/"))
+			switch {
+			case errors.Is(says(err), fs.ErrNotExist):
+			case err != nil:
+				return "", err
+			case !t.rescue(ctx, d, name):
+				next = since // what changed is asked for again, until it is cleared up
+			}
 			continue
 		}
 		it, err := t.Stat(ctx, p)
@@ -311,16 +327,30 @@ func (t *Tree) changes(ctx context.Context, since remote.Cursor, give func(remot
 	return next, nil
 }
 
-func (t *Tree) walk(ctx context.Context, d vfs.Dir, path string, give func(remote.Change) error) error {
-	return t.each(ctx, d, path, func(l look) error {
+// inside returns the path in the place of what is at full in the FS, if it is below the root of the place.
+func (t *Tree) inside(full string) (path string, ok bool) {
+	if t.o.Below == "" {
+		return full, full != ""
+	}
+	path, ok = strings.CutPrefix(full, strings.Trim(t.o.Below, "/")+"/")
+	return path, ok && path != ""
+}
+
+func (t *Tree) walk(ctx context.Context, d vfs.Dir, path string, give func(remote.Change) error) (hidden bool, err error) {
+	below := false
+	hidden, err = t.each(ctx, d, path, func(l look) error {
 		if err := give(remote.Change{Item: l.it}); err != nil {
 			return err
 		}
-		if sub, ok := l.node.(vfs.Dir); ok {
-			return t.walk(ctx, sub, l.it.Path, give)
+		sub, ok := l.node.(vfs.Dir)
+		if !ok {
+			return nil
 		}
-		return nil
+		h, err := t.walk(ctx, sub, l.it.Path, give)
+		below = below || h
+		return err
 	})
+	return hidden || below, err
 }
 
 // Watch is as in remote.Watcher: it tells what others than this FS change.

@@ -26,24 +26,23 @@ func (t *Tree) discard(ctx context.Context, d vfs.Dir, name string) (done bool) 
 	return err == nil && a.Kind != vfs.KindDir && aside.Ours(name, a.Ino, a.Kind == vfs.KindFile && a.Size == 0) && d.Remove(ctx, name, false) == nil
 }
 
-// rescue clears up a hidden file that a crash has left: one that was made for its name is removed, and somebody's gets a name that is seen.
-func (t *Tree) rescue(ctx context.Context, d vfs.Dir, name string) {
+// rescue clears up a hidden file that a crash has left: one that was made for its name is removed, and somebody's gets a name that is seen. It reports whether the
+// hidden name is gone; one that somebody may still write stays.
+func (t *Tree) rescue(ctx context.Context, d vfs.Dir, name string) bool {
 	n, err := d.Lookup(ctx, name)
 	if err != nil {
-		return
+		return errors.Is(err, fs.ErrNotExist)
 	}
 	a, err := n.Attr(ctx)
 	if err != nil || time.Since(a.CTime) < aside.Age {
-		return
+		return false
 	}
-	if !t.discard(ctx, d, name) {
-		t.giveName(ctx, d, name, "file")
-	}
+	return t.discard(ctx, d, name) || t.giveName(ctx, d, name, "file")
 }
 
-// giveName gives somebody's file, which is under a hidden name, one that is seen.
-func (t *Tree) giveName(ctx context.Context, d vfs.Dir, name, was string) {
-	_ = d.Rename(ctx, name, d, aside.Saved(name, was), vfs.RenameNoReplace) // the next listing tries again
+// giveName gives somebody's file, which is under a hidden name, one that is seen. If it cannot, the next listing tries again.
+func (t *Tree) giveName(ctx context.Context, d vfs.Dir, name, was string) bool {
+	return d.Rename(ctx, name, d, aside.Saved(name, was), vfs.RenameNoReplace) == nil
 }
 
 // Put is as in remote.Tree.
