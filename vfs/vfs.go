@@ -226,6 +226,12 @@ type Unhearing interface {
 	Unheard(node Node) bool
 }
 
+// Still is an FS that knows whether it ever changes.
+type Still interface {
+	// Still reports that nothing in it will ever change: it is read-only, and a state that is past.
+	Still() bool
+}
+
 // Stating is an FS that can say where the content of its files is.
 type Stating interface {
 	// State says it in a few words, of which the first tells most; "" if there is nothing to say. It does no network I/O.

@@ -37,7 +37,7 @@ type view struct {
 func (s *system) viewOf(ctx context.Context, program, src, name, dir string) (view, error) {
 	switch s.name {
 	case sheafName:
-		return view{[]string{program, "--home", filepath.Join(s.base, "home"), "mount", "--foreground", dir}, filepath.Join(dir, name)}, nil
+		return view{[]string{program, "--home", filepath.Join(s.base, "home"), "mount", "--foreground", "--at", "latest", dir}, filepath.Join(dir, name)}, nil
 	case resticName:
 		return view{[]string{program, "-q", "-r", s.store, "mount", "--tag", name, dir}, filepath.Join(dir, "snapshots", "latest", src)}, nil
 	case borgName:

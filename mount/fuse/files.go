@@ -21,6 +21,10 @@ type file struct {
 	n     *inode
 	write bool        // it may write
 	wrote atomic.Bool // it did
+
+	// Of a tree that never changes; its still guards them.
+	users int  // requests that are under way
+	left  bool // it is in the still no more
 }
 
 // openFlag returns how the tree is to open a file that a program opens with the
@@ -113,8 +117,11 @@ func (s *server) openThere(ctx context.Context, d vfs.Dir, name string, flag vfs
 	return f, h, err
 }
 
-// Open opens a file.
+// Open opens a file, but for a tree that never changes, which has no such request.
 func (s *server) Open(cancel <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) gofuse.Status {
+	if s.still != nil {
+		return gofuse.ENOSYS
+	}
 	n, st := s.node(in.NodeId)
 	if st != gofuse.OK {
 		return st
@@ -153,10 +160,11 @@ func (r *readData) Done() {
 
 // Read reads into the reply.
 func (s *server) Read(cancel <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.ReadResult, gofuse.Status) {
-	f := s.files.get(in.Fh)
-	if f == nil {
-		return nil, gofuse.EBADF
+	f, st := s.use(opContext(cancel), in.Fh, in.NodeId)
+	if st != gofuse.OK {
+		return nil, st
 	}
+	defer s.done(f)
 	k, err := f.h.ReadAt(opContext(cancel), buf, int64(in.Offset))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, s.status("read", err)
@@ -220,6 +228,9 @@ func (s *server) close(f *file) {
 
 // Fsync returns when the file is durable on this machine.
 func (s *server) Fsync(cancel <-chan struct{}, in *gofuse.FsyncIn) gofuse.Status {
+	if s.still != nil {
+		return gofuse.OK
+	}
 	f := s.files.get(in.Fh)
 	if f == nil {
 		return gofuse.EBADF
@@ -285,10 +296,11 @@ const (
 // Lseek finds data or a hole. The kernel does not write its gathered or mapped pages before it
 // asks, so the tree would take them for a hole; they are called in first.
 func (s *server) Lseek(cancel <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) gofuse.Status {
-	f := s.files.get(in.Fh)
-	if f == nil {
-		return gofuse.EBADF
+	f, st := s.use(opContext(cancel), in.Fh, in.NodeId)
+	if st != gofuse.OK {
+		return st
 	}
+	defer s.done(f)
 	var whence vfs.Whence
 	switch in.Whence {
 	case seekData:

@@ -176,7 +176,9 @@ func (m *Mounted) options(o mount.Options) (*gofuse.MountOptions, error) {
 	if o.ReadOnly && !m.direct {
 		g.Options = append(g.Options, "ro")
 	}
-	if !o.WriteThrough && writebackCapability != 0 {
+	if t, ok := m.server.fsys.(vfs.Still); ok && t.Still() && o.ReadOnly {
+		m.server.still = newStill()
+	} else if !o.WriteThrough && writebackCapability != 0 {
 		m.server.writeback = true // if Init finds that the kernel can
 		g.ExtraCapabilities |= writebackCapability
 	}
@@ -205,6 +207,9 @@ func (m *Mounted) start(o mount.Options) error {
 		followers.Wait()
 		for _, f := range m.server.files.takeAll() {
 			m.server.close(f)
+		}
+		if m.server.still != nil {
+			m.server.still.close()
 		}
 	}()
 	if err := m.kernel.WaitMount(); err != nil {

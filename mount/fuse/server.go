@@ -47,6 +47,7 @@ type server struct {
 	nodes *inodes
 	files handles[file]
 	dirs  handles[openDir]
+	still *still // in place of files, of a tree that never changes
 	name  string // file system type, "sheaf"
 	acl   bool   // access control lists are kept (Linux)
 	born  time.Time

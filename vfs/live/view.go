@@ -126,6 +126,9 @@ func (fd *feed) heard(n *node, upTo uint64) {
 	}
 }
 
+// Still implements vfs.Still.
+func (v *View) Still() bool { return v.f.jr == nil }
+
 // Unheard implements vfs.Unhearing.
 func (v *View) Unheard(node vfs.Node) bool {
 	n, ok := v.f.own(node)
