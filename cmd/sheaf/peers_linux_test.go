@@ -34,6 +34,15 @@ func TestPeers_ASwarmOfThree(t *testing.T) {
 	inNamespaces(t, "swarm_netns.sh", "MB="+mb)
 }
 
+// P7: what goes over the wire for a change, a move and a copy: see the script.
+func TestPeers_SendWhatIsNew(t *testing.T) {
+	mb := "64"
+	if os.Getenv("SHEAF_LONG") != "" {
+		mb = "2500"
+	}
+	inNamespaces(t, "delta_netns.sh", "MB="+mb)
+}
+
 // P3: on a LAN, and across routers, as the command does it: see the scripts.
 func TestReach_InNamespaces(t *testing.T) {
 	onlyLong(t)
