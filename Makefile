@@ -24,7 +24,10 @@ HEAVY   = $$($(BELOW) | grep -e '/sync/remote/provider ' -e '/sync/remote/kinds 
 LIGHT   = $$($(BELOW) | grep -v -e '/sync/remote/provider ' -e '/sync/remote/kinds ' | cut -d ' ' -f 1)
 # What computes much in one goroutine, or moves many megabytes, and would take ten times as long with -race, which finds nothing in it.
 ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./chunkstore/keys ./sync/merge ./sync/trust/wot ./sync/trust/pgp
-ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut|TestCache_|HoldsWhatIsRead|TestPin_KeepsPacksHere|RangesOfRemotesLie|WhatATreeOpenedAnewShows|GoesByWhatItCosts|TestMount_AsAPlainUser|TestSuite_ExercisedFile|TestSuite_WriteThrough|TestFS_IsAnFS$$
+ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFeed_|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut|TestCache_|HoldsWhatIsRead|TestPin_KeepsPacksHere|RangesOfRemotesLie|WhatATreeOpenedAnewShows|GoesByWhatItCosts|TestMount_AsAPlainUser|TestSuite_ExercisedFile|TestSuite_WriteThrough|TestFS_IsAnFS$$
+
+# The tests of the command that start it hundreds of times and need no cloud: half of a start is what the libraries of clouds do first, so these have a program without them.
+SMALL_TESTS    = ^TestScripts$$|^TestAPI_|^TestDoors_|^TestServe_|^TestPeers_|^TestTrust_|^TestReach_|^TestService_|^TestChecks_
 
 #: make            this list
 .PHONY: help
@@ -66,7 +69,8 @@ unit:
 model:
 	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./sync/pair ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
 	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/blob/tier ./chunkstore/index ./chunkstore/refs ./vfs/live ./vfs/live/journal ./vfs/vfstest ./mount/fuse
-	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$' $(HEAVY) ./bench/... # in one, so that both processors have work
+	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$|$(SMALL_TESTS)' $(HEAVY) ./bench/remotes ./bench/devices
+	GOFLAGS=-tags=pebblegozstd,noproviders $(GO) test -timeout 20m -short -skip 'TestServers_' ./cmd/sheaf $$($(GO) list ./bench/... | grep -v -e /bench/remotes -e /bench/devices)
 	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill|SurvivesACut' ./internal/powerloss
 
 #: make race       all tests, with -race, in their short form
