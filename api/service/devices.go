@@ -218,11 +218,27 @@ func (s *Service) RevokeDevice(ctx context.Context, r *sheafv1.DevicesRevokeRequ
 	case len(f.meant(name)) > 1:
 		return nil, err // the drive may know one of them only by that name, and that need not be the one
 	}
+	resp := s.readable(ctx, d)
 	x, err := d.Revoke(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return &sheafv1.DevicesRevokeResponse{Device: deviceOf(x)}, nil
+	resp.Device = deviceOf(x)
+	return resp, nil
+}
+
+// readable says what every device can read now. That it is not known keeps nobody from revoking one.
+func (s *Service) readable(ctx context.Context, d Drive) *sheafv1.DevicesRevokeResponse {
+	err := d.Commit(ctx)
+	if err != nil {
+		s.o.Log.Warn("what was changed last is not in what the device may hold", "err", err)
+	}
+	all, err := d.Snapshots(ctx)
+	if err != nil || len(all) == 0 {
+		return &sheafv1.DevicesRevokeResponse{}
+	}
+	k := all[0]
+	return &sheafv1.DevicesRevokeResponse{Snapshot: k.Dot.String(), Files: int64(k.Files), Bytes: int64(k.Bytes)}
 }
 
 // known is fleet for what needs the OpenPGP keys, and finds one device.

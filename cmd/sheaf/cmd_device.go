@@ -132,6 +132,9 @@ change these, too: sheaf key passphrase, sheaf key recovery.`,
 				}
 				d := resp.GetDevice()
 				a.say("revoked %s (%s)", printable(d.GetName()), d.GetId())
+				if at := resp.GetSnapshot(); at != "" {
+					a.say("it may still hold what it could read until now: %d files, %s, and what was kept of before; sheaf ls -R --at %s / lists them", resp.GetFiles(), a.size(resp.GetBytes()), at)
+				}
 				a.next(true, "sheaf wait --copies 2, so that the others hear of it")
 				return nil
 			})

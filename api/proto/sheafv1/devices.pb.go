@@ -456,11 +456,17 @@ func (x *DevicesRevokeRequest) GetDevice() string {
 	return ""
 }
 
-// DevicesRevokeResponse says that it is done.
+// DevicesRevokeResponse says that it is done, and what the device may still hold: all that it could read until then. That is the drive as it was, and what was kept of before.
 type DevicesRevokeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The device as it is now.
-	Device        *Device `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	Device *Device `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	// The newest state that it may hold, as ListRequest.at names it, for as long as it is kept here; empty: there is none, or it is not known.
+	Snapshot string `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// How many files are in it.
+	Files int64 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
+	// How long these are together.
+	Bytes         int64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -500,6 +506,27 @@ func (x *DevicesRevokeResponse) GetDevice() *Device {
 		return x.Device
 	}
 	return nil
+}
+
+func (x *DevicesRevokeResponse) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *DevicesRevokeResponse) GetFiles() int64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *DevicesRevokeResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
 }
 
 // DevicesRenameRequest says how a device is called.
@@ -897,9 +924,12 @@ const file_sheaf_v1_devices_proto_rawDesc = "" +
 	"\adevices\x18\x01 \x03(\v2\x10.sheaf.v1.DeviceR\adevices\x12\"\n" +
 	"\x04need\x18\x02 \x01(\x0e2\x0e.sheaf.v1.NeedR\x04need\".\n" +
 	"\x14DevicesRevokeRequest\x12\x16\n" +
-	"\x06device\x18\x01 \x01(\tR\x06device\"A\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\"\x89\x01\n" +
 	"\x15DevicesRevokeResponse\x12(\n" +
-	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device\"B\n" +
+	"\x06device\x18\x01 \x01(\v2\x10.sheaf.v1.DeviceR\x06device\x12\x1a\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x14\n" +
+	"\x05files\x18\x03 \x01(\x03R\x05files\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"B\n" +
 	"\x14DevicesRenameRequest\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\tR\x06device\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"A\n" +
