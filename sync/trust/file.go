@@ -24,6 +24,7 @@ import (
 const (
 	maxKeys    = 5000
 	maxDevices = 1024
+	maxFormer  = 16
 	maxFile    = 64 << 20 // bytes
 )
 
@@ -36,7 +37,8 @@ const (
 //	36      n   XChaCha20-Poly1305 of the entries; bytes 0 to 11 are its associated data
 //
 // The entries are canonical CBOR: {1: the user's own key with its secret, or no bytes, 2: [{1: key, 2: owner trust, 3: verified}] by fingerprint, the keys as packets of OpenPGP, 3: [{1: public key of the
-// device, 2: name, 3: answer, 4: limit, 5: record, 6: signature, 7: fingerprint of the owner, 8: shown by itself}] by public key, 4: need}. A key that is not read is kept as it is.
+// device, 2: name, 3: answer, 4: limit, 5: record, 6: signature, 7: fingerprint of the owner, 8: shown by itself}] by public key, 4: need, 5, if there are any:
+// [the user's own keys of before, with their secrets]}. A key that is not read is kept as it is.
 const (
 	fileName = "openpgp"
 	magic    = "SHEAFPGP"
@@ -142,7 +144,11 @@ func encode(s state) ([]byte, error) {
 			return nil, err
 		}
 	}
-	b := cbor.AppendBytes(cbor.AppendUint(cbor.AppendMap(nil, 4), 1), secret)
+	fields := 4
+	if len(s.former) > 0 {
+		fields = 5
+	}
+	b := cbor.AppendBytes(cbor.AppendUint(cbor.AppendMap(nil, fields), 1), secret)
 	b = cbor.AppendArray(cbor.AppendUint(b, 2), len(s.all)+len(s.unread.keys))
 	raw := slices.Clone(s.unread.keys)
 	for _, f := range sorted(s.all) {
@@ -158,14 +164,22 @@ func encode(s state) ([]byte, error) {
 		b = cbor.AppendUint(cbor.AppendUint(b, 2), uint64(e.owner))
 		b = cbor.AppendBool(cbor.AppendUint(b, 3), e.verified)
 	}
-	return appendDevices(b, s), nil
+	b = appendDevices(b, s)
+	if fields == 5 {
+		b = cbor.AppendArray(cbor.AppendUint(b, 5), len(s.former))
+		for _, secret := range s.former {
+			b = cbor.AppendBytes(b, secret)
+		}
+	}
+	return b, nil
 }
 
 func decode(b []byte) (s state, err error) {
 	s = state{all: map[wot.Fingerprint]entry{}, devices: map[[32]byte]Device{}}
 	r := cbor.NewReader(b)
 	last := int64(-1)
-	if r.Map() != 4 || r.Key(&last) != 1 {
+	fields := r.Map()
+	if fields < 4 || fields > 5 || r.Key(&last) != 1 {
 		r.Fail("not a ring")
 	}
 	if secret := r.Bytes(); len(secret) > 0 && r.Err() == nil {
@@ -203,5 +217,21 @@ func decode(b []byte) (s state, err error) {
 		s.all[read[0].Fingerprint()] = entry{read[0], e.owner, e.verified}
 	}
 	readDevices(r, &last, &s)
+	if fields == 5 {
+		readFormer(r, &last, &s)
+	}
 	return s, r.Close()
+}
+
+func readFormer(r *cbor.Reader, last *int64, s *state) {
+	if r.Key(last) != 5 {
+		r.Fail("no keys of before")
+	}
+	n := r.Array()
+	if n == 0 || n > maxFormer {
+		r.Fail("as many keys of before as there cannot be")
+	}
+	for ; n > 0 && r.Err() == nil; n-- {
+		s.former = append(s.former, bytes.Clone(r.Bytes()))
+	}
 }

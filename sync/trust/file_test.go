@@ -74,6 +74,11 @@ func FuzzRing(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	s.former = [][]byte{{1, 2}, {3}}
+	if b, err = encode(s); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decode(b)
 		if err != nil {

@@ -52,6 +52,7 @@ type Ring struct {
 // state is what a Ring keeps. What a state has is replaced, and never changed in place.
 type state struct {
 	own     *pgp.Secret
+	former  [][]byte // those that were the user's own and were revoked, with their secrets, as in the file: what is encrypted to them stays readable
 	all     map[wot.Fingerprint]entry
 	devices map[[32]byte]Device
 	need    Need
@@ -64,18 +65,33 @@ func (s state) clone() state {
 	return s
 }
 
-// SetOwn makes a key the user's own. The error wraps ErrExists if there is one: what hangs on it would fall without a word.
+// SetOwn makes a key the user's own. The error wraps ErrExists if there is one that is not revoked: what hangs on it would fall without a word. One that is revoked is trusted for nothing any more; its
+// secret is kept.
 func (r *Ring) SetOwn(s *pgp.Secret) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.own != nil {
-		return fmt.Errorf("%w: %s", ErrExists, pgp.Hex(r.own.Certificate().Fingerprint()))
-	}
 	if len(r.unread.own) > 0 {
 		return fmt.Errorf("%w, which this version does not read", ErrExists)
 	}
 	next := r.clone()
 	f := s.Certificate().Fingerprint()
+	if r.own != nil {
+		old := r.own.Certificate().Fingerprint()
+		if !r.revoked(old) || old == f {
+			return fmt.Errorf("%w: %s", ErrExists, pgp.Hex(old))
+		}
+		if len(r.former) >= maxFormer {
+			return fmt.Errorf("%w: %d of the user's own were revoked", ErrFull, maxFormer)
+		}
+		secret, err := r.own.Bytes()
+		if err != nil {
+			return err
+		}
+		next.former = append(slices.Clip(next.former), secret)
+		e := next.all[old]
+		e.owner = wot.OwnerUnknown
+		next.all[old] = e
+	}
 	cert := s.Certificate()
 	if e, ok := next.all[f]; ok {
 		var err error
@@ -85,6 +101,13 @@ func (r *Ring) SetOwn(s *pgp.Secret) error {
 	}
 	next.all[f], next.own = entry{cert: cert, owner: wot.OwnerUltimate, verified: true}, s
 	return r.save(next)
+}
+
+// revoked reports whether the owner of a key has revoked it. r.mu is held.
+func (r *Ring) revoked(f wot.Fingerprint) bool {
+	r.compute(time.Time{}) // whatever the time, it reads the keys
+	i := slices.IndexFunc(r.keys, func(k wot.Key) bool { return k.Fingerprint == f })
+	return i >= 0 && r.keys[i].Revoked
 }
 
 // Own returns the user's own key; nil: there is none.

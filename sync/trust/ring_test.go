@@ -120,6 +120,47 @@ func TestRing_IsTheSameWhenItIsOpenedAgain(t *testing.T) {
 	}
 }
 
+// Whoever has revoked the key that was their own can have another. The old one counts for nothing, and its secret is still there.
+func TestRing_AnotherOwnKeyAfterTheFirstIsRevoked(t *testing.T) {
+	a, a2, b := generate(t, "Anna"), generate(t, "Anna anew"), generate(t, "Bob")
+	dir := t.TempDir()
+	r := open(t, dir)
+	must(t, r.SetOwn(a))
+	_, err := r.Import(b.Certificate())
+	must(t, err)
+	bob := b.Certificate().Fingerprint()
+	later := now.Add(time.Hour)
+	must(t, errors.Join(r.Verify(bob, pgp.Hex(bob)), r.Vouch(bob, nil, pgp.Vouch{}, later)))
+	if k := known(t, r, b, later); k.Result.Validity != wot.Full {
+		t.Fatalf("Bob is %s before", k.Result.Validity)
+	}
+	must(t, r.RevokeOwn(later))
+	if err := r.SetOwn(a); !errors.Is(err, trust.ErrExists) {
+		t.Errorf("the revoked one again: %v", err)
+	}
+	must(t, r.SetOwn(a2))
+	later = later.Add(time.Hour)
+	for range 2 {
+		if own := r.Own(); own == nil || own.Certificate().Fingerprint() != a2.Certificate().Fingerprint() {
+			t.Fatal("the own key is another, or none")
+		}
+		if k := known(t, r, a, later); k.Owner != wot.OwnerUnknown || k.Result.Validity != wot.Revoked {
+			t.Errorf("the old key is trusted %v, and %s", k.Owner, k.Result.Validity)
+		}
+		if k := known(t, r, b, later); k.Result.Validity == wot.Full {
+			t.Errorf("what the old key certified is %s", k.Result.Validity)
+		}
+		r = open(t, dir)
+	}
+	must(t, r.Vouch(bob, nil, pgp.Vouch{}, later))
+	if k := known(t, r, b, later.Add(time.Minute)); k.Result.Validity != wot.Full {
+		t.Errorf("what the new key certified is %s", k.Result.Validity)
+	}
+	if err := r.SetOwn(a); !errors.Is(err, trust.ErrExists) {
+		t.Errorf("a second own key: %v", err)
+	}
+}
+
 func TestRing_ItsFileShowsNoKeyAndIsFoundDamaged(t *testing.T) {
 	a := generate(t, "Anna")
 	dir := t.TempDir()

@@ -62,7 +62,7 @@ const (
 type IdentitiesClient interface {
 	// ListKeys has the keys that are known here, in the order of their fingerprints.
 	ListKeys(context.Context, *sheafv1.ListKeysRequest) (*sheafv1.ListKeysResponse, error)
-	// MakeKey makes a key of the user's own: version 4, Ed25519 and X25519, without an end. Fails with CODE_EXISTS if there is one.
+	// MakeKey makes a key of the user's own: version 4, Ed25519 and X25519, without an end. Fails with CODE_EXISTS if there is one that is not revoked.
 	MakeKey(context.Context, *sheafv1.MakeKeyRequest) (*sheafv1.MakeKeyResponse, error)
 	// ImportKeys adds keys, or what is new on those that are known: nothing that was known goes. What is imported is trusted for nothing. A text with a secret key is taken as the user's own only if
 	// that is asked for; it fails with CODE_EXISTS if there is one, and with CODE_WRONG_SECRET if the passphrase does not open it.
@@ -288,7 +288,7 @@ func (c *identitiesClient) ForgetKey(ctx context.Context, req *sheafv1.ForgetKey
 type IdentitiesHandler interface {
 	// ListKeys has the keys that are known here, in the order of their fingerprints.
 	ListKeys(context.Context, *sheafv1.ListKeysRequest) (*sheafv1.ListKeysResponse, error)
-	// MakeKey makes a key of the user's own: version 4, Ed25519 and X25519, without an end. Fails with CODE_EXISTS if there is one.
+	// MakeKey makes a key of the user's own: version 4, Ed25519 and X25519, without an end. Fails with CODE_EXISTS if there is one that is not revoked.
 	MakeKey(context.Context, *sheafv1.MakeKeyRequest) (*sheafv1.MakeKeyResponse, error)
 	// ImportKeys adds keys, or what is new on those that are known: nothing that was known goes. What is imported is trusted for nothing. A text with a secret key is taken as the user's own only if
 	// that is asked for; it fails with CODE_EXISTS if there is one, and with CODE_WRONG_SECRET if the passphrase does not open it.
