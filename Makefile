@@ -26,6 +26,7 @@ LIGHT   = $$($(BELOW) | grep -v -e '/sync/remote/provider ' -e '/sync/remote/kin
 ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./chunkstore/keys ./sync/merge ./sync/trust/wot ./sync/trust/pgp
 ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFeed_|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut|TestCache_|HoldsWhatIsRead|TestPin_KeepsPacksHere|RangesOfRemotesLie|WhatATreeOpenedAnewShows|GoesByWhatItCosts|TestMount_AsAPlainUser|TestSuite_ExercisedFile|TestSuite_WriteThrough|TestFS_IsAnFS$$
 
+# Much of what follows waits for servers and peers, so three packages at a time keep two processors busy.
 # The tests of the command that start it hundreds of times and need no cloud: half of a start is what the libraries of clouds do first, so these have a program without them.
 SMALL_TESTS    = ^TestScripts$$|^TestAPI_|^TestDoors_|^TestServe_|^TestPeers_|^TestTrust_|^TestReach_|^TestService_|^TestChecks_
 
@@ -69,8 +70,8 @@ unit:
 model:
 	$(GO) test -timeout 20m $(ALONE_PACKAGES) ./sync/pair ./chunkstore/kv/pebblekv ./chunkstore/blob/disk
 	$(GO) test -timeout 20m -short -run '$(ALONE_TESTS)' . ./chunkstore ./chunkstore/blob/tier ./chunkstore/index ./chunkstore/refs ./vfs/live ./vfs/live/journal ./vfs/vfstest ./mount/fuse
-	$(GO) test -timeout 20m -short -skip '/(s3|weed|ftp)$$|$(SMALL_TESTS)' $(HEAVY) ./bench/remotes ./bench/devices
-	GOFLAGS=-tags=pebblegozstd,noproviders $(GO) test -timeout 20m -short -skip 'TestServers_' ./cmd/sheaf $$($(GO) list ./bench/... | grep -v -e /bench/remotes -e /bench/devices)
+	$(GO) test -p 3 -timeout 20m -short -skip '/(s3|weed|ftp)$$|$(SMALL_TESTS)' $(HEAVY) ./bench/remotes ./bench/devices
+	GOFLAGS=-tags=pebblegozstd,noproviders $(GO) test -p 3 -timeout 20m -short -skip 'TestServers_' ./cmd/sheaf $$($(GO) list ./bench/... | grep -v -e /bench/remotes -e /bench/devices)
 	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill|SurvivesACut' ./internal/powerloss
 
 #: make race       all tests, with -race, in their short form
