@@ -69,10 +69,13 @@ func TestStill_ReadsWithoutOpening(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(m.server.files.all); n > 0 {
-		t.Errorf("%d files were opened", n)
+	m.server.files.mu.RLock()
+	opened := len(m.server.files.all)
+	m.server.files.mu.RUnlock()
+	if opened > 0 {
+		t.Errorf("%d files were opened", opened)
 	}
-	if n := m.server.still.last.Len(); n != stillOpen {
+	if n := m.server.still.len(); n != stillOpen {
 		t.Errorf("%d files are kept open, want %d", n, stillOpen)
 	}
 	name := filepath.Join(m.Dir(), names[0])
@@ -92,9 +95,15 @@ func TestStill_ReadsWithoutOpening(t *testing.T) {
 	}
 	must(t, f.Close())
 	must(t, m.Unmount(t.Context()))
-	if n := m.server.still.last.Len(); n > 0 {
+	if n := m.server.still.len(); n > 0 {
 		t.Errorf("%d files are open after the mount has ended", n)
 	}
+}
+
+func (s *still) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last.Len()
 }
 
 // readPart reads a part of a file and compares it.
