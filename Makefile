@@ -74,11 +74,13 @@ model:
 	GOFLAGS=-tags=pebblegozstd,noproviders $(GO) test -p 3 -timeout 20m -short -skip 'TestServers_' ./cmd/sheaf $$($(GO) list ./bench/... | grep -v -e /bench/remotes -e /bench/devices)
 	$(GO) test -timeout 20m -run 'GoesOn|SurvivesAKill|SurvivesACut' ./internal/powerloss
 
+# What takes longest begins first: else one processor waits for it in the end.
 #: make race       all tests, with -race, in their short form
 .PHONY: race
 race: export GOFLAGS := -tags=pebblegozstd,noproviders
 race:
 	$(GO) test -race -short -timeout 20m -skip '$(ALONE_TESTS)|OfAFullDiskGoesOn|SurvivesPowerCuts|SurvivesACut' \
+		./vfs/live ./mount/fuse ./vfs/live/journal ./chunkstore/blob/tier \
 		$$(echo $(LIGHT) | tr ' ' '\n' | grep -v -e /bench/ -e '/cmd/sheaf$$' $(ALONE_PACKAGES:./%=-e '/%$$'))
 
 #: make mount      the tests that mount; needs /dev/fuse
