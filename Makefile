@@ -26,7 +26,6 @@ LIGHT   = $$($(BELOW) | grep -v -e '/sync/remote/provider ' -e '/sync/remote/kin
 ALONE_PACKAGES = ./vfs/manifest ./chunkstore/cdc ./chunkstore/seal ./chunkstore/pack ./chunkstore/keys ./sync/merge ./sync/trust/wot ./sync/trust/pgp
 ALONE_TESTS    = DamageIsFoundAndHarmless|NeverForgets|EachFlippedBit|TestShape_|TestRot_|Tells?Nothing|TestFeed_|TestFilling_|AtEveryChange|WhatABucketOnceShowed|FailedPacksAreKept|TestSecrets_|TestAttack_|TestReplay_|TestFS_Death|TestFS_PowerCut|TestCache_|HoldsWhatIsRead|TestPin_KeepsPacksHere|RangesOfRemotesLie|WhatATreeOpenedAnewShows|GoesByWhatItCosts|TestMount_AsAPlainUser|TestSuite_ExercisedFile|TestSuite_WriteThrough|TestFS_IsAnFS$$
 
-# Much of what follows waits for servers and peers, so three packages at a time keep two processors busy.
 # The tests of the command that start it hundreds of times and need no cloud: half of a start is what the libraries of clouds do first, so these have a program without them.
 SMALL_TESTS    = ^TestScripts$$|^TestAPI_|^TestDoors_|^TestServe_|^TestPeers_|^TestTrust_|^TestReach_|^TestService_|^TestChecks_
 
@@ -65,6 +64,7 @@ test: deps floors
 unit:
 	$(GO) test -short ./...
 
+# Much of what has servers and peers waits for these, so three packages at a time (-p 3) keep two processors busy.
 #: make model      what -race is too slow for: 10^5 schedules of the join, memory, damage, kills, programs on a mount, many devices, remotes
 .PHONY: model
 model:

@@ -8,7 +8,7 @@ import (
 // State returns the tree as it was last committed. Its Dot is zero, for it need not be kept. It waits for a commit that is under way.
 func (d *Drive) State() manifest.Kept {
 	b := d.tree.Base()
-	return manifest.Kept{Root: b.Root, Time: b.Time, Device: b.Device, Files: b.Files}
+	return manifest.Kept{Root: b.Root, Time: b.Time, Device: b.Device, Files: b.Files, Bytes: b.Bytes}
 }
 
 // Moved returns a channel that is closed when the next state is committed, or taken over from other devices. Whoever wants to miss nothing calls it

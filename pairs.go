@@ -29,10 +29,10 @@ func (d *Drive) ForgetPair(ctx context.Context, id string) error {
 	return pair.Forget(ctx, d.db, rulePrefix+id+"/")
 }
 
-// Feed is the drive's part of treefs.TreeOptions.Feed: the paths at which the tree of FS changed since a cursor, also by what other devices did, in the order of
-// Diff, and all of a directory that came or went; if anything changed, also all
-// names of files with hard links. It costs what changed. It commits first, for a cursor is a committed state of the tree: it opens what it names, and has
-// to be kept as secret as the drive. If it cannot commit, for a disk that is full, all has to be listed.
+// Feed is what treefs.TreeOptions.Feed asks for: the paths at which the tree of FS changed since a cursor, also by what other devices did, in the order of
+// Diff, and all of a directory that came or went; if anything changed, also all names of files with hard links. It costs what changed, and the directories
+// with such names. It commits first, for a cursor is a committed state of the tree: it opens what it names, and has to be kept as secret as the drive. If it cannot
+// commit, for a disk that is full, there is no next cursor.
 //
 // A state of which something is gone, by GC, or cannot be had now, is remote.ErrCursor, from Feed or from paths: nothing is left out because it could not be read.
 func (d *Drive) Feed(ctx context.Context, since remote.Cursor) (paths iter.Seq2[string, error], next remote.Cursor, err error) {
@@ -43,7 +43,7 @@ func (d *Drive) Feed(ctx context.Context, since remote.Cursor) (paths iter.Seq2[
 		if since != "" || ctx.Err() != nil {
 			return nil, "", fmt.Errorf("what changed: %w", err)
 		}
-		return func(func(string, error) bool) {}, feedNone, nil
+		return func(func(string, error) bool) {}, "", nil
 	}
 	// What is in it is in FS by now, and what is changed from here on is in the next state.
 	now := d.State().Root
@@ -77,9 +77,6 @@ func (d *Drive) Feed(ctx context.Context, since remote.Cursor) (paths iter.Seq2[
 
 // feedPrefix begins each cursor: the kind of what follows, which is the Ref of the root, or nothing for a tree that is empty.
 const feedPrefix = "root:"
-
-// feedNone is the cursor of a state that is in no commit: nothing goes on from it.
-const feedNone = "none"
 
 func feedCursor(root chunk.Ref) remote.Cursor {
 	if root.IsZero() {

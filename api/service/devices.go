@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	sheaf "github.com/sheaf-drive/sheaf"
@@ -10,6 +11,7 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/trust"
 	"github.com/sheaf-drive/sheaf/sync/trust/pgp"
 	"github.com/sheaf-drive/sheaf/sync/trust/wot"
+	"github.com/sheaf-drive/sheaf/vfs/manifest"
 )
 
 // fleet is the devices of the drive, with what this device thinks of them.
@@ -227,18 +229,21 @@ func (s *Service) RevokeDevice(ctx context.Context, r *sheafv1.DevicesRevokeRequ
 	return resp, nil
 }
 
-// readable says what every device can read now. That it is not known keeps nobody from revoking one.
+// readable says what every device can read now. That it is not known in full keeps nobody from revoking one.
 func (s *Service) readable(ctx context.Context, d Drive) *sheafv1.DevicesRevokeResponse {
-	err := d.Commit(ctx)
-	if err != nil {
+	if err := d.Commit(ctx); err != nil {
 		s.o.Log.Warn("what was changed last is not in what the device may hold", "err", err)
 	}
+	now := d.State()
+	resp := &sheafv1.DevicesRevokeResponse{Files: int64(now.Files), Bytes: int64(now.Bytes)}
 	all, err := d.Snapshots(ctx)
-	if err != nil || len(all) == 0 {
-		return &sheafv1.DevicesRevokeResponse{}
+	if err != nil {
+		s.o.Log.Warn("which snapshots there are is not known", "err", err)
 	}
-	k := all[0]
-	return &sheafv1.DevicesRevokeResponse{Snapshot: k.Dot.String(), Files: int64(k.Files), Bytes: int64(k.Bytes)}
+	if i := slices.IndexFunc(all, func(k manifest.Kept) bool { return k.Root == now.Root }); i >= 0 {
+		resp.Snapshot = all[i].Dot.String()
+	}
+	return resp
 }
 
 // known is fleet for what needs the OpenPGP keys, and finds one device.

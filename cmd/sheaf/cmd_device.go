@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
@@ -132,9 +134,11 @@ change these, too: sheaf key passphrase, sheaf key recovery.`,
 				}
 				d := resp.GetDevice()
 				a.say("revoked %s (%s)", printable(d.GetName()), d.GetId())
+				held := fmt.Sprintf("it may still hold what it could read until now: %d files, %s, and what was kept of before", resp.GetFiles(), a.size(resp.GetBytes()))
 				if at := resp.GetSnapshot(); at != "" {
-					a.say("it may still hold what it could read until now: %d files, %s, and what was kept of before; sheaf ls -R --at %s / lists them", resp.GetFiles(), a.size(resp.GetBytes()), at)
+					held += "; sheaf ls -R --at " + at + " / lists them"
 				}
+				a.say("%s", held)
 				a.next(true, "sheaf wait --copies 2, so that the others hear of it")
 				return nil
 			})

@@ -105,9 +105,7 @@ func (r *Ring) SetOwn(s *pgp.Secret) error {
 
 // revoked reports whether the owner of a key has revoked it. r.mu is held.
 func (r *Ring) revoked(f wot.Fingerprint) bool {
-	r.compute(time.Time{}) // whatever the time, it reads the keys
-	i := slices.IndexFunc(r.keys, func(k wot.Key) bool { return k.Fingerprint == f })
-	return i >= 0 && r.keys[i].Revoked
+	return slices.ContainsFunc(r.checked(), func(k wot.Key) bool { return k.Fingerprint == f && k.Revoked })
 }
 
 // Own returns the user's own key; nil: there is none.
@@ -260,6 +258,11 @@ func (r *Ring) List(now time.Time) []Known {
 
 // compute returns the web of trust at a time. r.mu is held.
 func (r *Ring) compute(now time.Time) wot.Web {
+	return wot.Compute(r.checked(), wot.Defaults(), now.Unix())
+}
+
+// checked returns all keys with what their signatures say. r.mu is held.
+func (r *Ring) checked() []wot.Key {
 	if r.keys == nil {
 		certs := make([]*pgp.Certificate, 0, len(r.all))
 		for _, f := range sorted(r.all) {
@@ -267,7 +270,7 @@ func (r *Ring) compute(now time.Time) wot.Web {
 		}
 		r.keys = r.check.Keys(certs, func(f wot.Fingerprint) wot.Owner { return r.all[f].owner })
 	}
-	return wot.Compute(r.keys, wot.Defaults(), now.Unix())
+	return r.keys
 }
 
 // Unread returns how many keys are kept that this version does not read.

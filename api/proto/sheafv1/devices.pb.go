@@ -461,9 +461,9 @@ type DevicesRevokeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The device as it is now.
 	Device *Device `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
-	// The newest state that it may hold, as ListRequest.at names it, for as long as it is kept here; empty: there is none, or it is not known.
+	// The newest state that it may hold, as ListRequest.at names it, for as long as it is kept here; empty: it is not kept.
 	Snapshot string `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	// How many files are in it.
+	// How many files are in that state.
 	Files int64 `protobuf:"varint,3,opt,name=files,proto3" json:"files,omitempty"`
 	// How long these are together.
 	Bytes         int64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`

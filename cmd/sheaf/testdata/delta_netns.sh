@@ -7,16 +7,7 @@ cleanup() {
 	away a b
 }
 trap cleanup EXIT
-ip netns add "$NAME-a"
-ip netns add "$NAME-b"
-ip -n "$NAME-a" link add v0 type veth peer name v0 netns "$NAME-b"
-ip -n "$NAME-a" addr add 10.81.0.1/24 dev v0
-ip -n "$NAME-b" addr add 10.81.0.2/24 dev v0
-for n in a b; do
-	ip -n "$NAME-$n" link set lo up
-	ip -n "$NAME-$n" link set v0 up
-	mkdir -p "$DIR/m$n"
-done
+linked 10.81.0
 wire() { # bytes, to a and from a
 	nsenter --net="/run/netns/$NAME-a" awk '$1 == "v0:" { print $2 + $10 }' /proc/net/dev
 }

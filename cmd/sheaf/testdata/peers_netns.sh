@@ -8,14 +8,8 @@ cleanup() {
 	away a b
 }
 trap cleanup EXIT
-ip netns add "$a"
-ip netns add "$b"
-ip -n "$a" link add v0 type veth peer name v0 netns "$b"
-ip -n "$a" addr add 10.77.0.1/24 dev v0
-ip -n "$b" addr add 10.77.0.2/24 dev v0
+linked 10.77.0
 for n in "$a" "$b"; do
-	ip -n "$n" link set lo up
-	ip -n "$n" link set v0 up
 	tc -n "$n" qdisc add dev v0 root netem delay "${DELAY:-10ms}" loss "${LOSS:-0.5%}" || echo "this kernel has no netem: the link is a good one"
 done
 same() { cmp -s "$1" "$2"; }
@@ -31,7 +25,6 @@ udp() { # udp block|free
 }
 
 begun=$(date +%s)
-mkdir -p "$DIR/ma" "$DIR/mb"
 on a sheaf init --device-name first >/dev/null
 on a sheaf mount "$DIR/ma" >/dev/null
 echo hello >"$DIR/ma/hello"

@@ -1,4 +1,16 @@
 # What the tests of two machines share, which are the namespaces $NAME-a and $NAME-b, with homes in $DIR: it is sourced. (nsenter, for ip netns exec would hide the mounts.)
+linked() { # linked NETWORK: the two namespaces come, joined by a link, with the addresses NETWORK.1 and NETWORK.2, and folders for their mounts
+	ip netns add "$NAME-a"
+	ip netns add "$NAME-b"
+	ip -n "$NAME-a" link add v0 type veth peer name v0 netns "$NAME-b"
+	ip -n "$NAME-a" addr add "$1.1/24" dev v0
+	ip -n "$NAME-b" addr add "$1.2/24" dev v0
+	for n in a b; do
+		ip -n "$NAME-$n" link set lo up
+		ip -n "$NAME-$n" link set v0 up
+		mkdir -p "$DIR/m$n"
+	done
+}
 halt() { # on both
 	for x in a b; do
 		nsenter --net="/run/netns/$NAME-$x" sheaf --home "$DIR/$x" stop --force >/dev/null 2>&1 || true

@@ -1,6 +1,7 @@
 package treefs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"iter"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +31,7 @@ type TreeOptions struct {
 	// Exact says that the FS exchanges names in one step, so that what is replaced can be looked at once more.
 	Exact bool
 	// Feed returns the paths, in the order of remote.ComparePaths and from the root of the FS, at which something changed since a cursor that it gave, and the next cursor; from
-	// "" it returns the cursor of now and no paths. A cursor that it does not know is remote.ErrCursor. nil: all is listed each time.
+	// "" it returns the cursor of now and no paths. A cursor that it does not know is remote.ErrCursor. If next is "", all is listed the next time. nil: all is listed each time.
 	Feed func(ctx context.Context, since remote.Cursor) (paths iter.Seq2[string, error], next remote.Cursor, err error)
 }
 
@@ -274,41 +276,51 @@ func (t *Tree) changes(ctx context.Context, since remote.Cursor, give func(remot
 	if t.o.Feed == nil || since == listAll {
 		since = ""
 	}
+	top, err := t.dirOf(ctx, "")
+	if err != nil {
+		return "", err
+	}
 	var paths iter.Seq2[string, error]
-	next := listAll
+	var next remote.Cursor
 	if t.o.Feed != nil {
-		var err error
 		if paths, next, err = t.o.Feed(ctx, since); err != nil {
 			return "", err
 		}
 	}
+	hidden := false
 	if since == "" {
-		top, err := t.dirOf(ctx, "")
-		if err != nil {
-			return "", err
-		}
-		hidden, err := t.walk(ctx, top, "", give)
-		if hidden {
-			next = listAll
-		}
-		return next, err
+		hidden, err = t.walk(ctx, top, "", give)
+		since = listAll
+	} else {
+		hidden, err = t.follow(ctx, top, paths, give)
 	}
+	if hidden {
+		next = since // so that what is hidden is met again, until it is cleared up
+	}
+	return cmp.Or(next, listAll), err
+}
+
+// follow gives what is now at the paths that a feed tells. It reports whether there is a hidden file among them that is to be cleared up later. What it finds gone is gone from the place: it
+// fails if the root of the place is not where it was.
+func (t *Tree) follow(ctx context.Context, top vfs.Dir, paths iter.Seq2[string, error], give func(remote.Change) error) (hidden bool, err error) {
 	for full, err := range paths {
 		if err != nil {
-			return "", err
+			return hidden, err
 		}
 		p, ok := t.inside(full)
-		if !ok {
-			continue
+		dir, name := path.Split(p)
+		dir = strings.TrimSuffix(dir, "/")
+		if !ok || slices.ContainsFunc(strings.Split(dir, "/"), aside.Is) {
+			continue // a listing does not show it either
 		}
-		if dir, name := path.Split(p); aside.Is(name) {
-			d, err := t.dirOf(ctx, strings.TrimSuffix(dir, "/"))
+		if aside.Is(name) {
+			d, err := t.dirOf(ctx, dir)
 			switch {
 			case errors.Is(says(err), fs.ErrNotExist):
 			case err != nil:
-				return "", err
-			case !t.rescue(ctx, d, name):
-				next = since // what changed is asked for again, until it is cleared up
+				return hidden, err
+			default:
+				hidden = !t.rescue(ctx, d, name) || hidden
 			}
 			continue
 		}
@@ -321,10 +333,27 @@ func (t *Tree) changes(ctx context.Context, since remote.Cursor, give func(remot
 			err = give(c)
 		}
 		if err != nil {
-			return "", err
+			return hidden, err
 		}
 	}
-	return next, nil
+	return hidden, t.still(ctx, top)
+}
+
+// still returns an error unless the root of the place is the directory top.
+func (t *Tree) still(ctx context.Context, top vfs.Dir) error {
+	was, err := top.Attr(ctx)
+	if err != nil {
+		return err
+	}
+	d, err := t.dirOf(ctx, "")
+	if err != nil {
+		return err
+	}
+	now, err := d.Attr(ctx)
+	if err == nil && now.Ino != was.Ino {
+		err = fmt.Errorf("the root of the place is another: %w", remote.ErrChanged)
+	}
+	return err
 }
 
 // inside returns the path in the place of what is at full in the FS, if it is below the root of the place.

@@ -3,10 +3,16 @@ package treefs_test
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"iter"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sheaf-drive/sheaf/sync/remote"
+	"github.com/sheaf-drive/sheaf/sync/remote/aside"
 	"github.com/sheaf-drive/sheaf/sync/remote/memtree"
 	"github.com/sheaf-drive/sheaf/sync/remote/treefs"
 	"github.com/sheaf-drive/sheaf/sync/remote/treetest"
@@ -98,5 +104,154 @@ func TestTree_LongTargets(t *testing.T) {
 	ok(t, err)
 	if it.Target != target {
 		t.Errorf("got a target of %d bytes, want %d", len(it.Target), len(target))
+	}
+}
+
+// feeding is a tree whose feed tells what a test says. Its cursors are numbers.
+type feeding struct {
+	vfs.FS
+	n      int
+	tells  []string
+	before func() // it tells anything
+}
+
+func (f *feeding) feed(_ context.Context, since remote.Cursor) (iter.Seq2[string, error], remote.Cursor, error) {
+	f.n++
+	tells := f.tells
+	if since == "" {
+		tells = nil
+	}
+	return func(yield func(string, error) bool) {
+		if f.before != nil {
+			f.before()
+		}
+		for _, p := range tells {
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}, remote.Cursor(strconv.Itoa(f.n)), nil
+}
+
+// told returns the paths that a place says changed, those that are gone with a minus.
+func told(t *testing.T, at remote.Tree, since remote.Cursor) (paths []string, next remote.Cursor, err error) {
+	t.Helper()
+	changes, cursor := at.Changes(t.Context(), since)
+	for c, err := range changes {
+		if err != nil {
+			return nil, cursor(), err
+		}
+		if c.Gone {
+			c.Path = "-" + c.Path
+		}
+		paths = append(paths, c.Path)
+	}
+	return paths, cursor(), nil
+}
+
+func makeFile(t *testing.T, fsys vfs.FS, path string) {
+	t.Helper()
+	if err := vfs.WriteFile(t.Context(), fsys, path, []byte("x"), vfs.New{Kind: vfs.KindFile, Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeDir(t *testing.T, fsys vfs.FS, path string) {
+	t.Helper()
+	d, name, err := vfs.WalkParent(t.Context(), fsys, path)
+	if err == nil {
+		_, err = d.Make(t.Context(), name, vfs.New{Kind: vfs.KindDir, Mode: 0o700})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a crash has hidden holds the cursor until it is old enough to be given a name; what is below a hidden name is not told, and is no error.
+func TestTree_AFeedComesBackToWhatIsHidden(t *testing.T) {
+	fsys := memfs.New(memfs.Options{})
+	f := &feeding{FS: fsys}
+	tree := treefs.NewTree(fsys, treefs.TreeOptions{Identity: "memory", Feed: f.feed})
+	makeFile(t, fsys, "seen")
+	_, cursor, err := told(t, tree, "")
+	if err != nil || cursor != "1" {
+		t.Fatalf("cursor %q and error %v", cursor, err)
+	}
+	hidden, folder := aside.Name(0), aside.Name(1)
+	makeFile(t, fsys, hidden)
+	makeDir(t, fsys, folder)
+	makeFile(t, fsys, folder+"/within")
+	f.tells = []string{hidden, folder, folder + "/within", "seen"}
+	for range 2 {
+		got, next, err := told(t, tree, cursor)
+		if err != nil || next != cursor || !slices.Equal(got, []string{"seen"}) {
+			t.Fatalf("told %q, cursor %q, error %v, want the cursor %q again", got, next, err, cursor)
+		}
+	}
+	if got, next, err := told(t, tree, ""); err != nil || !slices.Equal(got, []string{"seen"}) {
+		t.Fatalf("listed %q, error %v", got, err)
+	} else if got, again, err := told(t, tree, next); err != nil || again != next || !slices.Equal(got, []string{"seen"}) {
+		t.Fatalf("after a listing that met hidden files: told %q, cursor %q after %q, error %v, want all again", got, again, next, err)
+	}
+
+	for _, name := range []string{hidden, folder} {
+		d, _, err := vfs.WalkParent(t.Context(), fsys, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := d.Lookup(t.Context(), name)
+		if err == nil {
+			_, err = n.SetAttr(t.Context(), vfs.AttrChange{Set: vfs.SetCTime, CTime: time.Now().Add(-2 * aside.Age)})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, next, err := told(t, tree, cursor)
+	if err != nil || next == cursor || !slices.Equal(got, []string{"seen"}) {
+		t.Errorf("told %q, cursor %q, error %v, when they are old", got, next, err)
+	}
+	all, _, err := told(t, tree, "")
+	if err != nil || len(all) != 4 {
+		t.Errorf("listed %q, error %v, want both under names that are seen", all, err)
+	}
+}
+
+// Where the root of the place goes away while changes are told, nothing in it was deleted.
+func TestTree_AFeedOfARootThatGoesIsNoDelete(t *testing.T) {
+	fsys := memfs.New(memfs.Options{})
+	f := &feeding{FS: fsys, tells: []string{"place/file"}}
+	makeDir(t, fsys, "place")
+	makeFile(t, fsys, "place/file")
+	tree := treefs.NewTree(fsys, treefs.TreeOptions{Identity: "memory", Below: "place", Feed: f.feed})
+	_, cursor, err := told(t, tree, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _, err := vfs.WalkParent(t.Context(), fsys, "place")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.before = func() {
+		f.before = nil
+		if err := d.Rename(t.Context(), "place", d, "away", 0); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, next, err := told(t, tree, cursor); err == nil || next != "" {
+		t.Errorf("while it went away: cursor %q and error %v", next, err)
+	}
+	if _, next, err := told(t, tree, cursor); !errors.Is(err, fs.ErrNotExist) || next != "" {
+		t.Errorf("when it was gone: cursor %q and error %v", next, err)
+	}
+	makeDir(t, fsys, "place")
+	f.before = func() {
+		f.before = nil
+		if err := d.Rename(t.Context(), "place", d, "away", vfs.RenameExchange); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, next, err := told(t, tree, cursor); !errors.Is(err, remote.ErrChanged) || next != "" {
+		t.Errorf("while another took its place: cursor %q and error %v", next, err)
 	}
 }

@@ -65,7 +65,7 @@ type IdentitiesClient interface {
 	// MakeKey makes a key of the user's own: version 4, Ed25519 and X25519, without an end. Fails with CODE_EXISTS if there is one that is not revoked.
 	MakeKey(context.Context, *sheafv1.MakeKeyRequest) (*sheafv1.MakeKeyResponse, error)
 	// ImportKeys adds keys, or what is new on those that are known: nothing that was known goes. What is imported is trusted for nothing. A text with a secret key is taken as the user's own only if
-	// that is asked for; it fails with CODE_EXISTS if there is one, and with CODE_WRONG_SECRET if the passphrase does not open it.
+	// that is asked for; it fails with CODE_EXISTS if there is one that is not revoked, and with CODE_WRONG_SECRET if the passphrase does not open it.
 	ImportKeys(context.Context, *sheafv1.ImportKeysRequest) (*sheafv1.ImportKeysResponse, error)
 	// ExportKey has a key as text, as GnuPG reads it; the user's own also with its secret.
 	ExportKey(context.Context, *sheafv1.ExportKeyRequest) (*sheafv1.ExportKeyResponse, error)
@@ -291,7 +291,7 @@ type IdentitiesHandler interface {
 	// MakeKey makes a key of the user's own: version 4, Ed25519 and X25519, without an end. Fails with CODE_EXISTS if there is one that is not revoked.
 	MakeKey(context.Context, *sheafv1.MakeKeyRequest) (*sheafv1.MakeKeyResponse, error)
 	// ImportKeys adds keys, or what is new on those that are known: nothing that was known goes. What is imported is trusted for nothing. A text with a secret key is taken as the user's own only if
-	// that is asked for; it fails with CODE_EXISTS if there is one, and with CODE_WRONG_SECRET if the passphrase does not open it.
+	// that is asked for; it fails with CODE_EXISTS if there is one that is not revoked, and with CODE_WRONG_SECRET if the passphrase does not open it.
 	ImportKeys(context.Context, *sheafv1.ImportKeysRequest) (*sheafv1.ImportKeysResponse, error)
 	// ExportKey has a key as text, as GnuPG reads it; the user's own also with its secret.
 	ExportKey(context.Context, *sheafv1.ExportKeyRequest) (*sheafv1.ExportKeyResponse, error)
