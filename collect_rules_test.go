@@ -3,8 +3,10 @@ package sheaf
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/vfs"
@@ -168,4 +170,43 @@ func TestGC_WhatAHeadOfBeforeReachesIsLiveForWhoIsLate(t *testing.T) {
 	meet(t, db, da, dc)
 	meet(t, db, da, dc)
 	wantFile(t, "mine", body, da, db, dc)
+}
+
+// A device that brings to one place what it knows of others, and does not know yet that one of them has moved chunks from packs which it removed, does
+// not take these for lost: it looks where they are now.
+func TestGC_WhatWasMovedMeanwhileIsNotLacking(t *testing.T) {
+	nas, usb := mem.New(), mem.New()
+	da, words := newResident(t, place("nas", nas), place("usb", usb)).create()
+	rng := rand.New(rand.NewPCG(1, 2))
+	stays := testkit.Random(rng, 1<<20)
+	write(t, da.FS(), "goes", testkit.Random(rng, 4<<20))
+	write(t, da.FS(), "stays", stays)
+	mustExchange(t, da)
+	db := newResident(t, place("nas", nas), place("usb", usb)).join(words)
+	meet(t, db, da)
+	if err := vfs.RemoveAll(t.Context(), da.FS(), "goes"); err != nil {
+		t.Fatal(err)
+	}
+	thin(t, da)
+	meet(t, da, db)
+	thin(t, db)
+	meet(t, da, db)
+	had := packsAt(t, nas)
+	if r := mustGC(t, da); r.Announced == 0 {
+		t.Fatalf("nothing goes: %+v", r)
+	}
+	meet(t, da, db)
+	if r := mustGC(t, da); r.Freed < 4<<20 {
+		t.Fatalf("when the other device agrees: %+v", r)
+	}
+	sync3(t, da)
+	now := packsAt(t, nas)
+	if !slices.ContainsFunc(had, func(n blob.Name) bool { return !slices.Contains(now, n) }) {
+		t.Fatal("all packs are at the place still: this shows nothing")
+	}
+	db.Replicas().Spread() // all that it knows of is brought to each place, not only what it has put
+	if err := db.Replicas().Sync(t.Context()); err != nil {
+		t.Errorf("before it knows what was moved: %v", err)
+	}
+	wantFile(t, "stays", stays, da, db)
 }

@@ -250,19 +250,53 @@ func (d *Drive) lacking(ctx context.Context, packs []blob.Name) error {
 	if err != nil || len(stuck) == 0 {
 		return err
 	}
-	h, err := d.refs.Head(ctx)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	needed, err := d.needed(ctx, stuck)
+	if err != nil || len(needed) == 0 {
 		return err
 	}
-	return manifest.Walk(ctx, d.store, h.Root, nodes{}.met, func(ref chunk.Ref) error {
-		if _, ok := stuck[ref.ID]; ok {
+	// Whoever put the packs may have moved what is live to others, and removed them, since the places were looked at.
+	if err := d.replicas.engine.Look(ctx); err != nil && ctx.Err() == nil {
+		d.o.Log.Warn("not all places could be looked at for what packs have that are not to be had", "err", err)
+	}
+	if err := d.store.Refresh(ctx); err != nil {
+		return err
+	}
+	if stuck, err = d.store.Relocate(ctx, names...); err != nil {
+		return err
+	}
+	for _, ref := range needed {
+		_, not := stuck[ref.ID]
+		if !not { // it is in none of these packs, which is not to say that it is elsewhere
+			has, err := d.store.Has(ctx, ref.ID)
+			if err != nil {
+				return err
+			}
+			not = !has
+		}
+		if not {
 			return fmt.Errorf("%w: %s", errNeeded, ref)
+		}
+	}
+	return nil
+}
+
+// needed returns which of the chunks the newest head of this device reaches.
+func (d *Drive) needed(ctx context.Context, of map[chunk.ID]struct{}) (refs []chunk.Ref, err error) {
+	h, err := d.refs.Head(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = manifest.Walk(ctx, d.store, h.Root, nodes{}.met, func(ref chunk.Ref) error {
+		if _, ok := of[ref.ID]; ok {
+			refs = append(refs, ref)
+			delete(of, ref.ID) // once is enough
 		}
 		return nil
 	})
+	return refs, err
 }
 
 // SameDrive returns nil if a place is empty or has the drive of another one, ErrOtherDrive if it has one of its own, or the error of
