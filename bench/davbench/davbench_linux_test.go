@@ -120,12 +120,7 @@ func rclone(t *testing.T) *server {
 	if err != nil {
 		testkit.Lacks(t, "rclone is not here: run scripts/deps")
 	}
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := testkit.FreeAddr(t)
 	dir := t.TempDir()
 	cmd := exec.Command(bin, "serve", "webdav", "--config", "/dev/null", "--addr", addr, "--user", "me", "--pass", "of-this-bench", dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

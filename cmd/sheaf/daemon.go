@@ -74,7 +74,11 @@ func (a *app) serve(ctx context.Context) (*daemon, error) {
 	d.svc = service.New(o)
 	resting, tired := context.WithCancel(context.WithoutCancel(ctx))
 	d.tired = tired
-	d.serving.Go(func() { relax(resting, restEvery, d.svc.Trim) })
+	d.serving.Go(func() {
+		tick := time.NewTicker(restEvery)
+		defer tick.Stop()
+		relax(resting, tick.C, processorTime, d.svc.Trim)
+	})
 	h := doors(d.svc, log)
 	d.serve(l, newServer(access.Local(h), log), log)
 	if tcp != nil {

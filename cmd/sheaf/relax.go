@@ -13,25 +13,24 @@ const (
 )
 
 // relax gives memory back to the system when there is nothing to do, once after each time that there was: what trim forgets, which is read again when
-// it is asked for, and what the runtime keeps for later. It looks each time that every has passed, and returns when ctx is done.
-func relax(ctx context.Context, every time.Duration, trim func(context.Context)) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	last, quiet := processorTime(), 0
+// it is asked for, and what the runtime keeps for later. It looks at each tick how much time of a processor was taken, which worked tells, and returns when
+// ctx is done.
+func relax(ctx context.Context, tick <-chan time.Time, worked func() time.Duration, trim func(context.Context)) {
+	last, quiet := worked(), 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
-		now := processorTime()
-		if now-last > every/50 {
+		now := worked()
+		if now-last > restEvery/50 {
 			quiet = 0
 		} else if quiet++; quiet == restQuiet {
 			trim(ctx)
 			debug.FreeOSMemory()
 			restProgram()
-			now = processorTime() // that is no work
+			now = worked() // that is no work
 		}
 		last = now
 	}

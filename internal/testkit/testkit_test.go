@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -173,5 +175,26 @@ func TestRandomReader_EveryDigitOfASeedCounts(t *testing.T) {
 			t.Errorf("the seeds %d and %d give the same bytes", other, seed)
 		}
 		seen[string(b)] = seed
+	}
+}
+
+func TestFreeAddr_IsOutsideOfWhatTheSystemGives(t *testing.T) {
+	seen := map[string]bool{}
+	for range 100 {
+		addr := testkit.FreeAddr(t)
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(port)
+		if err != nil || n < 10_000 || n >= 32_000 || seen[addr] {
+			t.Fatalf("got %s, %v; before: %v", addr, err, seen[addr])
+		}
+		seen[addr] = true
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close()
 	}
 }

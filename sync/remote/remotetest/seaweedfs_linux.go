@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // SeaweedFS starts a cluster of one machine with its server for S3. Like Amazon's, and unlike versitygw, it has buckets that are no
@@ -36,7 +38,7 @@ func SeaweedFS(t testing.TB, set ...Setting) (*Server, Place) {
 	}
 	var master string
 	for _, part := range []string{"master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc"} {
-		_, port, _ := net.SplitHostPort(freeAddr(t))
+		_, port, _ := net.SplitHostPort(testkit.FreeAddr(t))
 		flags = append(flags, "-"+part+"="+port)
 		switch part {
 		case "master.port":

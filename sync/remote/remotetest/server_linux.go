@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
 // A Server is a program that runs until the test ends.
@@ -82,7 +84,7 @@ func serve(t testing.TB, dir string, set []Setting, args func(addr string) []str
 	}
 	var err error
 	for range 5 { // somebody else may take the port first
-		s.Addr = freeAddr(t)
+		s.Addr = testkit.FreeAddr(t)
 		if err = s.start(); err == nil {
 			t.Cleanup(s.Kill)
 			return s
@@ -90,17 +92,6 @@ func serve(t testing.TB, dir string, set []Setting, args func(addr string) []str
 	}
 	t.Fatalf("start %s: %v\n%s", args(s.Addr)[0], err, s.out)
 	return nil
-}
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // Start starts it again after Kill, at the same address.
@@ -165,14 +156,16 @@ func (s *Server) start() error {
 		return err
 	}
 	for end := time.Now().Add(startTime); ; {
-		if answers(s.t.Context(), s.Addr) {
-			return nil
-		}
+		there := answers(s.t.Context(), s.Addr)
 		select {
 		case <-gone:
 			return errors.New("it ended at once")
-		case <-time.After(20 * time.Millisecond): // only polls
+		default:
 		}
+		if there {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond) // only polls
 		if time.Now().After(end) {
 			s.Kill()
 			return fmt.Errorf("nobody answers at %s", s.Addr)
