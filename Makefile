@@ -166,7 +166,7 @@ api: export CGO_ENABLED := 0
 api: export GOFLAGS := -tags=pebblegozstd,noproviders
 api:
 	scripts/deps api
-	$(GO) test -count=1 -timeout 1h ./api/...
+	SHEAF_LONG=1 $(GO) test -count=1 -timeout 1h ./api/...
 	SHEAF_LONG=1 $(GO) test -count=1 -timeout 2h -v -run 'API_|APICoverage|Scripts/(api|token)' ./cmd/sheaf
 
 #: make wine       sheaf for Windows, built here, under Wine: a drive, WebDAV, a second process over the pipe (root)
