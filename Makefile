@@ -250,7 +250,7 @@ remotebench:
 	scripts/deps remotes databench
 	SHEAF_REMOTE_BENCH=1 $(GO) test -count=1 -timeout 4h -v ./bench/remotes
 
-#: make davbench   WebDAV against rclone's server and Apache's: SHEAF_DAV_MB (1024), SHEAF_DAV_PUTS, SHEAF_DAV_ENTRIES, SHEAF_DAV_ROUNDS (3)
+#: make davbench   WebDAV against rclone's server and Apache's, and the API against HTTP alone: SHEAF_DAV_MB (1024), SHEAF_DAV_PUTS, SHEAF_DAV_ENTRIES, SHEAF_DAV_ROUNDS (3)
 .PHONY: davbench
 davbench:
 	scripts/deps
