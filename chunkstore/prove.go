@@ -94,6 +94,9 @@ func (s *Store) prove(ctx context.Context, name pack.Name, file []byte, entries 
 // confirm reads a pack that was just put, and compares it with what it should be.
 func (s *Store) confirm(ctx context.Context, name pack.Name, file []byte) error {
 	r, err := s.bucket.Get(ctx, blob.Name(name.BlobName()), 0, int64(len(file))+1)
+	if errors.Is(err, fs.ErrNotExist) { // who acknowledged it does not have it, or does not show it
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
 	if err != nil {
 		return fmt.Errorf("read new pack %s back: %w", name, err)
 	}
