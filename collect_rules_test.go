@@ -46,13 +46,7 @@ func TestGC_WhoIsInTheMidstOfItAgreesLater(t *testing.T) {
 	mustExchange(t, da)
 	db := newResident(t, place("nas", at)).join(words)
 	meet(t, db, da)
-	if err := vfs.RemoveAll(t.Context(), da.FS(), "goes"); err != nil {
-		t.Fatal(err)
-	}
-	thin(t, da)
-	meet(t, da, db)
-	thin(t, db)
-	meet(t, da, db)
+	forget(t, "goes", da, db)
 
 	l, err := db.Load()
 	if err != nil {
@@ -104,14 +98,7 @@ func TestGC_WhatAHeadOfBeforeReachesIsLiveForWhoIsLate(t *testing.T) {
 	mustExchange(t, da)
 	db, dc := newResident(t, place("nas", at)).join(words), newResident(t, place("nas", at)).join(words)
 	meet(t, db, dc, da)
-	if err := vfs.RemoveAll(t.Context(), da.FS(), "goes"); err != nil {
-		t.Fatal(err)
-	}
-	thin(t, da)
-	meet(t, da, db, dc)
-	thin(t, db)
-	thin(t, dc)
-	meet(t, da, db, dc)
+	forget(t, "goes", da, db, dc)
 
 	write(t, dc.FS(), "again", body) // by the chunks that nobody else reaches
 	if err := dc.Commit(t.Context()); err != nil {
@@ -184,13 +171,7 @@ func TestGC_WhatWasMovedMeanwhileIsNotLacking(t *testing.T) {
 	mustExchange(t, da)
 	db := newResident(t, place("nas", nas), place("usb", usb)).join(words)
 	meet(t, db, da)
-	if err := vfs.RemoveAll(t.Context(), da.FS(), "goes"); err != nil {
-		t.Fatal(err)
-	}
-	thin(t, da)
-	meet(t, da, db)
-	thin(t, db)
-	meet(t, da, db)
+	forget(t, "goes", da, db)
 	had := packsAt(t, nas)
 	if r := mustGC(t, da); r.Announced == 0 {
 		t.Fatalf("nothing goes: %+v", r)

@@ -73,6 +73,20 @@ func meet(t testing.TB, ds ...*Drive) {
 	}
 }
 
+// forget has the first device remove what is under a name, and all devices forget the states that had it.
+func forget(t testing.TB, name string, ds ...*Drive) {
+	t.Helper()
+	if err := vfs.RemoveAll(t.Context(), ds[0].FS(), name); err != nil {
+		t.Fatal(err)
+	}
+	thin(t, ds[0])
+	meet(t, ds...)
+	for _, d := range ds[1:] {
+		thin(t, d)
+	}
+	meet(t, ds...)
+}
+
 // What one device deletes on a drive of three goes once the others have agreed, and not before; then it is gone at the place, too.
 func TestGC_FreesWhatAllDevicesAgreeTo(t *testing.T) {
 	at := mem.New()
@@ -140,13 +154,7 @@ func TestGC_WhoAgreedStoresAnew(t *testing.T) {
 	mustExchange(t, da)
 	db := newResident(t, place("nas", at)).join(words)
 	mustExchange(t, db, da)
-	if err := vfs.RemoveAll(t.Context(), da.FS(), "goes"); err != nil {
-		t.Fatal(err)
-	}
-	thin(t, da)
-	meet(t, da, db)
-	thin(t, db)
-	meet(t, da, db)
+	forget(t, "goes", da, db)
 	if r := mustGC(t, da); r.Announced == 0 {
 		t.Fatalf("nothing goes: %+v", r)
 	}

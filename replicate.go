@@ -265,22 +265,22 @@ func (d *Drive) lacking(ctx context.Context, packs []blob.Name) error {
 		return err
 	}
 	for _, ref := range needed {
-		_, not := stuck[ref.ID]
-		if !not { // it is in none of these packs, which is not to say that it is elsewhere
+		_, lost := stuck[ref.ID]
+		if !lost { // it is in none of these packs, which is not to say that it is elsewhere
 			has, err := d.store.Has(ctx, ref.ID)
 			if err != nil {
 				return err
 			}
-			not = !has
+			lost = !has
 		}
-		if not {
+		if lost {
 			return fmt.Errorf("%w: %s", errNeeded, ref)
 		}
 	}
 	return nil
 }
 
-// needed returns which of the chunks the newest head of this device reaches.
+// needed returns which of the chunks the newest head of this device reaches, each once, and takes these out of the set.
 func (d *Drive) needed(ctx context.Context, of map[chunk.ID]struct{}) (refs []chunk.Ref, err error) {
 	h, err := d.refs.Head(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -292,7 +292,7 @@ func (d *Drive) needed(ctx context.Context, of map[chunk.ID]struct{}) (refs []ch
 	err = manifest.Walk(ctx, d.store, h.Root, nodes{}.met, func(ref chunk.Ref) error {
 		if _, ok := of[ref.ID]; ok {
 			refs = append(refs, ref)
-			delete(of, ref.ID) // once is enough
+			delete(of, ref.ID)
 		}
 		return nil
 	})

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -50,21 +49,8 @@ func raw(t *testing.T) *server {
 // api is the network door of a daemon.
 func api(t *testing.T) *server {
 	t.Helper()
-	home := filepath.Join(t.TempDir(), "home")
-	bin := build(t)
-	run := func(args ...string) string {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), bin, args...)
-		cmd.Env = append(os.Environ(), "SHEAF_HOME="+home)
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("sheaf %q: %v", args, err)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	run("init")
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin, "daemon", "--api", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "SHEAF_HOME="+home)
+	command, run := drive(t)
+	cmd := command(context.WithoutCancel(t.Context()), "daemon", "--api", "127.0.0.1:0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -85,8 +71,8 @@ func api(t *testing.T) *server {
 	if err := json.Unmarshal(line, &ready); err != nil || ready.API == "" {
 		t.Fatalf("got %s, %v", line, err)
 	}
-	run("ls", "/") // opens the drive
-	return &server{name: "sheaf", url: ready.API + "/v1/files/", token: run("token", "create", "--quiet")}
+	run(t.Context(), "ls", "/") // opens the drive
+	return &server{name: "sheaf", url: ready.API + "/v1/files/", token: strings.TrimSpace(run(t.Context(), "token", "create", "--quiet"))}
 }
 
 // What a file takes up and down by the API, and by HTTP alone.

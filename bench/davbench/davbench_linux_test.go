@@ -71,32 +71,36 @@ func (s *server) do(t *testing.T, method, path string, body io.Reader, size int6
 	return n
 }
 
-// build builds the command.
-func build(t *testing.T) string {
+// drive builds the command and makes a drive. command is the command in its home; run runs it, and returns what it printed.
+func drive(t *testing.T) (command func(ctx context.Context, args ...string) *exec.Cmd, run func(ctx context.Context, args ...string) string) {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "sheaf")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "pebblegozstd,noproviders", "-o", bin, "github.com/sheaf-drive/sheaf/cmd/sheaf")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	bin, home := filepath.Join(t.TempDir(), "sheaf"), filepath.Join(t.TempDir(), "home")
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "pebblegozstd,noproviders", "-o", bin, "github.com/sheaf-drive/sheaf/cmd/sheaf")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build sheaf: %v: %s", err, out)
 	}
-	return bin
-}
-
-// ours makes a drive and serves it.
-func ours(t *testing.T) *server {
-	t.Helper()
-	bin, home := build(t), filepath.Join(t.TempDir(), "home")
-	run := func(ctx context.Context, args ...string) string {
+	command = func(ctx context.Context, args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, bin, args...)
 		cmd.Env = append(os.Environ(), "SHEAF_HOME="+home)
-		out, err := cmd.Output()
+		return cmd
+	}
+	run = func(ctx context.Context, args ...string) string {
+		t.Helper()
+		out, err := command(ctx, args...).Output()
 		if err != nil {
 			t.Fatalf("sheaf %q: %v", args, err)
 		}
 		return string(out)
 	}
 	run(t.Context(), "init")
+	return command, run
+}
+
+// ours makes a drive and serves it.
+func ours(t *testing.T) *server {
+	t.Helper()
+	_, run := drive(t)
 	t.Cleanup(func() { run(context.Background(), "stop", "--force") })
 	var resp struct {
 		Serving struct{ URL string }

@@ -13,7 +13,7 @@ const (
 )
 
 // relax gives memory back to the system when there is nothing to do, once after each time that there was: what trim forgets, which is read again when
-// it is asked for, and what the runtime keeps for later. It looks at each tick how much time of a processor was taken, which worked tells, and returns when
+// it is asked for, and what the runtime keeps for later. It looks at each tick, one each restEvery, how much time of a processor was taken, which worked tells, and returns when
 // ctx is done.
 func relax(ctx context.Context, tick <-chan time.Time, worked func() time.Duration, trim func(context.Context)) {
 	last, quiet := worked(), 0

@@ -17,7 +17,7 @@ var given struct {
 }
 
 // FreeAddr returns an address of this machine, host:port, at which nobody listens, for a program that cannot be asked where it listens, or that is to
-// come back there after it died. No address is given twice. A port of those that the system gives would be somebody else's, sooner or later: whoever looks
+// come back there after it died. A process is given none twice. A port of those that the system gives would be somebody else's, sooner or later: whoever looks
 // whether the program answers would meet another one, which dies with its own test.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
