@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	contract "github.com/sheaf-drive/sheaf/api/proto"
 )
 
 // object is a JSON object, whose keys are sorted when it is written.
@@ -24,7 +26,7 @@ type describer struct {
 
 // Description returns the description of all routes, by OpenAPI 3.1, as JSON. It is made of the contract alone.
 func Description() ([]byte, error) {
-	c, err := comments()
+	c, err := contract.Comments()
 	if err != nil {
 		return nil, fmt.Errorf("describe: %w", err)
 	}

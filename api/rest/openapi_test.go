@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sheaf-drive/sheaf/api/access"
+	contract "github.com/sheaf-drive/sheaf/api/proto"
 )
 
 func description(t *testing.T) map[string]any {
@@ -67,7 +68,7 @@ func TestRoutes_AreOneForEachCall(t *testing.T) {
 }
 
 func TestComments_AreThereForEachThing(t *testing.T) {
-	c, err := comments()
+	c, err := contract.Comments()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,10 +44,7 @@ func (a *app) sayAPI(d *daemon) error {
 		return nil
 	}
 	if a.json {
-		return a.record(struct {
-			Kind string `json:"kind"`
-			URL  string `json:"url"`
-		}{"api", d.api})
+		return a.record(apiRecord{"api", d.api})
 	}
 	a.say("the API answers at %s", d.api)
 	return nil

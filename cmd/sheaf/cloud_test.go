@@ -133,6 +133,7 @@ func visit(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string
 
 // sheafForScripts is the command with the kind of the scripts.
 func sheafForScripts() {
+	holdToSchema()
 	if url := os.Getenv("CLOUD"); strings.HasPrefix(url, "http://127.0.0.1:") {
 		remoteKinds = append(remoteKinds, cloud(url))
 	}

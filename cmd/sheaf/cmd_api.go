@@ -24,7 +24,7 @@ func (a *app) apiCmd() *cobra.Command {
 		Use:   "api METHOD PATH",
 		Short: "Make a request of the API, and print the answer as it is",
 		Long: `Make a request of the API over the socket of the daemon, or in this process where none runs, and print the answer as it is.
-sheaf api openapi prints what there is.`,
+sheaf api openapi prints what there is, and sheaf api schema what --json prints.`,
 		Example: `  sheaf api GET /v1/status
   sheaf api POST /v1/folders --data '{"path":"Photos"}'
   sheaf api PUT /v1/files/notes.txt --data @notes.txt`,
@@ -48,7 +48,7 @@ sheaf api openapi prints what there is.`,
 	}
 	c.Flags().StringVar(&data, "data", "", "the body: a `text`, @FILE, or @- for what comes in")
 	c.Flags().StringArrayVar(&headers, "header", nil, "a `header`, as in \"Range: bytes=0-9\"; can be given several times")
-	c.AddCommand(a.apiOpenAPICmd(), a.apiCoverageCmd())
+	c.AddCommand(a.apiOpenAPICmd(), a.apiSchemaCmd(), a.apiCoverageCmd())
 	return c
 }
 

@@ -73,6 +73,11 @@ func (a *app) apiCoverageCmd() *cobra.Command {
 		Use: "coverage", Short: "Say which calls of the API no verb makes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			missing, all := uncovered(cmd.Root())
+			if a.json {
+				if err := a.record(coverageRecord{"coverage", all, append([]string{}, missing...), sortedKeys(forPrograms)}); err != nil {
+					return err
+				}
+			}
 			if len(missing) > 0 {
 				for _, call := range missing {
 					a.say("%s", call)

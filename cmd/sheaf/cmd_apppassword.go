@@ -120,8 +120,12 @@ func (a *app) appPasswordRevokeCmd() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(s *session) error {
-				if _, err := s.Doors.RevokeAppPassword(cmd.Context(), &sheafv1.RevokeAppPasswordRequest{Id: args[0]}); err != nil {
+				resp, err := s.Doors.RevokeAppPassword(cmd.Context(), &sheafv1.RevokeAppPasswordRequest{Id: args[0]})
+				if err != nil {
 					return err
+				}
+				if a.json {
+					return a.object("", resp)
 				}
 				a.say("%s lets nobody in any more", args[0])
 				a.next(false, "sheaf apppassword list")

@@ -140,15 +140,18 @@ func (a *app) folderRemoveCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(s *session) error {
 				ctx := cmd.Context()
-				_, err := s.Folders.Remove(ctx, &sheafv1.FoldersRemoveRequest{Folder: wirepath.Encode(args[0])})
+				resp, err := s.Folders.Remove(ctx, &sheafv1.FoldersRemoveRequest{Folder: wirepath.Encode(args[0])})
 				if err != nil && explain(err).Code == sheafv1.Code_CODE_NOT_FOUND {
 					var dir string
 					if dir, err = filepath.Abs(args[0]); err == nil {
-						_, err = s.Folders.Remove(ctx, &sheafv1.FoldersRemoveRequest{Folder: dir})
+						resp, err = s.Folders.Remove(ctx, &sheafv1.FoldersRemoveRequest{Folder: dir})
 					}
 				}
 				if err != nil {
 					return err
+				}
+				if a.json {
+					return a.object("", resp)
 				}
 				a.say("%s is kept alike no longer; what is in it stays, here and in the drive", printable(args[0]))
 				a.next(false, "sheaf folder list")

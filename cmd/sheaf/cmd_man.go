@@ -27,6 +27,9 @@ func (a *app) manCmd() *cobra.Command {
 				}
 				n++
 			}
+			if a.json {
+				return a.record(manualRecord{"manual", args[0], n})
+			}
 			a.say("wrote %d pages", n)
 			a.next(false, "man %s", filepath.Join(args[0], "sheaf.1"))
 			return nil

@@ -323,8 +323,12 @@ func (a *app) remoteRmCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return a.withRemotes(ctx, func(s *session) error {
-				if _, err := s.Remotes.Remove(ctx, &sheafv1.RemotesRemoveRequest{Name: args[0]}); err != nil {
+				resp, err := s.Remotes.Remove(ctx, &sheafv1.RemotesRemoveRequest{Name: args[0]})
+				if err != nil {
 					return err
+				}
+				if a.json {
+					return a.object("", resp)
 				}
 				a.say("%s is forgotten; what lies there stays", args[0])
 				return nil

@@ -179,8 +179,12 @@ func (a *app) replicaRmCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return a.with(ctx, func(s *session) error {
-				if _, err := s.Replicas.Remove(ctx, &sheafv1.ReplicasRemoveRequest{Name: args[0], Force: force}); err != nil {
+				resp, err := s.Replicas.Remove(ctx, &sheafv1.ReplicasRemoveRequest{Name: args[0], Force: force})
+				if err != nil {
 					return err
+				}
+				if a.json {
+					return a.object("", resp)
 				}
 				a.say("%s is no replica any more; what lies there stays", args[0])
 				return nil

@@ -33,6 +33,9 @@ are not logged in, on Linux: loginctl enable-linger.`,
 			if err := m.Uninstall(ctx, name); err != nil {
 				return err
 			}
+			if a.json {
+				return a.record(serviceState{Kind: "service", Name: name})
+			}
 			a.say("uninstalled %s; the drive and all its data stay", name)
 			return nil
 		}),
@@ -40,6 +43,9 @@ are not logged in, on Linux: loginctl enable-linger.`,
 		verb("stop", "Unmount all and end it, until the next session or start", func(ctx context.Context, m unit.Manager, name string) error {
 			if err := m.Stop(ctx, name); err != nil {
 				return err
+			}
+			if a.json {
+				return a.serviceStatus(ctx, m, name)
 			}
 			a.say("stopped %s", name)
 			a.next(false, "sheaf service start")
@@ -94,16 +100,6 @@ func (a *app) serviceInstallCmd() *cobra.Command {
 	}
 }
 
-// serviceState is what --json says. It is of this machine and no daemon's to tell, so it is not in the contract.
-type serviceState struct {
-	Kind      string `json:"kind"`
-	Name      string `json:"name"`
-	Path      string `json:"path"` // of the file that describes it; "" where there is none
-	Installed bool   `json:"installed"`
-	Running   bool   `json:"running"`
-	Detail    string `json:"detail"`
-}
-
 func (a *app) serviceStart(ctx context.Context, m unit.Manager, name string) error {
 	st, err := m.State(ctx, name)
 	if err != nil {
@@ -115,6 +111,9 @@ func (a *app) serviceStart(ctx context.Context, m unit.Manager, name string) err
 	}
 	if err := m.Start(ctx, name); err != nil {
 		return fmt.Errorf("%w; see sheaf service logs", err)
+	}
+	if a.json {
+		return a.serviceStatus(ctx, m, name)
 	}
 	a.say("started %s", name)
 	a.next(false, "sheaf status")

@@ -82,14 +82,8 @@ func (a *app) fail(ctx context.Context, err error) int {
 		code, e = exitCodes[sheafv1.Code_CODE_CANCELED], &service.Error{Code: sheafv1.Code_CODE_CANCELED, Err: errors.New("interrupted")}
 	}
 	if a.json {
-		line, _ := json.Marshal(struct {
-			Kind  string `json:"kind"`
-			Code  string `json:"code"`
-			Exit  int    `json:"exit"`
-			Error string `json:"error"`
-			Hint  string `json:"hint"`
-		}{"error", codeName(e.Code), code, e.Error(), e.Hint})
-		_, _ = fmt.Fprintln(a.err, string(line))
+		line, _ := json.Marshal(errorRecord{"error", codeName(e.Code), code, e.Error(), e.Hint})
+		_, _ = a.err.Write(append(checked(line), '\n'))
 		return code
 	}
 	_, _ = fmt.Fprintln(a.err, "sheaf: "+printable(e.Error()))

@@ -42,16 +42,30 @@ func (a *app) next(data bool, format string, args ...any) {
 func (a *app) object(kind string, m proto.Message) error {
 	var b bytes.Buffer
 	writeMessage(&b, kind, m.ProtoReflect())
-	b.WriteByte('\n')
-	_, err := a.out.Write(b.Bytes())
+	_, err := a.out.Write(append(checked(b.Bytes()), '\n'))
 	return err
 }
 
 // record prints v, which says its own kind, as one JSON object: what is of this machine and not of the contract.
 func (a *app) record(v any) error {
-	e := json.NewEncoder(a.out)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := a.out.Write(append(checked(bytes.TrimSuffix(b.Bytes(), []byte{'\n'})), '\n'))
+	return err
+}
+
+// onObject is told each object before it is printed. Tests hold it against the schema.
+var onObject func(object []byte)
+
+func checked(object []byte) []byte {
+	if onObject != nil {
+		onObject(object)
+	}
+	return object
 }
 
 // writeMessage writes m with all its fields, in the order of the contract: numbers as numbers,
@@ -73,7 +87,7 @@ func writeMessage(b *bytes.Buffer, kind string, m protoreflect.Message) {
 			b.WriteByte(',')
 		}
 		first = false
-		writeText(b, string(f.Name()))
+		writeText(b, fieldName(f, kind))
 		b.WriteByte(':')
 		switch {
 		case f.IsList():
@@ -93,6 +107,14 @@ func writeMessage(b *bytes.Buffer, kind string, m protoreflect.Message) {
 		}
 	}
 	b.WriteByte('}')
+}
+
+// fieldName is how a field is called in a line of a kind: a kind of the message's own gives way to that of the line, and is "event_kind".
+func fieldName(f protoreflect.FieldDescriptor, kind string) string {
+	if f.Name() == "kind" && kind != "" {
+		return kind + "_kind"
+	}
+	return string(f.Name())
 }
 
 // writeValue writes one value of a field.

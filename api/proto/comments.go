@@ -1,23 +1,21 @@
-package rest
+package proto
 
 import (
 	"bufio"
 	"fmt"
 	"io/fs"
 	"strings"
-
-	contract "github.com/sheaf-drive/sheaf/api/proto"
 )
 
-// comments returns the comments of the contract, by the full names of what they are of: the Go code that is generated of it does not have
+// Comments returns the comments of the contract, by the full names of what they are of: the Go code that is generated of it does not have
 // them. The sources are in the one form that they are checked to have: what is commented begins a line of its own.
-func comments() (map[string]string, error) {
+func Comments() (map[string]string, error) {
 	all := map[string]string{}
-	err := fs.WalkDir(contract.Sources, ".", func(path string, e fs.DirEntry, err error) error {
+	err := fs.WalkDir(Sources, ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		f, err := contract.Sources.Open(path)
+		f, err := Sources.Open(path)
 		if err != nil {
 			return err
 		}
