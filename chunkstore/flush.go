@@ -11,6 +11,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/index"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+	"github.com/sheaf-drive/sheaf/chunkstore/seal"
 )
 
 // maxBuffers is how many packs are in memory at most: two that are open, and one
@@ -117,6 +118,9 @@ func (s *Store) upload(p *openPack, a *attempt) {
 			if s.pendingCID[e.CID] == e.ID {
 				delete(s.pendingCID, e.CID)
 			}
+		}
+		if len(s.pending) == 0 { // a map keeps the memory of all it ever had at once
+			s.pending, s.pendingCID = map[chunk.ID]spot{}, map[seal.CID]chunk.ID{}
 		}
 		delete(s.leaving, p.name)
 		s.dirty = true

@@ -5,11 +5,14 @@ package chunkstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/disk"
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+	"github.com/sheaf-drive/sheaf/chunkstore/seal"
 )
 
 // Whatever becomes of a Store, the memory of its packs comes back when it is closed, and none of it is of the heap.
@@ -96,4 +99,27 @@ func TestStore_TrimGivesTheMemoryOfPacksBack(t *testing.T) {
 		t.Errorf("%d packs have memory after Flush and Trim, want the %d of before", n, before)
 	}
 	wantChunk(t, s, put(t, s, last), last)
+}
+
+// What was not in a pack for a while is no burden when it is: maps do not become smaller by themselves.
+func TestStore_KeepsNoMemoryOfWhatWasPending(t *testing.T) {
+	b, err := disk.Open(t.TempDir(), disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, b, newCrashKV())
+	for i := range 20_000 {
+		put(t, s, fmt.Appendf(nil, "a short chunk: %d", i))
+	}
+	flush(t, s)
+	before := heapNow()
+	s.mu.Lock()
+	if n := len(s.pending) + len(s.pendingCID); n > 0 {
+		t.Errorf("%d chunks are pending after a flush", n)
+	}
+	s.pending, s.pendingCID = map[chunk.ID]spot{}, map[seal.CID]chunk.ID{}
+	s.mu.Unlock()
+	if kept := before - heapNow(); kept > 256<<10 {
+		t.Errorf("%d bytes are kept for chunks that are in packs", kept)
+	}
 }
