@@ -132,8 +132,7 @@ func (f *FS) settle1(n *node, e *manifest.Entry) {
 	n.fill(e)
 	if other {
 		c := &n.file
-		c.over, c.extents = pieces{}, nil
-		c.limit, c.low = noLimit, noLimit
+		c.later, c.extents = nil, nil
 	}
 }
 

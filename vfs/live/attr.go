@@ -56,17 +56,17 @@ func (n *node) applyAttr(ch vfs.AttrChange) {
 		n.attr.gid = ch.GID
 	}
 	if ch.Set&vfs.SetMTime != 0 {
-		n.attr.mtime = ch.MTime
+		n.attr.set(mtime, ch.MTime)
 	}
 	if ch.Set&vfs.SetATime != 0 {
-		n.attr.atime = ch.ATime
+		n.attr.set(atime, ch.ATime)
 	}
-	n.attr.ctime = ch.CTime
+	n.attr.set(ctime, ch.CTime)
 	n.attr.changed = n.attr.changed || ch.Set&(vfs.SetMode|vfs.SetUID|vfs.SetGID) != 0
 }
 
 func (n *node) findXattr(as string) (int, bool) {
-	return slices.BinarySearchFunc(n.attr.xattr, as, func(x manifest.Xattr, as string) int {
+	return slices.BinarySearchFunc(n.xattrs(), as, func(x manifest.Xattr, as string) int {
 		switch {
 		case x.Name < as:
 			return -1
@@ -97,7 +97,7 @@ func (f *FS) setXattr(ctx context.Context, n *node, as string, value []byte, fla
 			return vfs.ErrNoXattr
 		}
 		total := len(as) + len(value)
-		for k, x := range n.attr.xattr {
+		for k, x := range n.xattrs() {
 			if !have || k != i {
 				total += len(x.Name) + len(x.Value)
 			}
@@ -118,14 +118,14 @@ func (f *FS) setXattr(ctx context.Context, n *node, as string, value []byte, fla
 // The list of extended attributes is never changed in place: a commit may be reading it.
 func (n *node) applySetXattr(c *change) {
 	i, have := n.findXattr(c.name)
-	all := slices.Clone(n.attr.xattr)
+	all := slices.Clone(n.xattrs())
 	x := manifest.Xattr{Name: c.name, Value: slices.Clone(c.value)}
 	if have {
 		all[i] = x
 	} else {
 		all = slices.Insert(all, i, x)
 	}
-	n.attr.xattr, n.attr.ctime, n.attr.changed = all, c.time, true
+	n.setXattrs(all, c.time)
 }
 
 // removeXattr is vfs.Node.RemoveXattr.
@@ -149,7 +149,6 @@ func (f *FS) removeXattr(ctx context.Context, n *node, as string) error {
 
 func (n *node) applyRemoveXattr(c *change) {
 	if i, have := n.findXattr(c.name); have {
-		n.attr.xattr = slices.Delete(slices.Clone(n.attr.xattr), i, i+1)
-		n.attr.ctime, n.attr.changed = c.time, true
+		n.setXattrs(slices.Delete(slices.Clone(n.xattrs()), i, i+1), c.time)
 	}
 }

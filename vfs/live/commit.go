@@ -174,12 +174,15 @@ func (z *frozen) edit(as string, nm *name) frozenEdit {
 	e := frozenEdit{as: as, nm: nm, child: n, entry: n.entry(nm), moved: nm.moved, attrs: n.attr.changed || n.attr.stamp == (causal.Stamp{})}
 	nm.moved = false
 	z.nodes[n] = n.attr.changed || z.nodes[n]
-	if n.kind == vfs.KindFile && z.files[n] == nil && (n.dirty || !n.file.over.empty()) {
+	if n.kind == vfs.KindFile && z.files[n] == nil && (n.dirty || !n.file.over().empty()) {
 		c := &n.file
 		z.files[n] = &frozenFile{
-			n: n, base: c.base, length: c.length, committed: c.committed(), size: c.size, over: c.over.list(), edited: true,
+			n: n, base: c.base, length: c.length(), committed: c.committed(), size: c.size, over: c.over().list(), edited: true,
 		}
-		n.dirty, c.low = false, noLimit
+		n.dirty = false
+		if c.later != nil {
+			c.later.low = noLimit
+		}
 		for _, p := range z.files[n].over {
 			if p.from == inChunk {
 				z.roots = append(z.roots, *p.ref)
@@ -407,9 +410,13 @@ func (f *FS) thaw(z *frozen, ref chunk.Ref) {
 	for n, zf := range z.files {
 		n.mu.Lock()
 		c := &n.file
-		c.base, c.length, c.bytes, c.extents = zf.ref, zf.size, zf.bytes, nil
-		c.limit = c.low
-		c.over.dropUpTo(z.gen)
+		c.base, c.bytes, c.extents = zf.ref, zf.bytes, nil
+		l := c.change()
+		l.length, l.limit = zf.size, l.low
+		l.over.dropUpTo(z.gen)
+		if l.length == c.size && l.limit == noLimit && l.over.empty() {
+			c.later = nil
+		}
 		n.mu.Unlock()
 	}
 	for _, fd := range z.dirs {
@@ -446,7 +453,8 @@ func (f *FS) thawName(e *frozenEdit) {
 	}
 	e.child.mu.Lock()
 	defer e.child.mu.Unlock()
-	e.child.edit, e.child.past, e.child.attr.stamp = e.entry.Edit, e.entry.Past, e.entry.Attr
+	e.child.edit, e.child.attr.stamp = e.entry.Edit, e.entry.Attr
+	e.child.setPast(e.entry.Past)
 }
 
 // Roots returns what must not be collected though no head names it: what commits under way, files
@@ -469,7 +477,7 @@ func (f *FS) Roots() (base chunk.Ref, more []chunk.Ref) {
 			return
 		}
 		more = append(more, n.file.base)
-		n.file.over.each(0, noLimit, func(p piece) bool {
+		n.file.over().each(0, noLimit, func(p piece) bool {
 			if p.from == inChunk {
 				more = append(more, *p.ref)
 			}

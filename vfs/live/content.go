@@ -33,10 +33,10 @@ func ContentOf(of vfs.Node) (c Content, ok bool) {
 	defer n.mu.RUnlock()
 	c = Content{
 		Size: n.file.size, Base: n.file.base, ReadOnly: f.jr == nil,
-		Changed: n.dirty || !n.file.over.empty() || n.file.length != n.file.size || n.file.limit < n.file.size,
+		Changed: n.dirty || !n.file.over().empty() || n.file.length() != n.file.size || n.file.limit() < n.file.size,
 	}
 	c.Path, c.Named = n.path(f.root)
-	n.file.over.each(0, noLimit, func(p piece) bool {
+	n.file.over().each(0, noLimit, func(p piece) bool {
 		switch p.from {
 		case inJournal:
 			c.Journal += p.n

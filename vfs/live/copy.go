@@ -86,7 +86,7 @@ func (f *FS) copySome(ctx context.Context, src *node, off int64, dst *node, dstO
 func (n *node) applyRuns(c *change, gen uint64) {
 	for _, p := range c.runs {
 		p.gen = gen
-		n.file.over.put(p)
+		n.file.change().over.put(p)
 	}
 	n.grow(c.size, c.time)
 }
@@ -98,7 +98,7 @@ const maxRuns = 1000
 // with these as pieces, or in the journal, then nil.
 func (f *FS) runs(ctx context.Context, n *node, off, length int64) ([]piece, int64, error) {
 	n.mu.RLock()
-	base, baseLength, committed := n.file.base, n.file.length, n.file.committed()
+	base, baseLength, committed := n.file.base, n.file.length(), n.file.committed()
 	end := min(off+length, n.file.size)
 	n.mu.RUnlock()
 	x, err := f.extentsOf(ctx, n, base, baseLength)
@@ -130,7 +130,7 @@ func (f *FS) runs(ctx context.Context, n *node, off, length int64) ([]piece, int
 		}
 	}
 	stop := false
-	n.file.over.each(off, end, func(q piece) bool {
+	n.file.over().each(off, end, func(q piece) bool {
 		inBase(q.off)
 		if at < q.off || len(runs) >= maxRuns {
 			stop = true

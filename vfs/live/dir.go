@@ -168,7 +168,7 @@ func (f *FS) list(ctx context.Context, d *node, after string) iter.Seq2[vfs.Entr
 		if e != nil {
 			return vfs.Entry{Name: as, Ino: inode(identity(e)), Kind: e.Kind}
 		}
-		return vfs.Entry{Name: as, Ino: n.ino, Kind: n.kind}
+		return vfs.Entry{Name: as, Ino: inode(n.id), Kind: n.kind}
 	})
 }
 
@@ -188,7 +188,7 @@ func (f *FS) listAttr(ctx context.Context, d *node, after string) iter.Seq2[vfs.
 		}
 		n.mu.RLock()
 		defer n.mu.RUnlock()
-		return vfs.EntryAttr{Name: as, Attr: n.stat(), Target: n.attr.target}
+		return vfs.EntryAttr{Name: as, Attr: n.stat(), Target: n.target()}
 	})
 }
 

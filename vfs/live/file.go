@@ -83,7 +83,7 @@ func (f *FS) readAt(ctx context.Context, n *node, p []byte, off int64) (int, err
 	}
 	var few [8]piece
 	later, err := f.readOver(c, p, off, few[:0])
-	base, length, committed := c.base, c.length, c.committed()
+	base, length, committed := c.base, c.length(), c.committed()
 	n.mu.RUnlock()
 	if err != nil {
 		return 0, err
@@ -108,7 +108,7 @@ func (f *FS) readAt(ctx context.Context, n *node, p []byte, off int64) (int, err
 func (f *FS) readOver(c *content, p []byte, off int64, later []piece) ([]piece, error) {
 	at, end := off, off+int64(len(p))
 	var err error
-	c.over.each(off, end, func(q piece) bool {
+	c.over().each(off, end, func(q piece) bool {
 		if q.off > at {
 			later = append(later, piece{off: at, n: q.off - at, from: isHole})
 		}
@@ -354,33 +354,37 @@ func (f *FS) aboutPrepared(n *node, w *write, pos []journal.Pos) error {
 // applyWrite lays a record of bytes over the file. now was noted before the lock was taken: if
 // another change overtook this one, the times do not go back behind it.
 func (n *node) applyWrite(pos journal.Pos, off int64, now time.Time, gen uint64) {
-	if d := n.attr.ctime.Sub(now); d > 0 && d < time.Second {
-		now = n.attr.ctime
+	if d := n.attr.at(ctime).Sub(now); d > 0 && d < time.Second {
+		now = n.attr.at(ctime)
 	}
-	n.file.over.put(piece{off: off, n: int64(pos.Len()), gen: gen, from: inJournal, pos: pos})
+	n.file.change().over.put(piece{off: off, n: int64(pos.Len()), gen: gen, from: inJournal, pos: pos})
 	n.grow(off+int64(pos.Len()), now)
 }
 
 // grow notes a change of the bytes up to end, which may be past the size.
 func (n *node) grow(end int64, now time.Time) {
+	n.file.change()
 	n.file.size = max(n.file.size, end)
-	n.attr.mtime, n.attr.ctime = now, now
+	n.attr.set(mtime, now)
+	n.attr.set(ctime, now)
 	n.dirty = true
 }
 
 func (n *node) applySize(size int64, now time.Time) {
 	c := &n.file
+	l := c.change()
 	if size < c.size {
-		c.over.clear(size, noLimit-size)
-		c.limit, c.low = min(c.limit, size), min(c.low, size)
+		l.over.clear(size, noLimit-size)
+		l.limit, l.low = min(l.limit, size), min(l.low, size)
 	}
 	c.size = size
-	n.attr.mtime, n.attr.ctime = now, now
+	n.attr.set(mtime, now)
+	n.attr.set(ctime, now)
 	n.dirty = true
 }
 
 func (n *node) applyHole(off, length, size int64, now time.Time, gen uint64) {
-	n.file.over.put(piece{off: off, n: length, gen: gen, from: isHole})
+	n.file.change().over.put(piece{off: off, n: length, gen: gen, from: isHole})
 	n.file.size = max(n.file.size, size)
 	n.grow(0, now)
 }
@@ -423,20 +427,20 @@ func (f *FS) seek(ctx context.Context, n *node, off int64, whence vfs.Whence) (i
 	var x *extents
 	for x == nil {
 		n.mu.RLock()
-		base, length := n.file.base, n.file.length
+		base, length := n.file.base, n.file.length()
 		n.mu.RUnlock()
 		got, err := f.extentsOf(ctx, n, base, length)
 		if err != nil {
 			return 0, err
 		}
 		n.mu.RLock()
-		if n.file.base == base && n.file.length == length {
+		if n.file.base == base && n.file.length() == length {
 			x = got
 			break // with the lock
 		}
 		n.mu.RUnlock()
 	}
-	size, committed, over := n.file.size, n.file.committed(), n.file.over.list()
+	size, committed, over := n.file.size, n.file.committed(), n.file.over().list()
 	n.mu.RUnlock()
 	if off >= size {
 		return 0, vfs.ErrNoData

@@ -104,10 +104,10 @@ func (f *FS) applyMake(d *node, c *change) *node {
 	n.rdev = c.made.Rdev
 	n.attr = attributes{
 		mode: c.made.Mode & vfs.ModeMask, uid: c.made.UID, gid: c.made.GID,
-		atime: c.time, mtime: c.time, ctime: c.time, btime: c.time,
+		moments: allAt(c.time),
 	}
 	if c.made.Kind == vfs.KindLink {
-		n.attr.target = strings.Clone(c.made.Target)
+		n.rare = &rare{target: strings.Clone(c.made.Target)}
 	}
 	if n.kind == vfs.KindDir {
 		n.dir.list = emptyListing
@@ -124,7 +124,8 @@ func (f *FS) applyMake(d *node, c *change) *node {
 
 // namesChanged sets the times of a directory whose names changed. f.mu is held for writing.
 func (f *FS) namesChanged(d *node, now time.Time) {
-	d.attr.mtime, d.attr.ctime = now, now
+	d.attr.set(mtime, now)
+	d.attr.set(ctime, now)
 	f.mark(d)
 }
 
@@ -166,7 +167,7 @@ func (f *FS) applyLink(d, n *node, c *change) {
 		other.linked = true
 	}
 	n.names = append(n.names, nm)
-	n.attr.ctime = c.time
+	n.attr.set(ctime, c.time)
 	f.linked[n.id] = n
 	d.set(nm.name, nm)
 	f.namesChanged(d, c.time)
@@ -260,7 +261,7 @@ func (f *FS) applyRemove(d *node, as string, now time.Time) {
 // unname takes one name from n. f.mu is held for writing.
 func (f *FS) unname(n *node, nm *name, now time.Time) {
 	n.names = slices.DeleteFunc(n.names, func(o *name) bool { return o == nm })
-	n.attr.ctime = now
+	n.attr.set(ctime, now)
 	f.files.Add(-1)
 	if len(n.names) > 0 {
 		f.single(n)
@@ -427,7 +428,7 @@ func (f *FS) place(n *node, nm *name, d *node, as string, now time.Time) {
 	nm.stored, nm.conflict = nil, false
 	nm.parent, nm.name, nm.moved = d, strings.Clone(as), true
 	d.set(nm.name, nm)
-	n.attr.ctime = now
+	n.attr.set(ctime, now)
 	f.dirtyMu.Lock()
 	f.markName(d, as, nm)
 	f.dirtyMu.Unlock()

@@ -21,10 +21,10 @@ import (
 // names is, it is held from the dirty set; otherwise only by who uses it, so that a tree of any
 // size may be walked.
 type node struct {
-	id   manifest.NodeID // of the thing: the same for all names of a file with hard links
-	ino  uint64
-	kind vfs.Kind
-	rdev uint32
+	id    manifest.NodeID // of the thing: the same for all names of a file with hard links
+	rdev  uint32
+	kind  vfs.Kind
+	dirty bool // bytes were changed since the last commit began; guarded as those after mu
 
 	marked atomic.Uint64 // generation in which it is in the dirty set
 	bound  atomic.Uint64 // generation in which the journal knows where it is
@@ -34,36 +34,77 @@ type node struct {
 	names []*name
 	dir   *dirState // of a directory
 
-	mu      sync.RWMutex // guards what follows; FS.mu is held too by who changes it
+	mu      sync.RWMutex // guards what follows; FS.mu is held too by who changes it, extents apart
 	attr    attributes
 	edit    causal.Dot
-	past    []causal.Dot
-	dirty   bool // bytes were changed since the last commit began
+	rare    *rare // nil: all of it is empty
 	file    content
-	opens   int // handles
-	writers int // of these, who may write
+	opens   int32 // handles
+	writers int32 // of these, who may write
 }
 
 type attributes struct {
-	mode                       vfs.Mode
-	uid, gid                   uint32
-	atime, mtime, ctime, btime time.Time
-	xattr                      []manifest.Xattr
-	target                     string
-	stamp                      causal.Stamp // of the last change of mode, owner or xattr
-	changed                    bool         // these, since the last commit began
+	moments
+	mode     vfs.Mode
+	uid, gid uint32
+	changed  bool         // mode, owner or xattr, since the last commit began
+	stamp    causal.Stamp // of the last change of these
+}
+
+// rare is what few things have: it takes no memory of the others.
+type rare struct {
+	past   []causal.Dot
+	xattr  []manifest.Xattr
+	target string // of a symbolic link
 }
 
 // content is the bytes of a file: what was committed, and over it what was not.
 type content struct {
 	size    int64
 	base    chunk.Ref
-	length  int64 // of base
-	bytes   int64 // of base, without its holes
-	limit   int64 // base counts up to here; behind it are zeros
-	low     int64 // the smallest size since the running commit began
-	over    pieces
+	bytes   int64    // of base, without its holes
 	extents *extents // of base, once they were needed
+	later   *later   // nil: the file is base, and nothing else
+}
+
+// later is what was changed of a file since it was committed.
+type later struct {
+	length int64 // of base
+	limit  int64 // base counts up to here; behind it are zeros
+	low    int64 // the smallest size since the running commit began
+	over   pieces
+}
+
+// change returns what was changed of the file, to be changed further. It comes before each change of the size.
+func (c *content) change() *later {
+	if c.later == nil {
+		c.later = &later{length: c.size, limit: noLimit, low: noLimit}
+	}
+	return c.later
+}
+
+// length returns that of base.
+func (c *content) length() int64 {
+	if c.later == nil {
+		return c.size
+	}
+	return c.later.length
+}
+
+// limit returns up to where base counts.
+func (c *content) limit() int64 {
+	if c.later == nil {
+		return noLimit
+	}
+	return c.later.limit
+}
+
+// over returns what lies over base, to be read only.
+func (c *content) over() *pieces {
+	if c.later == nil {
+		return &pieces{}
+	}
+	return &c.later.over
 }
 
 // A name is one entry of a directory.
@@ -140,8 +181,7 @@ func inode(id manifest.NodeID) uint64 {
 }
 
 func newNode(id manifest.NodeID, kind vfs.Kind) *node {
-	n := &node{id: id, ino: inode(id), kind: kind}
-	n.file.limit, n.file.low = noLimit, noLimit
+	n := &node{id: id, kind: kind}
 	if kind == vfs.KindDir {
 		n.dir = &dirState{}
 	}
@@ -156,28 +196,30 @@ func (f *FS) newRoot() *node {
 		return n
 	}
 	now := f.o.Now()
-	n.attr = attributes{mode: 0o755, uid: f.o.Owner[0], gid: f.o.Owner[1], atime: now, mtime: now, ctime: now, btime: now}
+	n.attr = attributes{mode: 0o755, uid: f.o.Owner[0], gid: f.o.Owner[1], moments: allAt(now)}
 	return n
 }
 
 // fill takes what e says of the thing.
 func (n *node) fill(e *manifest.Entry) {
 	n.rdev = e.Rdev
-	n.attr = attributes{
-		mode: e.Mode, uid: e.UID, gid: e.GID, atime: e.ATime, mtime: e.MTime, ctime: e.CTime, btime: e.BTime,
-		xattr: e.Xattr, target: e.Target, stamp: e.Attr,
-	}
+	n.attr = attributes{mode: e.Mode, uid: e.UID, gid: e.GID, stamp: e.Attr}
+	n.attr.setAll(e.ATime, e.MTime, e.CTime, e.BTime)
 	if e.ATime.IsZero() {
-		n.attr.atime = e.MTime
+		n.attr.set(atime, e.MTime)
 	}
-	n.edit, n.past = e.Edit, e.Past
+	n.edit = e.Edit
+	n.setRare(rare{past: e.Past, xattr: e.Xattr, target: e.Target})
 	switch n.kind {
 	case vfs.KindDir:
 		if n.id != manifest.RootID {
 			n.dir.ref, n.dir.below = e.Node, e.Below
 		}
 	case vfs.KindFile:
-		n.file.size, n.file.length, n.file.base, n.file.bytes = e.Size, e.Size, e.Node, e.Bytes
+		n.file.size, n.file.base, n.file.bytes = e.Size, e.Node, e.Bytes
+		if l := n.file.later; l != nil {
+			l.length = e.Size
+		}
 	}
 }
 
@@ -194,8 +236,11 @@ func nameOf(parent, bears *node, e *manifest.Entry) *name {
 func (n *node) entry(nm *name) manifest.Entry {
 	e := manifest.Entry{
 		Kind: n.kind, Mode: n.attr.mode, UID: n.attr.uid, GID: n.attr.gid, Rdev: n.rdev,
-		Target: n.attr.target, ATime: n.attr.atime, MTime: n.attr.mtime, CTime: n.attr.ctime, BTime: n.attr.btime,
-		Xattr: n.attr.xattr, Edit: n.edit, Past: n.past, Attr: n.attr.stamp,
+		ATime: n.attr.at(atime), MTime: n.attr.at(mtime), CTime: n.attr.at(ctime), BTime: n.attr.at(btime),
+		Edit: n.edit, Attr: n.attr.stamp,
+	}
+	if r := n.rare; r != nil {
+		e.Target, e.Xattr, e.Past = r.target, r.xattr, r.past
 	}
 	if e.ATime.Equal(e.MTime) {
 		e.ATime = time.Time{}
@@ -276,15 +321,15 @@ func (n *node) nlink() uint32 {
 // stat returns the attributes of n. f.mu and n.mu are held, for reading at least.
 func (n *node) stat() vfs.Attr {
 	a := vfs.Attr{
-		Ino: n.ino, Kind: n.kind, Mode: n.attr.mode, Nlink: n.nlink(), UID: n.attr.uid, GID: n.attr.gid, Rdev: n.rdev,
-		ATime: n.attr.atime, MTime: n.attr.mtime, CTime: n.attr.ctime, BTime: n.attr.btime,
+		Ino: inode(n.id), Kind: n.kind, Mode: n.attr.mode, Nlink: n.nlink(), UID: n.attr.uid, GID: n.attr.gid, Rdev: n.rdev,
+		ATime: n.attr.at(atime), MTime: n.attr.at(mtime), CTime: n.attr.at(ctime), BTime: n.attr.at(btime),
 	}
 	switch n.kind {
 	case vfs.KindFile:
 		a.Size = n.file.size
 		a.Bytes = n.file.dataBytes()
 	case vfs.KindLink:
-		a.Size = int64(len(n.attr.target))
+		a.Size = int64(len(n.target()))
 	}
 	return a
 }
@@ -292,7 +337,7 @@ func (n *node) stat() vfs.Attr {
 // dataBytes returns the size less the holes. Where a part of what was committed was
 // written over, its holes are not told apart.
 func (c *content) dataBytes() int64 {
-	if c.over.empty() && c.limit == noLimit {
+	if c.over().empty() && c.limit() == noLimit {
 		return c.bytes
 	}
 	var total, at int64
@@ -305,7 +350,7 @@ func (c *content) dataBytes() int64 {
 			total += to - at
 		}
 	}
-	c.over.each(0, c.size, func(p piece) bool {
+	c.over().each(0, c.size, func(p piece) bool {
 		gap(p.off)
 		if p.from != isHole {
 			total += p.n
@@ -318,7 +363,7 @@ func (c *content) dataBytes() int64 {
 }
 
 // committed returns up to where base counts.
-func (c *content) committed() int64 { return min(c.limit, c.length, c.size) }
+func (c *content) committed() int64 { return min(c.limit(), c.length(), c.size) }
 
 // recent keeps the directories that were listed last in memory, up to a number of entries.
 // FS.mu, held for writing, guards it.

@@ -83,7 +83,7 @@ func (s *pieces) put(p piece) {
 func (s *pieces) insert(b, i int, p piece) {
 	if b == len(s.blocks) {
 		if b == 0 {
-			s.blocks = append(s.blocks, append(make([]piece, 0, 4), p))
+			s.blocks = append(s.blocks, []piece{p})
 			return
 		}
 		b--

@@ -258,15 +258,13 @@ func (c *cutting) cut() error {
 
 // read fills p with the frozen bytes from off on.
 func (c *cutting) read(p []byte, off int64) error {
-	z := content{size: c.z.size, base: c.z.base, length: c.z.length, limit: c.z.committed}
-	z.over.blocks = nil
 	over := c.z.over[c.over:]
 	at, end := off, off+int64(len(p))
 	base := func(to int64) error {
 		if to <= at {
 			return nil
 		}
-		return c.f.readBase(c.ctx, c.z.n, z.base, z.length, c.z.committed, p[at-off:to-off], at)
+		return c.f.readBase(c.ctx, c.z.n, c.z.base, c.z.length, c.z.committed, p[at-off:to-off], at)
 	}
 	for i := range over {
 		if over[i].off >= end {

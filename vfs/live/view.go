@@ -262,7 +262,7 @@ func (p plain) Xattr(_ context.Context, as string) ([]byte, error) {
 	if !have {
 		return nil, vfs.ErrNoXattr
 	}
-	return slices.Clone(p.n.attr.xattr[i].Value), nil
+	return slices.Clone(p.n.xattrs()[i].Value), nil
 }
 
 func (p plain) SetXattr(ctx context.Context, as string, value []byte, flag vfs.XattrFlag) error {
@@ -276,8 +276,8 @@ func (p plain) SetXattr(ctx context.Context, as string, value []byte, flag vfs.X
 func (p plain) ListXattr(context.Context) ([]string, error) {
 	p.n.mu.RLock()
 	defer p.n.mu.RUnlock()
-	names := make([]string, 0, len(p.n.attr.xattr))
-	for _, x := range p.n.attr.xattr {
+	names := make([]string, 0, len(p.n.xattrs()))
+	for _, x := range p.n.xattrs() {
 		names = append(names, x.Name)
 	}
 	return names, nil
@@ -370,7 +370,11 @@ func (d dirNode) Rename(ctx context.Context, as string, newDir vfs.Dir, newName 
 	return nil
 }
 
-func (l linkNode) Target(context.Context) (string, error) { return l.n.attr.target, nil }
+func (l linkNode) Target(context.Context) (string, error) {
+	l.n.mu.RLock()
+	defer l.n.mu.RUnlock()
+	return l.n.target(), nil
+}
 
 func (x fileNode) Open(ctx context.Context, flag vfs.OpenFlag) (vfs.Handle, error) {
 	f := x.v.f
