@@ -161,7 +161,7 @@ func (f *FS) freeze(force bool) (*frozen, error) {
 	for n := range z.nodes {
 		n.attr.changed = false
 	}
-	f.dirty = map[*node]map[string]*name{}
+	f.dirty, f.dirtyNames = map[*node]map[string]*name{}, 0
 	f.frozen = z
 	return z, nil
 }
@@ -211,7 +211,7 @@ func (f *FS) unfreeze(z *frozen) {
 			}
 			if _, ok := edits[e.as]; !ok {
 				// If the name went elsewhere meanwhile, over knows, and freeze asks it.
-				edits[e.as] = e.nm
+				f.markName(fd.n, e.as, e.nm)
 			}
 		}
 	}

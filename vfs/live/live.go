@@ -79,9 +79,11 @@ type Options struct {
 	// A commit is begun when the tree was left alone for Idle, or MaxAge after the
 	// first change, or when MaxDirty bytes are not committed and the writers pause, or when
 	// MaxStream bytes are not committed, for a commit takes the processors from
-	// those who write. Zero: 3 s, 60 s, 256 MiB, 1 GiB. Idle below zero: only by Commit and MaxStream.
+	// those who write, or when MaxNames names are not, each of which takes some 4 KiB of memory until then.
+	// Zero: 3 s, 60 s, 256 MiB, 1 GiB, 32,768. Idle below zero: only by Commit, MaxStream and MaxNames.
 	Idle, MaxAge        time.Duration
 	MaxDirty, MaxStream int64
+	MaxNames            int
 	// MaxJournal is how many bytes the journal may take before writers wait for a
 	// commit. Zero: 4 GiB.
 	MaxJournal int64
@@ -108,6 +110,7 @@ type FS struct {
 
 	dirtyMu    sync.Mutex
 	dirty      map[*node]map[string]*name // per directory the names to write again; nil: removed
+	dirtyNames int                        // how many these are
 	firstDirty int64                      // by uptime
 	dirtyBytes atomic.Int64
 	lastChange atomic.Int64 // by uptime
@@ -200,6 +203,9 @@ func setDefaults(o *Options) {
 	}
 	if o.MaxDirty == 0 {
 		o.MaxDirty = 256 << 20
+	}
+	if o.MaxNames == 0 {
+		o.MaxNames = 1 << 15
 	}
 	if o.MaxJournal == 0 {
 		o.MaxJournal = 4 << 30
@@ -323,7 +329,12 @@ func (f *FS) mark(n *node) {
 }
 
 // markName notes that a name of dir changed; a nil nm says that it was removed. f.dirtyMu is held.
-func (f *FS) markName(dir *node, as string, nm *name) { f.markDir(dir)[as] = nm }
+func (f *FS) markName(dir *node, as string, nm *name) {
+	edits := f.markDir(dir)
+	before := len(edits)
+	edits[as] = nm
+	f.dirtyNames += len(edits) - before
+}
 
 // markDir notes that something in dir changed. f.dirtyMu is held.
 func (f *FS) markDir(dir *node) map[string]*name {
@@ -417,8 +428,11 @@ func (f *FS) due(now int64) bool {
 		return true
 	}
 	f.dirtyMu.Lock()
-	n, first := len(f.dirty), f.firstDirty
+	n, names, first := len(f.dirty), f.dirtyNames, f.firstDirty
 	f.dirtyMu.Unlock()
+	if names > f.o.MaxNames {
+		return true
+	}
 	if n == 0 || f.o.Idle < 0 {
 		return false
 	}

@@ -3,6 +3,8 @@ package live
 import (
 	"context"
 	crand "crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -41,6 +43,51 @@ func TestDue_WaitsForTheEndOfAStream(t *testing.T) {
 	f.dirtyBytes.Store(0)
 	if !after(0) {
 		t.Error("older than MaxAge: want a commit at once")
+	}
+}
+
+// What is not committed takes memory for each name, however few bytes it has.
+func TestDue_ManyNamesDoNotWait(t *testing.T) {
+	d := newDisk()
+	d.tune = func(o *Options) { o.Idle, o.MaxAge, o.MaxNames = time.Hour, time.Hour, 20 }
+	f := mustOpen(t, d)
+	f.stop() // the test asks in its place
+	<-f.done
+	due := func() bool { return f.due(uptime()) }
+	touch := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			if err := vfs.WriteFile(t.Context(), f.View(), fmt.Sprint("f", i), []byte("few"), vfs.New{Kind: vfs.KindFile}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count := func() (n int) {
+		for _, edits := range f.dirty {
+			n += len(edits)
+		}
+		return n
+	}
+	touch(0, 20)
+	touch(0, 20) // the same ones
+	if f.dirtyNames != count() || due() {
+		t.Errorf("%d names are counted of %d, due is %v", f.dirtyNames, count(), due())
+	}
+	touch(20, 21)
+	if !due() {
+		t.Error("more than MaxNames: want a commit at once")
+	}
+	d.store.fail = func(string) error { return errors.New("it is full") }
+	if err := f.Commit(t.Context()); err == nil {
+		t.Fatal("it was committed to a store that is full")
+	}
+	touch(20, 25)
+	if f.dirtyNames != count() || count() != 25 || !due() {
+		t.Errorf("after a commit that failed %d names are counted of %d, want 25; due is %v", f.dirtyNames, count(), due())
+	}
+	d.store.fail = nil
+	if err := f.Commit(t.Context()); err != nil || f.dirtyNames != 0 || due() {
+		t.Errorf("after a commit %d names are dirty, due is %v: %v", f.dirtyNames, due(), err)
 	}
 }
 
