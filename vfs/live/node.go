@@ -102,10 +102,12 @@ func (c *content) limit() int64 {
 // over returns what lies over base, to be read only.
 func (c *content) over() *pieces {
 	if c.later == nil {
-		return &pieces{}
+		return noPieces
 	}
 	return &c.later.over
 }
+
+var noPieces = &pieces{}
 
 // A name is one entry of a directory.
 type name struct {

@@ -13,14 +13,14 @@ const (
 	mtime
 	ctime
 	btime
-	someTimes
+	numTimes
 )
 
 // moments are the times of a thing, in half of the memory that as many time.Time take: a tree has them once for each
 // file that the system knows.
 type moments struct {
-	sec  [someTimes]int64 // since 1970
-	nsec [someTimes]int32
+	sec  [numTimes]int64 // since 1970
+	nsec [numTimes]int32
 }
 
 func allAt(t time.Time) moments {
@@ -49,8 +49,7 @@ func (n *node) target() string {
 	return n.rare.target
 }
 
-// xattrs returns the extended attributes of n, in the order of their names. They are never changed in place: a commit
-// may be reading them.
+// xattrs returns the extended attributes of n, in the order of their names.
 func (n *node) xattrs() []manifest.Xattr {
 	if n.rare == nil {
 		return nil
@@ -59,10 +58,7 @@ func (n *node) xattrs() []manifest.Xattr {
 }
 
 func (n *node) setXattrs(all []manifest.Xattr, now time.Time) {
-	var r rare
-	if n.rare != nil {
-		r = *n.rare
-	}
+	r := n.allRare()
 	r.xattr = all
 	n.setRare(r)
 	n.attr.set(ctime, now)
@@ -70,14 +66,16 @@ func (n *node) setXattrs(all []manifest.Xattr, now time.Time) {
 }
 
 func (n *node) setPast(past []causal.Dot) {
-	var r rare
-	if n.rare != nil {
-		r = *n.rare
-	} else if len(past) == 0 {
-		return
-	}
+	r := n.allRare()
 	r.past = past
 	n.setRare(r)
+}
+
+func (n *node) allRare() rare {
+	if n.rare == nil {
+		return rare{}
+	}
+	return *n.rare
 }
 
 func (n *node) setRare(r rare) {
@@ -85,5 +83,6 @@ func (n *node) setRare(r rare) {
 		n.rare = nil
 		return
 	}
-	n.rare = &r
+	kept := r // r itself would be on the heap each time, also where there is nothing to keep
+	n.rare = &kept
 }
