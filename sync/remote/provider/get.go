@@ -36,10 +36,12 @@ func (b *bucket) Get(ctx context.Context, name blob.Name, off, n int64) (io.Read
 }
 
 func (b *bucket) get(ctx context.Context, name blob.Name, off, n int64) (*reader, error) {
-	// Only a part is read by what was seen before: the whole may be longer by now. If that fails in whatever way, the blob may be another one.
-	if n > 0 {
-		if one, ok := b.sights.take(name); ok && off+n <= one.obj.Size() {
-			if out, err := b.read(ctx, name, one, off, n); err == nil {
+	// By what was seen before a part is read, or all of what is small: then it is known before anybody has a byte of it whether it ends where it
+	// did. If that fails in whatever way, the blob may be another one.
+	if n != 0 {
+		if one, ok := b.sights.take(name); ok {
+			out, err := b.again(ctx, name, one, off, n)
+			if err == nil {
 				return out, nil
 			}
 		}
@@ -50,6 +52,34 @@ func (b *bucket) get(ctx context.Context, name blob.Name, off, n int64) (*reader
 		return nil, err
 	}
 	return b.read(ctx, name, one, off, n)
+}
+
+// atOnce is up to which size a blob that was seen before is read at once.
+const atOnce = 1 << 20
+
+var errLonger = errors.New("the end is read, which may be elsewhere by now")
+
+// again opens a part of an object that was seen before.
+func (b *bucket) again(ctx context.Context, name blob.Name, one sight, off, n int64) (*reader, error) {
+	size := one.obj.Size()
+	if n > 0 && off+n <= size {
+		return b.read(ctx, name, one, off, n)
+	}
+	if off > 0 || size == 0 || size > atOnce {
+		return nil, errLonger
+	}
+	out, err := b.read(ctx, name, one, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	p, err := io.ReadAll(out)
+	if cerr := out.r.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &reader{b: b, ctx: ctx, name: name, r: io.NopCloser(bytes.NewReader(p)), left: size, seen: one}, nil
 }
 
 // read opens a part of an object.

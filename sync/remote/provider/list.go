@@ -24,7 +24,7 @@ func (b *bucket) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Info
 		defer cancel()
 		more, err := true, inner.Err()
 		if base, ok := baseOf(prefix); err == nil && ok {
-			l := &lister{b: b, ctx: inner, prefix: string(prefix), yield: func(i blob.Info) bool {
+			l := &lister{b: b, ctx: inner, prefix: string(prefix), seen: b.sights.looked(), yield: func(i blob.Info) bool {
 				more = yield(i, nil)
 				return more
 			}}
@@ -53,6 +53,7 @@ type lister struct {
 	b      *bucket
 	ctx    context.Context // of the List that it belongs to
 	prefix string
+	seen   sight // of all objects
 	yield  func(blob.Info) bool
 	last   string
 }
@@ -95,7 +96,11 @@ func (l *lister) info(e rclone.DirEntry) (blob.Info, bool) {
 	if !ok || !strings.HasPrefix(string(name), l.prefix) || name.Check() != nil || obj.Size() < 0 {
 		return blob.Info{}, false
 	}
-	return blob.Info{Name: name, Size: obj.Size(), ModTime: obj.ModTime(l.ctx)}, true
+	i := blob.Info{Name: name, Size: obj.Size(), ModTime: obj.ModTime(l.ctx)}
+	one := l.seen
+	one.obj = obj
+	l.b.sights.listed(name, one)
+	return i, true
 }
 
 // flat lists what is below base at once.

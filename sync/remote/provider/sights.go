@@ -9,17 +9,18 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 )
 
-// sights keep the objects of blobs that were looked up a moment ago, so that who reads a blob part by part has it looked up once and not before
-// each part: with most backends that is a request of its own. An object is with one reader at a time, for backends change it when
+// sights keep the objects of blobs that were listed or looked up a moment ago, so that who lists blobs and reads them, or reads one part by part, does not
+// have each looked up before it is read: with most backends that is a request of its own. An object is with one reader at a time, for backends change it when
 // it is read. The zero sights are empty. They are safe for concurrent use.
 type sights struct {
-	mu   sync.Mutex
-	puts uint64 // changes of blobs by this Bucket
-	objs map[blob.Name][]sight
-	n    int
+	mu    sync.Mutex
+	puts  uint64 // changes of blobs by this Bucket
+	objs  map[blob.Name][]sight
+	n     int
+	since time.Time // when there were none
 }
 
-// A sight is an object and when it was looked up.
+// A sight is an object and when it was seen.
 type sight struct {
 	obj  rclone.Object
 	at   time.Time
@@ -29,7 +30,7 @@ type sight struct {
 const (
 	// seenFor is how long an object is used. What another one puts or removes meanwhile shows in its parts all the same, but for the length.
 	seenFor = time.Minute
-	// seenMost is how many are kept.
+	// seenMost is how many are kept: half a mebibyte.
 	seenMost = 1024
 )
 
@@ -65,10 +66,31 @@ func (s *sights) give(name blob.Name, one sight) {
 		return
 	}
 	if s.objs == nil || s.n >= seenMost {
-		s.objs, s.n = map[blob.Name][]sight{}, 0
+		s.empty()
 	}
 	s.objs[name] = append(s.objs[name], one)
 	s.n++
+}
+
+// listed keeps an object of a listing that began at the time of one, while there is room.
+func (s *sights) listed(name blob.Name, one sight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one.puts != s.puts || len(s.objs[name]) > 0 {
+		return
+	}
+	if s.objs == nil || s.n >= seenMost && time.Since(s.since) >= seenFor {
+		s.empty()
+	}
+	if s.n < seenMost {
+		s.objs[name] = append(s.objs[name], one)
+		s.n++
+	}
+}
+
+// empty forgets all. The caller has the lock.
+func (s *sights) empty() {
+	s.objs, s.n, s.since = map[blob.Name][]sight{}, 0, time.Now()
 }
 
 // changed says that this Bucket is about to change, or has changed, a blob: nothing that was seen before is used any more.

@@ -157,3 +157,57 @@ func TestGet_PartsAreLookedUpOnce(t *testing.T) {
 	put(other, body)
 	part(3, 4, body)
 }
+
+// Who lists blobs and reads them has none looked up. What was put, replaced and removed by another one since the listing shows, and so does what a listing
+// has wrong.
+func TestGet_WhatWasListedIsNotLookedUp(t *testing.T) {
+	for name, start := range map[string]func(testing.TB, ...remotetest.Setting) (*remotetest.Server, remotetest.Place){"webdav": remotetest.RcloneWebDAV, "apache": remotetest.WebDAV, "s3": remotetest.S3} {
+		t.Run(name, func(t *testing.T) {
+			srv, place := start(t)
+			proxy, front := remotetest.Front(t, srv, place)
+			other := open(t, place, true)
+			b := open(t, front, true)
+			body := func(i, n int) []byte { return []byte(strings.Repeat(string(rune('a'+i)), n)) }
+			names := make([]blob.Name, 20)
+			for i := range names {
+				names[i] = blob.Name(fmt.Sprintf("heads/%02d", i))
+				if err := put(t.Context(), other, names[i], body(i, 4096)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, n := range []int64{-1, 1 << 17, 4096} {
+				if all, err := listed(t.Context(), b); err != nil || len(all) != len(names) {
+					t.Fatalf("%v, %v", all, err)
+				}
+				var requests atomic.Int64
+				proxy.Before(func(http.ResponseWriter, *http.Request) bool { requests.Add(1); return false })
+				for i, name := range names {
+					if got, err := get(t.Context(), b, name, 0, n); err != nil || string(got) != string(body(i, 4096)) {
+						t.Errorf("%d bytes of %s: got %d, %v", n, name, len(got), err)
+					}
+				}
+				if got := requests.Load(); got != int64(len(names)) {
+					t.Errorf("%d requests for %d blobs that were listed", got, len(names))
+				}
+				proxy.Before(nil)
+			}
+			if _, err := listed(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			for i, size := range []int{0, 10, 4095, 4097, 1 << 18} {
+				if err := put(t.Context(), other, names[i], body(i+1, size)); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := get(t.Context(), b, names[i], 0, -1); err != nil || string(got) != string(body(i+1, size)) {
+					t.Errorf("replaced by %d bytes: got %d, %v", size, len(got), err)
+				}
+			}
+			if err := other.Remove(t.Context(), names[10]); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := get(t.Context(), b, names[10], 0, -1); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("removed: got %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
