@@ -43,25 +43,34 @@ import (
 // another one's.
 const groundKey = "tree/ground"
 
-// ground returns the kept ground, or the zero Ref.
-func (d *Drive) ground(ctx context.Context) (chunk.Ref, error) {
+// emptyGround is kept for the empty tree: a database that was lost has nothing in its place.
+const emptyGround = "empty"
+
+// ground returns the kept ground, the zero Ref for the empty tree. known is false if none was kept.
+func (d *Drive) ground(ctx context.Context) (ref chunk.Ref, known bool, err error) {
 	b, err := d.db.Get(ctx, []byte(groundKey))
 	if errors.Is(err, fs.ErrNotExist) {
-		return chunk.Ref{}, nil
+		return chunk.Ref{}, false, nil
 	}
 	if err != nil {
-		return chunk.Ref{}, fmt.Errorf("read ground of the journal: %w", err)
+		return chunk.Ref{}, false, fmt.Errorf("read ground of the journal: %w", err)
 	}
-	ref, err := chunk.ParseRef(b)
-	if err != nil {
-		return chunk.Ref{}, fmt.Errorf("read ground of the journal: %w: %w", kv.ErrDamaged, err)
+	if string(b) == emptyGround {
+		return chunk.Ref{}, true, nil
 	}
-	return ref, nil
+	if ref, err = chunk.ParseRef(b); err != nil {
+		return chunk.Ref{}, false, fmt.Errorf("read ground of the journal: %w: %w", kv.ErrDamaged, err)
+	}
+	return ref, true, nil
 }
 
 // keepGround keeps the ground, durably.
 func (d *Drive) keepGround(ctx context.Context, ref chunk.Ref) error {
-	err := d.db.Update(ctx, func(tx kv.Tx) error { return tx.Put([]byte(groundKey), ref.Append(nil)) })
+	b := []byte(emptyGround)
+	if !ref.IsZero() {
+		b = ref.Append(nil)
+	}
+	err := d.db.Update(ctx, func(tx kv.Tx) error { return tx.Put([]byte(groundKey), b) })
 	if err == nil {
 		err = d.db.Sync(ctx)
 	}
@@ -73,10 +82,13 @@ func (d *Drive) keepGround(ctx context.Context, ref chunk.Ref) error {
 
 // openRefs opens the heads. If the state of this device was lost, or it was copied, it becomes a new device.
 func (d *Drive) openRefs(ctx context.Context) (err error) {
+	if err := d.dropForked(ctx); err != nil {
+		return err
+	}
 	d.refs, err = refs.Open(ctx, d.refsOptions(d.db))
 	err = asDamage(err) // a head that is listed and not there, for one
 	if err == nil {
-		return d.mendMirror(ctx)
+		return errors.Join(d.beginGround(ctx), d.mendMirror(ctx))
 	}
 	if !errors.Is(err, refs.ErrStateLost) {
 		return err
@@ -92,25 +104,43 @@ func (d *Drive) openRefs(ctx context.Context) (err error) {
 	if d.device, err = enroll(ctx, d.account, o, false); err != nil {
 		return err
 	}
-	ground, err := d.ground(ctx)
+	ground, known, err := d.ground(ctx)
 	if err != nil {
 		return err
 	}
-	fits, err := d.journalFits(ctx, ground)
-	if err != nil {
-		return err
+	fits := false
+	if known {
+		if fits, err = d.journalFits(ctx, ground); err != nil {
+			return err
+		}
 	}
 	if !fits {
 		// The database is gone, or older than the journal. Nothing tells a copy now, so the journal is taken for
-		// the one that goes with the newest head.
-		if ground, err = d.lastHead(ctx, old); err != nil {
+		// the one that goes with the newest head that this device has put, as it has it or else as all have it.
+		if ground, err = d.ownHead(ctx, old); err != nil {
 			return err
 		}
-		if err := d.keepGround(ctx, ground); err != nil {
-			return err
+		if !ground.IsZero() {
+			if fits, err = d.journalFits(ctx, ground); err != nil {
+				return err
+			}
+		}
+		if !fits {
+			if ground, err = d.lastHead(ctx, old); err != nil {
+				return err
+			}
 		}
 	}
+	if ground, err = d.disown(ctx, old, ground); err != nil {
+		return err
+	}
+	if err := d.keepGround(ctx, ground); err != nil {
+		return err
+	}
 	if err := d.account.SaveDevice(d.o.Dir, d.device, file.HasKey()); err != nil {
+		return err
+	}
+	if err := d.dropForked(ctx); err != nil {
 		return err
 	}
 	if d.refs, err = refs.Open(ctx, d.refsOptions(d.db)); err != nil {
@@ -119,11 +149,21 @@ func (d *Drive) openRefs(ctx context.Context) (err error) {
 	return d.mendMirror(ctx)
 }
 
+// beginGround keeps that the journal of a device without a head lies on the empty tree, so that this is known if the device is set back to it.
+func (d *Drive) beginGround(ctx context.Context) error {
+	own, err := d.head(ctx)
+	if err != nil || !own.IsZero() {
+		return err
+	}
+	_, known, err := d.ground(ctx)
+	if err != nil || known {
+		return err
+	}
+	return d.keepGround(ctx, chunk.Ref{})
+}
+
 // journalFits reports whether the journal can lie on ground: that it goes on where that ends.
 func (d *Drive) journalFits(ctx context.Context, ground chunk.Ref) (bool, error) {
-	if ground.IsZero() {
-		return false, nil
-	}
 	s, err := d.snapshot(ctx, ground)
 	if errors.Is(err, vfs.ErrCorrupt) {
 		return false, nil // collected since then, most likely
@@ -205,11 +245,11 @@ func (d *Drive) mayCome(err error) bool {
 
 // groundOf returns what the journal lies on, when own is what the head names.
 func (d *Drive) groundOf(ctx context.Context, own chunk.Ref) (chunk.Ref, error) {
-	ground, err := d.ground(ctx)
+	ground, known, err := d.ground(ctx)
 	if err != nil || own.IsZero() {
 		return ground, err
 	}
-	if ground.IsZero() || ground == own {
+	if !known || ground == own {
 		return own, nil
 	}
 	adopting, err := d.wasAdopting(ctx, own)
@@ -234,7 +274,7 @@ func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 		return err
 	}
 	news, err := d.news(ctx, base)
-	if err != nil && (own.IsZero() || !isAway(err) && !d.mayCome(err)) {
+	if err != nil && (own.IsZero() && ground.IsZero() || !isAway(err) && !d.mayCome(err)) {
 		return err
 	}
 	if err != nil {
@@ -264,7 +304,11 @@ func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 	if err := d.store.Flush(ctx); err != nil {
 		return fmt.Errorf("join states of devices: %w", err)
 	}
-	if err := d.publish(ctx, own, o.BaseRef, o.Base); err != nil {
+	if err := d.publish(ctx, own, o.BaseRef, o.Base); errors.Is(err, refs.ErrStateLost) {
+		// It goes on as a new device when it is opened again. What is written until then is in the journal.
+		d.o.Log.Error("the local state is older than the drive, or a copy: nothing is put any more", "err", err)
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("join states of devices: %w", err)
 	}
 	if err := d.tree.Close(ctx); err != nil { // it has nothing left to commit

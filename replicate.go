@@ -72,7 +72,12 @@ func (d *Drive) reach() error {
 	e := engine.New(engine.Options{
 		Tier: r.Tier, Own: r.Own, Mirror: r.Mirror, Poll: max(r.Poll, 0), Parallel: r.Parallel, Memory: d.db, Log: d.o.Log, Top: d.top,
 		Check: (&vetter{account: d.account, bucket: d.o.Bucket}).check, Lacking: d.lacking,
-		Adopt: func(ctx context.Context) error { _, err := d.Adopt(ctx); return err },
+		Adopt: func(ctx context.Context) error {
+			_, err := d.Adopt(ctx)
+			return asLost(err)
+		},
+		Sure:   d.sure,
+		Forked: d.forked,
 	})
 	for _, p := range r.Places {
 		if err := e.Add(p); err != nil {

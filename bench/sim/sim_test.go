@@ -96,7 +96,7 @@ func TestSim_AllSchedulesComeToOneTree(t *testing.T) {
 	t.Logf("%d schedules from %d by %d, %.1f ms each: %s", n, first, every, time.Since(began).Seconds()*1e3/float64(n), sums(sum))
 	wanted := []string{"due", "crashes", "ended", "run twice"}
 	if n >= 1000 {
-		wanted = append(wanted, "conflicts", "freed", "wipes", "set back", "revoked", "nights")
+		wanted = append(wanted, "conflicts", "freed", "wipes", "set back", "unaware", "revoked", "nights")
 	}
 	for _, what := range wanted {
 		if n >= 30 && sum[what] == 0 {

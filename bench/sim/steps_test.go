@@ -282,16 +282,38 @@ func (w *world) loss(d *device) error {
 		w.count["set back"]++
 		w.say("%s is set back", d.name)
 		d.setBack()
-		// It meets its places before it does anything: what it writes before that would be a second world for whoever sees both.
+		// Its places are well when it meets them: where one that knows what it has lost is away, what it puts at another would be a second world for whoever sees both.
 		d.heal()
 		if err := d.open(); err != nil {
 			return fmt.Errorf("%w: %s does not open after it was set back: %w", errBroken, d.name, err)
+		}
+		if err := w.unaware(d); err != nil {
+			return err
 		}
 		err := d.d.Replicas().Sync(w.ctx)
 		w.say("%s meets: %s", d.name, outcome(err))
 		if err := d.restart(); err != nil {
 			w.say("%s ends: %s", d.name, outcome(err))
 		}
+	}
+	return nil
+}
+
+// unaware lets a device that was set back work for a while before it meets a place.
+func (w *world) unaware(d *device) error {
+	for range w.rng.IntN(5) {
+		what, err := d.change()
+		if w.rng.IntN(2) == 0 && err == nil {
+			if err = d.d.Commit(w.ctx); err == nil {
+				d.synced()
+			}
+			what += ", commit"
+		}
+		w.say("%s, unaware: %s: %s", d.name, what, outcome(err))
+		if errors.Is(err, errWrong) {
+			return err
+		}
+		w.count["unaware"]++
 	}
 	return nil
 }

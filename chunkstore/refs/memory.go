@@ -19,12 +19,15 @@ import (
 //
 //	refs/head/<device ID>   the newest verified head of a device
 //	refs/next               this device's head that is about to be put, if its sequence number is one more
+//	refs/forked/<device ID> a head of this device, as it was then, that it did not write
 //	refs/mark/members       the newest entries of the members log, sealed with K(marks)
 //	refs/mark/record        the newest drive record, likewise
 const (
 	keyHead    = "refs/head/"
 	keyHeadEnd = "refs/head0"
 	keyNext    = "refs/next"
+	keyForked  = "refs/forked/"
+	keyForkEnd = "refs/forked0"
 
 	markMembers = blob.Name("refs/mark/members")
 	markRecord  = blob.Name("refs/mark/record")

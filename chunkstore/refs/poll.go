@@ -24,6 +24,12 @@ func (r *Refs) Poll(ctx context.Context) error {
 		return err
 	}
 	defer r.give()
+	r.mu.Lock()
+	frozen := r.frozen
+	r.mu.Unlock()
+	if errors.Is(frozen, ErrStateLost) {
+		return fmt.Errorf("poll heads: %w", frozen)
+	}
 	if err := r.settle(ctx); err != nil {
 		return fmt.Errorf("poll heads: %w", err)
 	}

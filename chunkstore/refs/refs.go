@@ -128,7 +128,7 @@ func Open(ctx context.Context, o Options) (*Refs, error) {
 	if err := r.remember(ctx); err != nil {
 		return nil, fmt.Errorf("open heads: %w", err)
 	}
-	if err := r.checkOwn(ctx); err != nil {
+	if err := errors.Join(r.checkForked(ctx), r.checkOwn(ctx)); err != nil {
 		return nil, fmt.Errorf("open heads: %w", err)
 	}
 	err := r.poll(ctx)
@@ -343,10 +343,13 @@ func (r *Refs) seen() []Seen {
 
 // put stores the next own head, in the order that Move tells.
 func (r *Refs) put(ctx context.Context, k known) error {
-	name := headName(r.dir, k.Seq)
-	switch _, _, err := r.read(ctx, r.id, k.Seq); {
+	switch h, b, err := r.read(ctx, r.id, k.Seq); {
 	case err == nil:
-		return r.freeze(fmt.Errorf("%w: %s was written by a copy of this device", ErrFork, name))
+		common := uint64(Unknown)
+		if h.Prev == k.Prev {
+			common = k.Seq - 1
+		}
+		return r.lose(ctx, known{h, b}, common)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

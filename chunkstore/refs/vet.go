@@ -16,12 +16,10 @@ func Vet(m *keys.Members, name blob.Name, b []byte) error {
 	if !ok || len(b) > maxHead {
 		return fmt.Errorf("head %s: %w: no head has that name or size", name, ErrTampered)
 	}
-	for id, member := range m.All() {
-		if folder(m.Ring(), id) != dir {
-			continue
-		}
-		_, err := open(m.Ring(), id, member.Public.Sign, name, b)
-		return err
+	id, member, ok := memberOf(m, dir)
+	if !ok {
+		return fmt.Errorf("head %s: %w: it is nobody's", name, ErrTampered)
 	}
-	return fmt.Errorf("head %s: %w: it is nobody's", name, ErrTampered)
+	_, err := open(m.Ring(), id, member.Public.Sign, name, b)
+	return err
 }

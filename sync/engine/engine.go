@@ -20,7 +20,10 @@ import (
 
 // The errors of an Engine.
 var (
-	ErrExists   = errors.New("a replica of that name is there already")
+	ErrExists = errors.New("a replica of that name is there already")
+	// ErrLost is for Adopt, Sure and Forked: the state of this device was set back or lost, so that what it has put is not what lies under those names elsewhere. No
+	// replica counts as one that has it, and nothing is put any more.
+	ErrLost     = errors.New("what this device puts is not what others have under those names")
 	ErrNotFound = errors.New("no such replica")
 	// ErrTooFew says that there are fewer replicas than copies were asked for.
 	ErrTooFew = errors.New("there are not so many replicas")
@@ -62,8 +65,12 @@ type Options struct {
 	// Adopt is called, one call at a time, when there are new heads of others; nil: nobody wants to know. An error keeps
 	// nothing from going on.
 	Adopt func(ctx context.Context) error
+	// Sure is asked when replicas were looked at that nothing was put at yet: an error keeps anything from being put there. Nil: nobody wants to know.
+	Sure func(ctx context.Context) error
 	// Check is asked about each small blob of others before it gets into Mirror: see replica.Options. Nil: all get there.
 	Check func(ctx context.Context, name blob.Name, body []byte) error
+	// Forked is told of a head of which a replica has another one: see replica.Options.Differs. Nil: nobody wants to know.
+	Forked func(ctx context.Context, name blob.Name, theirs []byte, same blob.Name) error
 	// Lacking is asked about packs that others have put, that are listed somewhere, and that no place gives whole: see
 	// replica.Options. Nil: nothing goes where such packs are missing.
 	Lacking func(ctx context.Context, packs []blob.Name) error
@@ -108,6 +115,7 @@ type Status struct {
 type Engine struct {
 	o        Options
 	adopting sync.Mutex
+	meeting  sync.Mutex
 
 	mu      sync.Mutex // guards the rest
 	places  []*place
@@ -116,6 +124,7 @@ type Engine struct {
 	running bool   // Run is at work
 	looked  bool   // a look brought heads into the Mirror, which no turn has counted yet
 	retry   bool   // the last Adopt failed
+	lost    error  // why nothing is put any more: it wraps ErrLost
 	sending sending
 	added   chan struct{} // closed and made anew when places changes
 	moved   chan struct{} // the same when a place had a turn
@@ -135,13 +144,16 @@ type place struct {
 	Status
 	table   *catalog.Table // what it has, as last seen
 	dropped bool
-	hurry   bool   // the next turn does not wait
-	done    uint64 // Engine.change that the last good turn covers
-	bridged uint64 // Engine.foreign that it has
-	top     []byte // Options.Top at the begin of the last turn with a good push
-	turns   uint64 // that ended, well or not
-	begun   uint64 // that began
-	good    uint64 // begun of the last turn that did all it had to
+	hurry   bool        // the next turn does not wait
+	done    uint64      // Engine.change that the last good turn covers
+	bridged uint64      // Engine.foreign that it has
+	same    []blob.Name // heads in Own that are the same there
+	asked   bool        // it was looked at before something was put anywhere, or could not be; guarded by meeting
+	met     bool        // it was looked at; guarded by meeting
+	top     []byte      // Options.Top at the begin of the last turn with a good push
+	turns   uint64      // that ended, well or not
+	begun   uint64      // that began
+	good    uint64      // begun of the last turn that did all it had to
 }
 
 // New returns an Engine without replicas.

@@ -12,7 +12,10 @@ import (
 )
 
 // memoryPrefix begins the keys of the database that are the Engine's.
-const memoryPrefix = "replica/"
+const (
+	memoryPrefix = "replica/"
+	memoryEnd    = "replica0"
+)
 
 // remembered is what is kept of a replica. It is information: without it a replica is not known until its next turn.
 type remembered struct {
@@ -39,6 +42,20 @@ func (e *Engine) recall(ctx context.Context, name string) (remembered, error) {
 		return remembered{}, fmt.Errorf("recall replica %s: %w", name, err)
 	}
 	return r, nil
+}
+
+// Tops returns what Options.Top said when replicas had their last good turns, as a database has it.
+func Tops(ctx context.Context, db kv.DB) (tops [][]byte, err error) {
+	for pair, err := range db.Scan(ctx, []byte(memoryPrefix), []byte(memoryEnd)) {
+		if err != nil {
+			return nil, fmt.Errorf("recall replicas: %w", err)
+		}
+		var r remembered
+		if err := json.Unmarshal(pair.Value, &r); err == nil && len(r.Top) > 0 {
+			tops = append(tops, r.Top)
+		}
+	}
+	return tops, nil
 }
 
 // keep keeps what is known of a replica.

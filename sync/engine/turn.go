@@ -58,12 +58,15 @@ func (e *Engine) takeTurn(ctx context.Context, p *place) error {
 func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err error) {
 	name := p.Place.Name
 	var before, last replica.Progress // of the Push, while there is the Fetch: a turn has one count
-	o := replica.Options{Parallel: e.o.Parallel, Log: e.o.Log, Progress: func(r replica.Progress) {
+	o := replica.Options{Parallel: e.o.Parallel, Log: e.o.Log, Differs: e.differs(ctx), Progress: func(r replica.Progress) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		last = r
 		p.TurnBytes, p.TurnTotal = before.Bytes+r.Bytes, before.OfBytes+r.OfBytes
 	}}
+	if err := e.meet(ctx, p); err != nil {
+		return false, false, err
+	}
 	takes, err := e.takes(ctx, p)
 	if err != nil {
 		return false, false, err
@@ -94,6 +97,7 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 	}
 	err = errors.Join(err, e.learn(p, r.At))
 	if err != nil {
+		e.isLost(err)
 		return false, false, fmt.Errorf("push: %w", err)
 	}
 	e.mu.Lock()
@@ -135,9 +139,7 @@ func (e *Engine) removeHere(ctx context.Context, p *place, removed []blob.Name) 
 func (e *Engine) fetchFrom(ctx context.Context, p *place, o replica.Options) (pushed, news bool, err error) {
 	name := p.Place.Name
 	o.Check = e.check(ctx)
-	got, err := replica.Fetch(ctx, p.at, e.o.Mirror, replica.FetchOptions{
-		Options: o, Own: e.o.Own, Packs: p.Gives || !e.o.Tier.Knows(name), Learn: func(t *catalog.Table) error { return e.learn(p, t) },
-	})
+	got, err := e.fetch(ctx, p, replica.FetchOptions{Options: o, Packs: p.Gives || !e.o.Tier.Knows(name)})
 	if err == nil {
 		e.mu.Lock()
 		p.good = p.begun
@@ -145,11 +147,28 @@ func (e *Engine) fetchFrom(ctx context.Context, p *place, o replica.Options) (pu
 	}
 	// What came besides heads counts, too: a head of this device may name the entry of one that has none yet, and where that is not
 	// known nobody can take over either.
-	news = e.adopt(ctx, len(got.Heads) > 0 || got.Small > 0)
+	news, lost := e.adopt(ctx, len(got.Heads) > 0 || got.Small > 0)
 	if err != nil {
-		return true, news, fmt.Errorf("fetch: %w", err)
+		// Where another head lies under the name of one of this device, what it put is not there.
+		e.isLost(err)
+		return !lost && !errors.Is(err, replica.ErrForked), news, fmt.Errorf("fetch: %w", err)
 	}
-	return true, news, nil
+	return !lost, news, nil
+}
+
+// fetch is replica.Fetch from p. All but Options and Packs of o is filled in.
+func (e *Engine) fetch(ctx context.Context, p *place, o replica.FetchOptions) (replica.News, error) {
+	e.mu.Lock()
+	o.Same = p.same
+	e.mu.Unlock()
+	o.Own, o.Learn = e.o.Own, func(t *catalog.Table) error { return e.learn(p, t) }
+	got, err := replica.Fetch(ctx, p.at, e.o.Mirror, o)
+	if err == nil {
+		e.mu.Lock()
+		p.same = got.Same
+		e.mu.Unlock()
+	}
+	return got, err
 }
 
 // A Mark is a moment in the turns of an Engine.
@@ -208,29 +227,30 @@ func (e *Engine) Again() {
 }
 
 // adopt calls Adopt if there are heads that nobody adopted: those that came just now, those that a look brought, and those of an Adopt
-// that failed. It reports whether some are news: what is tried again is none, or places would give each other turns for ever.
-func (e *Engine) adopt(ctx context.Context, came bool) (news bool) {
+// that failed. It reports whether some are news: what is tried again is none, or places would give each other turns for ever; and whether Adopt says ErrLost.
+func (e *Engine) adopt(ctx context.Context, came bool) (news, lost bool) {
 	e.mu.Lock()
 	news = came || e.looked
 	due := news || e.retry
 	e.looked, e.retry = false, false
 	e.mu.Unlock()
 	if !due || e.o.Adopt == nil {
-		return news
+		return news, false
 	}
 	e.adopting.Lock()
 	err := e.o.Adopt(ctx)
 	e.adopting.Unlock()
 	if err == nil {
-		return news
+		return news, false
 	}
+	lost = e.isLost(err)
 	e.mu.Lock()
 	e.retry = true
 	e.mu.Unlock()
 	if ctx.Err() == nil {
 		e.o.Log.Warn("what other devices did was not taken over", "err", err)
 	}
-	return news
+	return news, lost
 }
 
 // check returns what a Fetch is to ask about small blobs; nil if nobody wants to know.
@@ -239,6 +259,14 @@ func (e *Engine) check(ctx context.Context) func(blob.Name, []byte) error {
 		return nil
 	}
 	return func(name blob.Name, body []byte) error { return e.o.Check(ctx, name, body) }
+}
+
+// differs returns what is to be told of heads that differ; nil if nobody wants to know.
+func (e *Engine) differs(ctx context.Context) func(blob.Name, []byte, blob.Name) error {
+	if e.o.Forked == nil {
+		return nil
+	}
+	return func(name blob.Name, theirs []byte, same blob.Name) error { return e.o.Forked(ctx, name, theirs, same) }
 }
 
 // source returns what is to be pushed to p: what this device has put; or, when others' work came by another
@@ -257,10 +285,12 @@ func (e *Engine) source(ctx context.Context, p *place) (from blob.Bucket, bridge
 	}
 	// What others have removed since then is not to be looked for. A replica that cannot be reached now may have nothing
 	// that p lacks; if it does, no head that needs it is put.
-	if err := e.look(ctx, others); err != nil && ctx.Err() == nil {
+	if err := e.look(ctx, others, true); err != nil && ctx.Err() == nil {
 		e.o.Log.Debug("bridge without a look at all replicas", "to", p.Place.Name, "err", err)
 	}
-	return e.o.Tier, bridged, ctx.Err()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.o.Tier, bridged, errors.Join(ctx.Err(), e.lost)
 }
 
 // findForeign finds out once whether others' work came here before this Engine was made.
@@ -285,13 +315,11 @@ func (e *Engine) findForeign(ctx context.Context) error {
 	return nil
 }
 
-// look lists places anew.
-func (e *Engine) look(ctx context.Context, places []*place) error {
+// look lists places anew, packs too also where no head is new.
+func (e *Engine) look(ctx context.Context, places []*place, packs bool) error {
 	var errs []error
 	for _, p := range places {
-		got, err := replica.Fetch(ctx, p.at, e.o.Mirror, replica.FetchOptions{
-			Options: replica.Options{Log: e.o.Log, Check: e.check(ctx)}, Own: e.o.Own, Packs: true, Learn: func(t *catalog.Table) error { return e.learn(p, t) },
-		})
+		got, err := e.fetch(ctx, p, replica.FetchOptions{Options: replica.Options{Log: e.o.Log, Check: e.check(ctx), Differs: e.differs(ctx)}, Packs: packs})
 		if len(got.Heads) > 0 || got.Small > 0 { // the next turn adopts them: whoever looks may be in the middle of that
 			e.mu.Lock()
 			e.looked = true
@@ -299,6 +327,7 @@ func (e *Engine) look(ctx context.Context, places []*place) error {
 			e.mu.Unlock()
 		}
 		if err != nil {
+			e.isLost(err)
 			errs = append(errs, fmt.Errorf("look at replica %s: %w", p.Place.Name, err))
 		}
 	}
@@ -310,7 +339,7 @@ func (e *Engine) Look(ctx context.Context) error {
 	e.mu.Lock()
 	all := slices.Clone(e.places)
 	e.mu.Unlock()
-	return e.look(ctx, all)
+	return e.look(ctx, all, true)
 }
 
 // learn notes what a replica has; nil: it is not known.

@@ -19,6 +19,9 @@ type FetchOptions struct {
 	// Own is this device's own bucket: what is in there is not fetched, nor heads of its own that it has pruned. A head
 	// of its own that it does not have, and has not pruned, is fetched: it is evidence that this device was set back. Nil: nothing is own.
 	Own blob.Bucket
+	// Same are heads in Own that are the same at the place, as News had them: they are not compared again. Of each device that has heads in Own the newest that
+	// both have is, for a name tells nothing of what lies under it: see Options.Differs.
+	Same []blob.Name
 	// Packs asks for a listing of packs and index blobs also if no head is new.
 	Packs bool
 	// Learn, if not nil, is given that listing before the first new head is put into the mirror: so whoever reads a head there
@@ -35,6 +38,7 @@ type News struct {
 	Small int         // other blobs that are
 	Bytes int64       // of all these
 	Gone  []blob.Name // old heads that were removed from the mirror
+	Same  []blob.Name // heads in Own that are the same at the place
 	// Table has the packs and index blobs of the place; nil if they were not listed: no head is new, and nobody asked.
 	Table *catalog.Table
 }
@@ -123,6 +127,15 @@ func (f *fetching) leaveOwn(ctx context.Context, n *news) error {
 	}
 	for folder, hs := range own {
 		theirs := n.heads[folder]
+		if err := f.compareOwn(ctx, folder, theirs, hs); errors.Is(err, ErrForked) {
+			delete(n.heads, folder)
+			if err := f.fault(folder, err); err != nil {
+				return err
+			}
+			continue
+		} else if err != nil {
+			return err
+		}
 		n.heads[folder] = slices.DeleteFunc(theirs, func(h head) bool {
 			_, have := find(hs, h.seq)
 			return have || h.seq < hs[0].seq
@@ -142,6 +155,31 @@ func (f *fetching) leaveOwn(ctx context.Context, n *news) error {
 		}
 	}
 	return err
+}
+
+// compareOwn compares the newest head in the own bucket that the place has, too.
+func (f *fetching) compareOwn(ctx context.Context, folder blob.Name, theirs, own []head) error {
+	both := inBoth(theirs, own)
+	if len(both) == 0 {
+		return nil
+	}
+	newest := both[len(both)-1]
+	name := headName(folder, newest.seq)
+	if slices.Contains(f.o.Same, name) {
+		f.news.Same = append(f.news.Same, name)
+		return nil
+	}
+	same, there, err := sameHead(ctx, f.from, f.o.Own, name)
+	switch {
+	case err != nil:
+		return err
+	case same:
+		f.news.Same = append(f.news.Same, name)
+		return nil
+	case there == nil: // one of them is gone or damaged. Push says that, when something is to come after it, and Verify
+		return nil
+	}
+	return f.differ(ctx, folder, both, f.from, f.o.Own, there)
 }
 
 func (f *fetching) anyLacking(n news) bool {

@@ -264,6 +264,12 @@ func (r *run) sameBefore(ctx context.Context, folder blob.Name, seq uint64, from
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
+		if err == nil && !bytes.Equal(here, there) {
+			both := inBoth(from, to[:i+1])
+			if err := r.differ(ctx, folder, both, r.to, r.from, there); err != nil {
+				return &Fault{name, err}
+			}
+		}
 		if errors.Is(err, ErrDamaged) || err == nil && !bytes.Equal(here, there) {
 			return &Fault{name, ErrDiffers}
 		}

@@ -59,6 +59,8 @@ var (
 	// ErrDiffers says that one name has different bytes at two places. Heads, members entries, drive records and key slots never
 	// change, so a device was cloned, or one place is damaged or lies.
 	ErrDiffers = errors.New("two places have different blobs under one name")
+	// ErrForked says that a device has written two heads under one name: it was set back or copied.
+	ErrForked = errors.New("a device has written two heads under one name")
 	// ErrNotStored says that a place said that it stored a blob, repeatedly, and does not have it.
 	ErrNotStored = errors.New("the place did not store what it said it had")
 	// ErrNotRemoved says that a place said that it removed a blob, repeatedly, and has it still.
@@ -136,6 +138,9 @@ type Options struct {
 	// Check, if not nil, is asked before a small blob is put, and refuses it with an error: who has keys opens it. The bytes are
 	// only lent. A head that is refused is a Fault; so nothing of its device above it is put.
 	Check func(name blob.Name, body []byte) error
+	// Differs, if not nil, is told when a Push, or a Fetch, finds at the place another head than the own bucket has under that name, what that is, and the name of the newest
+	// head that is the same in both, "" if there is none. It returns an error if the device has written both: the place has a Fault with ErrForked then, and the heads of that device are left alone. Else one of the two is damaged.
+	Differs func(name blob.Name, theirs []byte, same blob.Name) error
 	// Bridge, if not nil, is asked what to do about a Gap. The heads above it are worth nothing to a device that reads
 	// from below it, so they are not put (a Fault with ErrGap), unless Bridge returns true: then they are, and all heads of this device
 	// from Last down are removed afterwards. Only who has verified the heads can know that they are no forgery which takes the place
