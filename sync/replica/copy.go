@@ -29,6 +29,9 @@ func (r *run) all(ctx context.Context, removed []blob.Name) error {
 	if err != nil {
 		return err
 	}
+	if err := r.putSmalls(ctx, news, r.o.Deep); err != nil {
+		return err
+	}
 	if err := r.packs(ctx, news); err != nil {
 		return err
 	}
@@ -386,16 +389,10 @@ func (r *run) putIndex(ctx context.Context, infos []blob.Info) (whole bool, err 
 	return len(done) == len(infos), err
 }
 
-// small brings key slots, drive records and members entries, until a listing shows all that the one before had and nothing
-// that the far side lacks: a head may need any of them.
+// small brings what else there is now of key slots, drive records and members entries, until a listing shows all that the one before had and
+// nothing that the far side lacks: a head may need any of them.
 func (r *run) small(ctx context.Context, n news) error {
-	for round := 0; ; round++ {
-		if err := r.putSmalls(ctx, n, r.o.Deep && round == 0); err != nil {
-			return err
-		}
-		if !n.newHeads() || r.hasFaults() {
-			return nil
-		}
+	for round := 0; n.newHeads() && !r.hasFaults(); round++ {
 		again, err := r.o.listSmall(ctx, r.from)
 		if err != nil {
 			return err
@@ -415,7 +412,11 @@ func (r *run) small(ctx context.Context, n news) error {
 		if n.small = again; round == rounds {
 			return ErrUnsettled
 		}
+		if err := r.putSmalls(ctx, n, false); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // putSmalls puts those that are missing, and notes them as being at the far side.

@@ -100,6 +100,9 @@ func (f *fetching) fetch(ctx context.Context) error {
 			n.heads[folder] = hs[len(hs)-f.o.Newest:]
 		}
 	}
+	if err := f.putSmalls(ctx, n, f.run.o.Deep); err != nil {
+		return err
+	}
 	if err := f.small(ctx, n); err != nil {
 		return err
 	}

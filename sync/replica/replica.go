@@ -7,13 +7,14 @@
 //
 // # The order
 //
-// Heads are listed first, and put last. In between go packs, index blobs (the shards of a generation before its root), and
-// key slots, drive records and members entries. Before the first head is put
+// Heads are listed first, and put last. In between go key slots, drive records and members entries, which have the keys to what comes then: packs, and
+// index blobs (the shards of a generation before its root). Before the first head is put
 //
 //   - each blob that was put is seen at the far side, by a listing or by reading from it: a place that says that it stored
 //     what it did not gets it again, and no head before it has it;
 //   - the packs of the near side are listed anew, until a listing shows all that the one before had, and nothing that the far side lacks.
 //     (A pack that is compacted while a listing is under way may show neither under its old name nor under its new one.)
+//     So are the key slots, drive records and members entries.
 //
 // The heads of one device are put in ascending order, each is read back before the next. So whenever a run is cut off, no
 // head at the far side refers to what is not there, as long as that was so at the near side. Whatever is missing is
