@@ -101,7 +101,9 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 		return false, false, fmt.Errorf("push: %w", err)
 	}
 	e.mu.Lock()
-	p.bridged = bridged
+	if len(r.Spared) == 0 { // else the next turn tries again: Lacking knows nothing of what it could never read
+		p.bridged = bridged
+	}
 	before = last
 	e.mu.Unlock()
 	return e.fetchFrom(ctx, p, o)

@@ -185,6 +185,7 @@ func (r *run) spare(ctx context.Context, lacking []blob.Name) error {
 	for _, name := range lacking {
 		if err == nil {
 			r.spared[name] = true
+			r.report.Spared = append(r.report.Spared, name)
 			r.o.Log.Warn("a pack that is listed is not to be had, and is left out, for nothing needs it", "blob", string(name))
 		} else if ferr := r.fault(name, err); ferr != nil {
 			return ferr

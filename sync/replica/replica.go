@@ -202,6 +202,8 @@ type Report struct {
 	Mended                     int   // packs of these that were there and damaged
 	// Removed are the names of PushOptions.Removed that are gone at the far side; Kept those that are not, because the own bucket has them again.
 	Removed, Kept []blob.Name
+	// Spared are packs that the near side lists, did not give, and that were left out because Options.Lacking said so.
+	Spared []blob.Name
 	// At is what the far side has of packs and index blobs after the run, for a tier's Learn. It is nil if that is not known.
 	At *catalog.Table
 }
