@@ -18,7 +18,7 @@ import (
 // A device brings from one place to another what a third one has put. What it cannot read just then it brings when the place is well again, though nothing is
 // new there.
 func TestBridge_BringsLaterWhatCouldNotBeRead(t *testing.T) {
-	for name, ill := range map[string]evil.Lie{"not to be had": evil.Fail, "damaged": evil.FlipBit, "of another size": evil.WrongSize} {
+	for name, ill := range map[string]evil.Lie{"not to be had": evil.Fail, "not listed": evil.Withhold, "damaged": evil.FlipBit, "of another size": evil.WrongSize} {
 		t.Run(name, func(t *testing.T) {
 			inner, far := mem.New(), mem.New()
 			near := evil.New(inner, 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -95,7 +96,7 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 	if done := append(r.Removed, r.Kept...); len(done) > 0 {
 		err = errors.Join(err, e.o.Tier.RemovedDone(name, done...))
 	}
-	err = errors.Join(err, e.learn(p, r.At))
+	err = errors.Join(err, e.learn(ctx, p, r.At))
 	if err != nil {
 		e.isLost(err)
 		return false, false, fmt.Errorf("push: %w", err)
@@ -163,7 +164,7 @@ func (e *Engine) fetch(ctx context.Context, p *place, o replica.FetchOptions) (r
 	e.mu.Lock()
 	o.Same = p.same
 	e.mu.Unlock()
-	o.Own, o.Learn = e.o.Own, func(t *catalog.Table) error { return e.learn(p, t) }
+	o.Own, o.Learn = e.o.Own, func(t *catalog.Table) error { return e.learn(ctx, p, t) }
 	got, err := replica.Fetch(ctx, p.at, e.o.Mirror, o)
 	if err == nil {
 		e.mu.Lock()
@@ -292,7 +293,8 @@ func (e *Engine) source(ctx context.Context, p *place) (from blob.Bucket, bridge
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.o.Tier, bridged, errors.Join(ctx.Err(), e.lost)
+	// bridged is with what the look has found.
+	return e.o.Tier, e.foreign, errors.Join(ctx.Err(), e.lost)
 }
 
 // findForeign finds out once whether others' work came here before this Engine was made.
@@ -345,21 +347,49 @@ func (e *Engine) Look(ctx context.Context) error {
 }
 
 // learn notes what a replica has; nil: it is not known.
-func (e *Engine) learn(p *place, at *catalog.Table) error {
+func (e *Engine) learn(ctx context.Context, p *place, at *catalog.Table) error {
 	if at == nil {
 		return nil
 	}
+	news, err := e.shows(context.WithoutCancel(ctx), p, at) // it asks nobody but this device
+	if err == nil {
+		err = e.o.Tier.Learn(p.Place.Name, at)
+	}
 	e.mu.Lock()
-	p.table, p.Packs, p.Bytes = at, at.Len(), at.Bytes()
-	e.mu.Unlock()
-	err := e.o.Tier.Learn(p.Place.Name, at)
-	e.mu.Lock()
+	if err == nil { // else it is news still
+		p.table, p.Packs, p.Bytes = at, at.Len(), at.Bytes()
+	}
+	if news && err == nil {
+		e.foreign++
+	}
 	dropped := p.dropped && e.find(p.Place.Name) == nil
 	e.mu.Unlock()
 	if dropped { // a look at it was still under way
 		err = errors.Join(err, e.o.Tier.Unlearn(p.Place.Name))
 	}
 	return err
+}
+
+// shows reports whether a replica has a pack that was known nowhere. Heads that need it may have come, and been brought to others, when a listing
+// lacked it: it is to be brought there, too, though nothing else is new.
+func (e *Engine) shows(ctx context.Context, p *place, at *catalog.Table) (bool, error) {
+	e.mu.Lock()
+	was := p.table
+	e.mu.Unlock()
+	for info := range at.All(catalog.Packs) {
+		if _, ok := was.Size(info.Name); ok || e.o.Tier.Copies(info.Name) > 0 {
+			continue
+		}
+		r, err := e.o.Own.Get(ctx, info.Name, 0, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look for a pack that a replica shows: %w", err)
+		}
+		_ = r.Close()
+	}
+	return false, nil
 }
 
 // Sync gives each replica a turn that begins after the call, and returns when all had one: the error joins those of the turns.
