@@ -229,6 +229,14 @@ func (d *device) troubled() bool {
 	return false
 }
 
+// headless reports whether the device has put no head yet: it begins on what others have put, all of it, as one does that joins.
+func (d *device) headless() bool {
+	for range d.own.List(d.w.ctx, "heads/") {
+		return false
+	}
+	return true
+}
+
 // heal ends all faults of its places.
 func (d *device) heal() {
 	for _, l := range d.links {

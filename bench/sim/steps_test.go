@@ -150,7 +150,7 @@ func (w *world) start(d *device) error {
 			d.heal()
 		}
 		return nil
-	case d.id == "":
+	case d.headless():
 		// What others see at a place that is not well may be all there is of it.
 		w.count["late joins"]++
 		for _, other := range w.devices {
