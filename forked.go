@@ -165,7 +165,7 @@ func (d *Drive) disown(ctx context.Context, old keys.DeviceID, ground chunk.Ref)
 	if err != nil {
 		return ground, err
 	}
-	d.o.Log.Warn("what this device wrote since it was set back is taken for its own work under its new name", "old", old, "since head", common.Seq)
+	d.o.Log.Warn("what this device wrote since it was set back is taken for its own work under its new name", "old", old, "head", common.Seq)
 	if s, err = manifest.Reassign(ctx, d.store, s, r); err != nil {
 		return ground, err
 	}

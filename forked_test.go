@@ -36,7 +36,7 @@ func (r *resident) starts() *Drive {
 // turn, whichever of the two has written more, becomes a new device, and nothing is lost of what either wrote; nobody sees a fork.
 func TestReplay_ADeviceThatWritesBeforeItLearnsThatItWasSetBack(t *testing.T) {
 	for _, c := range []struct {
-		before, past, now int // commits until the backup, after it, and when it was set back
+		before, past, now int  // commits until the backup, after it, and when it was set back
 		lost              bool // the database
 		pruned            bool // at the place: all heads until the last one
 		away              bool // the place, when the drive is opened again
