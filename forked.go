@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
@@ -33,24 +34,20 @@ func asLost(err error) error {
 	return err
 }
 
-// sure is what engine.Options.Sure asks for.
-func (d *Drive) sure(ctx context.Context) error {
-	if err := d.refs.Poll(ctx); errors.Is(err, refs.ErrStateLost) {
-		return asLost(err)
-	}
-	return ctx.Err() // what is wrong with others keeps nobody from putting what is his
-}
-
-// forked takes a head that a place has under the name of another one in the own bucket.
+// forked takes a head that a place has under the name of another one in the own bucket, or one of this device's that is not there.
 func (d *Drive) forked(ctx context.Context, name blob.Name, theirs []byte, same blob.Name) error {
 	own := d.o.Replication.Own
-	if _, err := keys.ReadBlob(ctx, own, name); errors.Is(err, fs.ErrNotExist) {
-		return nil // of another device: whoever has the keys of both finds out what that means
-	} else if err != nil {
-		return err
+	if !strings.HasPrefix(string(name), string(refs.Folder(d.account.Members(), d.device.ID()))+"/") {
+		if _, err := keys.ReadBlob(ctx, own, name); errors.Is(err, fs.ErrNotExist) {
+			return nil // of another device: whoever has the keys of both finds out what that means
+		} else if err != nil {
+			return err
+		}
 	}
 	id, err := d.refs.Found(ctx, name, theirs, same)
 	switch {
+	case errors.Is(err, refs.ErrIncomplete):
+		return err // it has an epoch that this device does not know: it may have lost that
 	case !errors.Is(err, refs.ErrFork):
 		if err != nil && ctx.Err() == nil {
 			d.o.Log.Warn("a replica has a damaged head of this device", "blob", string(name), "err", err)

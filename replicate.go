@@ -76,7 +76,7 @@ func (d *Drive) reach() error {
 			_, err := d.Adopt(ctx)
 			return asLost(err)
 		},
-		Sure:   d.sure,
+		Folder: refs.Folder(d.account.Members(), d.device.ID()),
 		Forked: d.forked,
 	})
 	for _, p := range r.Places {

@@ -16,8 +16,9 @@ import (
 
 // Found is for a blob that lies elsewhere under the name of a head of this device, or of one that it was, with other bytes than the Bucket has there. If it is a head of that
 // device, too, the state of this one was set back or copied, and has written since: the error wraps ErrFork then, and that is kept, durably: see Forked. If it is this device's, Open says
-// so, too, and Move refuses to write from now on; the error wraps ErrStateLost, too. It wraps ErrTampered if b is no head, and is nil if the Bucket has no head of that
-// name, or the same one.
+// so, too, and Move refuses to write from now on; the error wraps ErrStateLost, too. It wraps ErrTampered if b is no head, and ErrIncomplete if it may be one
+// of an epoch that is not known here; it is nil if the Bucket has the same one, or
+// none of that name: unless it is newer than all that this device has put.
 //
 // same is the name of the newest head of that device that is known to be the same there and here, "" if none is.
 func (r *Refs) Found(ctx context.Context, name blob.Name, b []byte, same blob.Name) (keys.DeviceID, error) {
@@ -31,17 +32,25 @@ func (r *Refs) Found(ctx context.Context, name blob.Name, b []byte, same blob.Na
 		return id, fmt.Errorf("found %s: %w: it is nobody's", name, ErrTampered)
 	}
 	h, err := open(r.members.Ring(), id, m.Public.Sign, name, b)
+	if errors.Is(err, ErrIncomplete) { // of an epoch that may have come since the last Poll
+		if err := r.refreshMembers(ctx); err != nil {
+			return id, fmt.Errorf("found: %w", err)
+		}
+		h, err = open(r.members.Ring(), id, m.Public.Sign, name, b)
+	}
 	if err != nil {
 		return id, fmt.Errorf("found: %w", err)
 	}
 	here, _, err := r.read(ctx, id, seq)
+	_, last, _ := splitName(same)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && id == r.id && seq > r.own().Seq:
+		return id, r.lose(ctx, known{h, b}, last)
 	case errors.Is(err, fs.ErrNotExist) || err == nil && here.hash == h.hash:
 		return id, nil
 	case err != nil:
 		return id, fmt.Errorf("found %s: %w", name, err)
 	}
-	_, last, _ := splitName(same)
 	if id == r.id {
 		return id, r.lose(ctx, known{h, b}, last)
 	}

@@ -21,7 +21,7 @@ import (
 // The errors of an Engine.
 var (
 	ErrExists = errors.New("a replica of that name is there already")
-	// ErrLost is for Adopt, Sure and Forked: the state of this device was set back or lost, so that what it has put is not what lies under those names elsewhere. No
+	// ErrLost is for Adopt and Forked: the state of this device was set back or lost, so that what it has put is not what lies under those names elsewhere. No
 	// replica counts as one that has it, and nothing is put any more.
 	ErrLost     = errors.New("what this device puts is not what others have under those names")
 	ErrNotFound = errors.New("no such replica")
@@ -65,8 +65,8 @@ type Options struct {
 	// Adopt is called, one call at a time, when there are new heads of others; nil: nobody wants to know. An error keeps
 	// nothing from going on.
 	Adopt func(ctx context.Context) error
-	// Sure is asked when replicas were looked at that nothing was put at yet: an error keeps anything from being put there. Nil: nobody wants to know.
-	Sure func(ctx context.Context) error
+	// Folder is where heads of this device lie, heads/<pseudonym>: before anything is put, those that replicas have are compared with those in Own. Empty: they are not.
+	Folder blob.Name
 	// Check is asked about each small blob of others before it gets into Mirror: see replica.Options. Nil: all get there.
 	Check func(ctx context.Context, name blob.Name, body []byte) error
 	// Forked is told of a head of which a replica has another one: see replica.Options.Differs. Nil: nobody wants to know.
@@ -148,8 +148,8 @@ type place struct {
 	done    uint64      // Engine.change that the last good turn covers
 	bridged uint64      // Engine.foreign that it has
 	same    []blob.Name // heads in Own that are the same there
-	asked   bool        // it was looked at before something was put anywhere, or could not be; guarded by meeting
-	met     bool        // it was looked at; guarded by meeting
+	asked   bool        // others were put something at after this one was asked for heads of this device; guarded by meeting
+	met     bool        // its heads of this device were compared
 	top     []byte      // Options.Top at the begin of the last turn with a good push
 	turns   uint64      // that ended, well or not
 	begun   uint64      // that began

@@ -288,7 +288,7 @@ func (e *Engine) source(ctx context.Context, p *place) (from blob.Bucket, bridge
 	}
 	// What others have removed since then is not to be looked for. A replica that cannot be reached now may have nothing
 	// that p lacks; if it does, no head that needs it is put.
-	if err := e.look(ctx, others, true); err != nil && ctx.Err() == nil {
+	if err := e.look(ctx, others); err != nil && ctx.Err() == nil {
 		e.o.Log.Debug("bridge without a look at all replicas", "to", p.Place.Name, "err", err)
 	}
 	e.mu.Lock()
@@ -319,11 +319,11 @@ func (e *Engine) findForeign(ctx context.Context) error {
 	return nil
 }
 
-// look lists places anew, packs too also where no head is new.
-func (e *Engine) look(ctx context.Context, places []*place, packs bool) error {
+// look lists places anew.
+func (e *Engine) look(ctx context.Context, places []*place) error {
 	var errs []error
 	for _, p := range places {
-		got, err := e.fetch(ctx, p, replica.FetchOptions{Options: replica.Options{Log: e.o.Log, Check: e.check(ctx), Differs: e.differs(ctx)}, Packs: packs})
+		got, err := e.fetch(ctx, p, replica.FetchOptions{Options: replica.Options{Log: e.o.Log, Check: e.check(ctx), Differs: e.differs(ctx)}, Packs: true})
 		if len(got.Heads) > 0 || got.Small > 0 { // the next turn adopts them: whoever looks may be in the middle of that
 			e.mu.Lock()
 			e.looked = true
@@ -343,7 +343,7 @@ func (e *Engine) Look(ctx context.Context) error {
 	e.mu.Lock()
 	all := slices.Clone(e.places)
 	e.mu.Unlock()
-	return e.look(ctx, all, true)
+	return e.look(ctx, all)
 }
 
 // learn notes what a replica has; nil: it is not known.

@@ -92,3 +92,44 @@ func Compare(ctx context.Context, folder blob.Name, a, b blob.Bucket) (same blob
 	}
 	return same, len(both) > 0 && same != headName(folder, both[len(both)-1].seq), nil
 }
+
+// Own compares the heads of one device, in the folder heads/<pseudonym>, at a place with those in its own bucket, and tells o.Differs of the newest that both have, if it
+// differs, or else of one at the place that is newer than all in own: a device knows all that it has put. The error wraps ErrForked then, if Differs returns one.
+func Own(ctx context.Context, place, own blob.Bucket, folder blob.Name, o Options) error {
+	r := newRun(place, own, o)
+	theirs, err := r.o.listHeads(ctx, place, folder+"/")
+	if err != nil || len(theirs[folder]) == 0 {
+		return err
+	}
+	ours, err := r.o.listHeads(ctx, own, folder+"/")
+	if err != nil {
+		return err
+	}
+	newest := theirs[folder][len(theirs[folder])-1]
+	last := blob.Name("")
+	if both := inBoth(theirs[folder], ours[folder]); len(both) > 0 {
+		last = headName(folder, both[len(both)-1].seq)
+		same, there, err := sameHead(ctx, place, own, last)
+		if err != nil {
+			return err
+		}
+		if !same && there != nil {
+			return r.differ(ctx, folder, both, place, own, there)
+		}
+	}
+	if n := len(ours[folder]); n > 0 && ours[folder][n-1].seq >= newest.seq || r.o.Differs == nil {
+		return nil
+	}
+	name := headName(folder, newest.seq)
+	body, err := readWhole(ctx, place, name, -1, maxHead)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {
+		return nil // the Fetch says so
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.o.Differs(name, body, last); err != nil {
+		return fmt.Errorf("%w: %w", ErrForked, err)
+	}
+	return nil
+}
