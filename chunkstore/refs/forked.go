@@ -111,7 +111,7 @@ func (r *Refs) checkForked(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load heads: %w", err)
 	}
-	if len(b) == 8 {
+	if len(b) == 8 { // by Disown
 		return fmt.Errorf("%w: %w", ErrStateLost, ErrFork)
 	}
 	k, err := r.openKept(r.id, b[min(len(b), 8):])
@@ -139,16 +139,9 @@ func Forked(ctx context.Context, db kv.DB) (map[keys.DeviceID]uint64, error) {
 	return all, nil
 }
 
-// Disown keeps, durably, that there are two heads of a name of a device that this one was, as Found does, where common is the newest that is not.
+// Disown keeps, durably, that there are two heads of a name of a device that this one was, as Found does, but not what the other head is. common is as Forked returns it.
 func Disown(ctx context.Context, db kv.DB, id keys.DeviceID, common uint64) error {
-	err := db.Update(ctx, func(tx kv.Tx) error { return tx.Put(forkedKey(id), binary.BigEndian.AppendUint64(nil, common)) })
-	if err == nil {
-		err = db.Sync(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("remember heads: %w", err)
-	}
-	return nil
+	return remember(ctx, db, func(tx kv.Tx) error { return tx.Put(forkedKey(id), binary.BigEndian.AppendUint64(nil, common)) })
 }
 
 // Knows reports whether a database has a head of that device.
@@ -171,14 +164,7 @@ func Folder(m *keys.Members, id keys.DeviceID) blob.Name {
 
 // Forget is the Forget of Refs for a database of which none is open.
 func Forget(ctx context.Context, db kv.DB, id keys.DeviceID) error {
-	err := db.Update(ctx, func(tx kv.Tx) error { return errors.Join(tx.Delete(forkedKey(id)), tx.Delete(headKey(id))) })
-	if err == nil {
-		err = db.Sync(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("forget heads: %w", err)
-	}
-	return nil
+	return remember(ctx, db, func(tx kv.Tx) error { return errors.Join(tx.Delete(forkedKey(id)), tx.Delete(headKey(id))) })
 }
 
 // Lying returns the names of the heads that a bucket has of each device that m knows, ascending, whether they are good or not.

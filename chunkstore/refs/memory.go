@@ -19,7 +19,7 @@ import (
 //
 //	refs/head/<device ID>   the newest verified head of a device
 //	refs/next               this device's head that is about to be put, if its sequence number is one more
-//	refs/forked/<device ID> a head of this device, as it was then, that it did not write
+//	refs/forked/<device ID> of this device, or one that it was: the number of the newest head that is the same elsewhere, and one that it did not write, if it was seen
 //	refs/mark/members       the newest entries of the members log, sealed with K(marks)
 //	refs/mark/record        the newest drive record, likewise
 const (
@@ -159,10 +159,15 @@ func (r *Refs) saveOthers(ctx context.Context, heads map[keys.DeviceID]known) er
 }
 
 func (r *Refs) update(ctx context.Context, fn func(kv.Tx) error) error {
-	if err := r.o.KV.Update(ctx, fn); err != nil {
+	return remember(ctx, r.o.KV, fn)
+}
+
+// remember changes the memory, durably.
+func remember(ctx context.Context, db kv.DB, fn func(kv.Tx) error) error {
+	if err := db.Update(ctx, fn); err != nil {
 		return fmt.Errorf("remember heads: %w", err)
 	}
-	if err := r.o.KV.Sync(ctx); err != nil {
+	if err := db.Sync(ctx); err != nil {
 		return fmt.Errorf("remember heads: %w", err)
 	}
 	return nil
