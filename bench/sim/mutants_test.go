@@ -45,7 +45,7 @@ var mutants = []mutant{
 		{"if next.Seq == r.known[r.id].Seq+1 {", "if next.Seq == 0 {"},
 	}, 1},
 	{"the memory of heads is not durable", "chunkstore/refs/memory.go", [][2]string{
-		{"if err := r.o.KV.Sync(ctx); err != nil {", "if err := ctx.Err(); err != nil {"},
+		{"if err := db.Sync(ctx); err != nil {", "if err := ctx.Err(); err != nil {"},
 	}, 1},
 	{"a device that was set back uses its numbers again", "chunkstore/refs/refs.go", [][2]string{
 		{"case newest > own.Seq:", "case newest > own.Seq && false:"},
