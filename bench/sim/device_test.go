@@ -86,7 +86,9 @@ func (d *device) connect() {
 	d.tier = t
 }
 
-func (d *device) now() time.Time { return time.Now().Add(d.skew) }
+// now leaves out what retries waited for: how many there are before all of a step has failed is a matter of which goroutine runs first, and
+// the times of files are in the trace.
+func (d *device) now() time.Time { return d.w.clock.Add(d.skew) }
 
 func (d *device) options(s sheaf.Secret) sheaf.Options {
 	d.wal.Fail = func(op string) error {

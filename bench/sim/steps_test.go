@@ -211,6 +211,7 @@ func (w *world) night() {
 		w.say("%s goes off: %s", d.name, outcome(err))
 	}
 	time.Sleep(long)
+	w.clock = w.clock.Add(long)
 	w.say("%s go by", long)
 	w.count["nights"]++
 }

@@ -42,6 +42,7 @@ type world struct {
 	gone     []former        // devices that are none any more, and not revoked
 	n        int             // of the step
 	tidy     int             // for how many steps garbage is about to go
+	clock    time.Time       // of all devices
 
 	count map[string]int
 	said  []string // what was done: the trace
@@ -52,6 +53,7 @@ type world struct {
 func newWorld(ctx context.Context, seed uint64, dir string) *world {
 	w := &world{
 		ctx: ctx, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x51)), dir: dir, words: map[string]*word{}, known: map[string]bool{"": true}, count: map[string]int{},
+		clock: time.Now(),
 	}
 	for range 5 {
 		b := string(testkit.Random(w.rng, 200+w.rng.IntN(30<<10)))
