@@ -78,6 +78,7 @@ func (d *Drive) reach() error {
 		},
 		Folder: refs.Folder(d.account.Members(), d.device.ID()),
 		Forked: d.forked,
+		Bridge: func(folder blob.Name, first uint64) bool { return d.refs.Verified(folder) >= first },
 	})
 	for _, p := range r.Places {
 		if err := e.Add(p); err != nil {

@@ -436,6 +436,18 @@ func (r *Refs) Heads(ctx context.Context) iter.Seq2[Head, error] {
 	}
 }
 
+// Verified returns the number of the newest head that is known of the device whose heads lie in dir, heads/<pseudonym>; 0 if none is known, or something was wrong
+// with that device at the last Poll. It and what the last Poll found between it and those before it were verified.
+func (r *Refs) Verified(dir blob.Name) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, _, ok := memberOf(r.members, dir+"/")
+	if !ok || r.faults[id] != nil {
+		return 0
+	}
+	return r.known[id].Seq
+}
+
 func (r *Refs) snapshot() ([]Head, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

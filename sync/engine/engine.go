@@ -71,6 +71,9 @@ type Options struct {
 	Check func(ctx context.Context, name blob.Name, body []byte) error
 	// Forked is told of a head of which a replica has another one: see replica.Options.Differs. Nil: nobody wants to know.
 	Forked func(ctx context.Context, name blob.Name, theirs []byte, same blob.Name) error
+	// Bridge is asked whether heads in the folder heads/<pseudonym> may go to a replica that has only older ones, some of which nobody has any more, of which first is the lowest:
+	// see replica.Options. Nil: they may not.
+	Bridge func(folder blob.Name, first uint64) bool
 	// Lacking is asked about packs that others have put, that are listed somewhere, and that no place gives whole: see
 	// replica.Options. Nil: nothing goes where such packs are missing.
 	Lacking func(ctx context.Context, packs []blob.Name) error

@@ -87,6 +87,9 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 		return false, false, err
 	}
 	push := replica.PushOptions{Options: o, Removed: removed}
+	if e.o.Bridge != nil {
+		push.Bridge = func(g replica.Gap) bool { return e.o.Bridge(g.Folder, g.First) }
+	}
 	if from != e.o.Own {
 		push.Forget, push.Lacking = e.o.Tier.Forget, e.o.Lacking
 	}

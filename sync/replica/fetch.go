@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -251,8 +252,28 @@ func (f *fetching) device(ctx context.Context, folder blob.Name, from, to, mirro
 	if len(gone) == 0 {
 		return nil
 	}
+	// The oldest are pruned first. If the place still has the newest of these, its listing was not whole.
+	switch there, err := f.gives(ctx, gone[len(gone)-1]); {
+	case err != nil:
+		return err
+	case there:
+		f.run.o.Log.Warn("heads that were not listed are there", "folder", string(folder))
+		return nil
+	}
 	f.mu.Lock()
 	f.news.Gone = append(f.news.Gone, gone...)
 	f.mu.Unlock()
 	return f.to.Remove(ctx, gone...)
+}
+
+// gives reports whether the near side has a blob, listed or not.
+func (f *fetching) gives(ctx context.Context, name blob.Name) (bool, error) {
+	body, err := f.from.Get(ctx, name, 0, grid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, body.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -124,6 +125,25 @@ func put(t testing.TB, b blob.Bucket, name blob.Name, body []byte) {
 	}
 }
 
+// unlisted leaves out of listings what it gives all the same.
+type unlisted struct {
+	blob.Bucket
+	names []blob.Name
+}
+
+func (u unlisted) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Info, error] {
+	return func(yield func(blob.Info, error) bool) {
+		for info, err := range u.Bucket.List(ctx, prefix) {
+			if err == nil && slices.Contains(u.names, info.Name) {
+				continue
+			}
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
 // The mirror follows what a device prunes, and never what a place hides.
 func TestFetch_OldHeadsGoAsTheirDevicePrunesThem(t *testing.T) {
 	s := drive(t)
@@ -147,6 +167,14 @@ func TestFetch_OldHeadsGoAsTheirDevicePrunesThem(t *testing.T) {
 	}
 	if !maps.EqualFunc(all, contents(t, mirror), bytes.Equal) {
 		t.Fatal("something went from the mirror")
+	}
+	// A place whose listing lacks the oldest, and that has them.
+	from = s.at(t, -1)
+	if news, err := replica.Fetch(t.Context(), unlisted{from, names[:2]}, mirror, replica.FetchOptions{}); err != nil || len(news.Gone) > 0 {
+		t.Errorf("not listed: got %+v, %v", news, err)
+	}
+	if !maps.EqualFunc(all, contents(t, mirror), bytes.Equal) {
+		t.Fatal("what was not listed went from the mirror")
 	}
 	// The device prunes, while the mirror is behind: there is a gap until the old ones go.
 	from = s.at(t, -1)
