@@ -100,6 +100,9 @@ var mutants = []mutant{
 	{"work that could not be taken over is not tried again", "sync/engine/turn.go", [][2]string{
 		{"e.mu.Lock()\n\te.retry = true\n\te.mu.Unlock()\n\tif ctx.Err()", "if ctx.Err()"},
 	}, 1},
+	{"garbage goes where a listing lacks what is there", "sync/engine/turn.go", [][2]string{
+		{"case brought && len(got.Unlisted) > 0:", "case false:"},
+	}, 40012300},
 	{"an entry of the members log is taken without those before it", "vet.go", [][2]string{
 		{"if errors.Is(err, keys.ErrIncomplete) {", "if err = nil; errors.Is(err, keys.ErrIncomplete) {"},
 	}, 1},

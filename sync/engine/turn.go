@@ -80,7 +80,7 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 		if err := e.removeHere(ctx, p, removed); err != nil {
 			return false, false, err
 		}
-		return e.fetchFrom(ctx, p, o)
+		return e.fetchFrom(ctx, p, o, false)
 	}
 	from, bridged, err := e.source(ctx, p)
 	if err != nil {
@@ -110,7 +110,7 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 	}
 	before = last
 	e.mu.Unlock()
-	return e.fetchFrom(ctx, p, o)
+	return e.fetchFrom(ctx, p, o, true)
 }
 
 // takes reports whether blobs are brought to p, and notes it.
@@ -141,12 +141,17 @@ func (e *Engine) removeHere(ctx context.Context, p *place, removed []blob.Name) 
 	return e.o.Tier.RemovedDone(p.Place.Name, removed...)
 }
 
-// fetchFrom is the second half of a turn.
-func (e *Engine) fetchFrom(ctx context.Context, p *place, o replica.Options) (pushed, news bool, err error) {
+// fetchFrom is the second half of a turn. brought says that the first half has brought all there that this device has put: what is not listed of that tells that the listing
+// is not whole, and who has put what nobody sees may need what is about to be collected.
+func (e *Engine) fetchFrom(ctx context.Context, p *place, o replica.Options, brought bool) (pushed, news bool, err error) {
 	name := p.Place.Name
 	o.Check = e.check(ctx)
 	got, err := e.fetch(ctx, p, replica.FetchOptions{Options: o, Packs: p.Gives || !e.o.Tier.Knows(name)})
-	if err == nil {
+	switch {
+	case err != nil:
+	case brought && len(got.Unlisted) > 0:
+		e.o.Log.Warn("a replica does not list what it has: others may have put there what is not seen", "replica", name, "blobs", len(got.Unlisted), "first", string(got.Unlisted[0]))
+	default:
 		e.mu.Lock()
 		p.good = p.begun
 		e.mu.Unlock()

@@ -40,6 +40,9 @@ type News struct {
 	Bytes int64       // of all these
 	Gone  []blob.Name // old heads that were removed from the mirror
 	Same  []blob.Name // heads in Own that are the same at the place
+	// Unlisted are blobs in Own that the place does not list: the newest head of each device, and what else is small. After a Push of Own its listing is not whole then,
+	// and may lack what others have put, too.
+	Unlisted []blob.Name
 	// Table has the packs and index blobs of the place; nil if they were not listed: no head is new, and nobody asked.
 	Table *catalog.Table
 }
@@ -63,6 +66,7 @@ func Fetch(ctx context.Context, from, mirror blob.Bucket, o FetchOptions) (News,
 	f.news.Small, f.news.Bytes = f.report.Small, f.report.Bytes
 	slices.Sort(f.news.Heads)
 	slices.Sort(f.news.Gone)
+	slices.Sort(f.news.Unlisted)
 	if err != nil {
 		err = fmt.Errorf("fetch blobs: %w", err)
 	}
@@ -131,6 +135,9 @@ func (f *fetching) leaveOwn(ctx context.Context, n *news) error {
 	}
 	for folder, hs := range own {
 		theirs := n.heads[folder]
+		if newest := hs[len(hs)-1]; len(theirs) == 0 || theirs[len(theirs)-1].seq < newest.seq {
+			f.news.Unlisted = append(f.news.Unlisted, headName(folder, newest.seq))
+		}
 		if err := f.compareOwn(ctx, folder, theirs, hs); errors.Is(err, ErrForked) {
 			delete(n.heads, folder)
 			if err := f.fault(folder, err); err != nil {
@@ -154,7 +161,10 @@ func (f *fetching) leaveOwn(ctx context.Context, n *news) error {
 	}
 	small, err := f.run.o.listSmall(ctx, f.o.Own)
 	for name, size := range small {
-		if n.small[name] == size {
+		theirs, listed := n.small[name]
+		if !listed {
+			f.news.Unlisted = append(f.news.Unlisted, name)
+		} else if theirs == size {
 			n.smallTo[name] = size
 		}
 	}
