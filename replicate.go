@@ -72,6 +72,7 @@ func (d *Drive) reach() error {
 	e := engine.New(engine.Options{
 		Tier: r.Tier, Own: r.Own, Mirror: r.Mirror, Poll: max(r.Poll, 0), Parallel: r.Parallel, Memory: d.db, Log: d.o.Log, Top: d.top,
 		Check: (&vetter{account: d.account, bucket: d.o.Bucket}).check, Lacking: d.lacking,
+		Index: func(name blob.Name, body []byte) error { return d.store.CheckIndex(name, body) },
 		Adopt: func(ctx context.Context) error {
 			_, err := d.Adopt(ctx)
 			return asLost(err)

@@ -112,6 +112,15 @@ func (s *Store) beginIndex(ctx context.Context, unknown map[pack.Name]int64) (l 
 	return l, err
 }
 
+// CheckIndex reports, with an error, that a blob which lies somewhere under the name of an index blob is none of this drive, or is damaged. It reads nothing.
+func (s *Store) CheckIndex(name blob.Name, body []byte) (err error) {
+	s.eachKeys(func(k *Keys) bool {
+		err = index.CheckBlob(name, body, &k.Index)
+		return err != nil
+	})
+	return err
+}
+
 // checkIndexBlobs is index.CheckBlobs with the keys of the epoch that opens the root, or else of the newest.
 func (s *Store) checkIndexBlobs(ctx context.Context, bad func(blob.Name, error)) (err error) {
 	var found map[blob.Name]error

@@ -103,6 +103,9 @@ var mutants = []mutant{
 	{"garbage goes where a listing lacks what is there", "sync/engine/turn.go", [][2]string{
 		{"case brought && len(got.Unlisted) > 0:", "case false:"},
 	}, 40012300},
+	{"an index blob is brought as a place gives it", "sync/replica/pack.go", [][2]string{
+		{"if r.o.Index == nil {", "if true {"},
+	}, 8900},
 	{"an entry of the members log is taken without those before it", "vet.go", [][2]string{
 		{"if errors.Is(err, keys.ErrIncomplete) {", "if err = nil; errors.Is(err, keys.ErrIncomplete) {"},
 	}, 1},

@@ -446,6 +446,20 @@ func (l *Loading) finish(ctx context.Context) error {
 	})
 }
 
+// CheckBlob reports, with an error that wraps ErrBlob, whether file is not the index blob of that name as it was written with that key.
+func CheckBlob(name blob.Name, file []byte, key *[32]byte) error {
+	g, shard, ok := parseBlobName(name)
+	if !ok {
+		return fmt.Errorf("%w: %q is no name of one", ErrBlob, string(name))
+	}
+	role := roleShard
+	if shard < 0 {
+		role, shard = roleRoot, 0
+	}
+	_, err := openBlob(key, g, role, shard, slices.Clone(file))
+	return err
+}
+
 // CheckBlobs reads and checks every index blob, and yields what is wrong with
 // each that is damaged, forged, or of no generation that opens.
 func CheckBlobs(ctx context.Context, b blob.Bucket, key *[32]byte, bad func(blob.Name, error)) error {

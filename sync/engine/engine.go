@@ -74,6 +74,8 @@ type Options struct {
 	// Bridge is asked whether heads in the folder heads/<pseudonym> may go to a replica that has only older ones, some of which nobody has any more, of which first is the lowest:
 	// see replica.Options. Nil: they may not.
 	Bridge func(folder blob.Name, first uint64) bool
+	// Index is asked about each index blob before it is brought to a replica: see replica.Options. Nil: none is refused.
+	Index func(name blob.Name, body []byte) error
 	// Lacking is asked about packs that others have put, that are listed somewhere, and that no place gives whole: see
 	// replica.Options. Nil: nothing goes where such packs are missing.
 	Lacking func(ctx context.Context, packs []blob.Name) error

@@ -87,6 +87,7 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 		return false, false, err
 	}
 	push := replica.PushOptions{Options: o, Removed: removed}
+	push.Index = e.o.Index
 	if e.o.Bridge != nil {
 		push.Bridge = func(g replica.Gap) bool { return e.o.Bridge(g.Folder, g.First) }
 	}

@@ -358,7 +358,7 @@ func (r *run) putIndex(ctx context.Context, infos []blob.Info) (whole bool, err 
 	var done []blob.Info
 	for _, info := range infos {
 		g.Go(func() error {
-			err := copyIndex(gctx, r.from, r.to, info, r.progress.of(info.Name))
+			err := r.putIndexBlob(gctx, info)
 			if errors.Is(err, errVanished) || errors.Is(err, ErrDamaged) {
 				r.o.Log.Warn("index blobs are left out", "blob", string(info.Name), "err", err)
 				return nil

@@ -23,6 +23,7 @@ var before = []blob.Name{"keys/", "drive/", "members/"}
 const (
 	maxHead  = 128 << 10
 	maxSmall = 1 << 20
+	maxIndex = 64 << 20
 )
 
 // maxFolders is how many devices may have heads at a place.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -143,6 +144,30 @@ func copyIndex(ctx context.Context, from, to blob.Bucket, info blob.Info, c *cou
 		}
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
+// putIndexBlob is copyIndex of one that Options.Index takes. The error wraps ErrDamaged if it takes none.
+func (r *run) putIndexBlob(ctx context.Context, info blob.Info) error {
+	c := r.progress.of(info.Name)
+	if r.o.Index == nil {
+		return copyIndex(ctx, r.from, r.to, info, c)
+	}
+	for try := 1; ; try++ {
+		body, err := readWhole(ctx, r.from, info.Name, info.Size, maxIndex)
+		if err == nil {
+			if err = r.o.Index(info.Name, body); err == nil {
+				c.sent = 0
+				return r.to.Put(ctx, info.Name, &counting{bytes.NewReader(body), c.read}, info.Size)
+			}
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%w: %w", errVanished, err)
+		case !errors.Is(err, ErrDamaged) || try == tries:
+			return err
+		}
+	}
 }
 
 // counting tells how many bytes are read.

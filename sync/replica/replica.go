@@ -139,6 +139,10 @@ type Options struct {
 	// Check, if not nil, is asked before a small blob is put, and refuses it with an error: who has keys opens it. The bytes are
 	// only lent. A head that is refused is a Fault; so nothing of its device above it is put.
 	Check func(name blob.Name, body []byte) error
+	// Index, if not nil, is asked before an index blob is put, and refuses it with an error: who has keys opens it. The bytes are only lent. Its name does not tell what
+	// has to be in it, so what a place gives wrong would be wrong at the next one, too. One that is refused is read again, and left out in the end: nothing needs it. Each is in memory
+	// as a whole then, up to 64 MiB.
+	Index func(name blob.Name, body []byte) error
 	// Differs, if not nil, is told when a Push, or a Fetch, finds at the place another head than the own bucket has under that name, what that is, and the name of the newest
 	// head that is the same in both, "" if there is none. It returns an error if the device has written both: the place has a Fault with ErrForked then, and the heads of that device are left alone. Else one of the two is damaged.
 	Differs func(name blob.Name, theirs []byte, same blob.Name) error
