@@ -14,11 +14,18 @@ import (
 // connection and the processor can do is for who waits for an answer.
 const learnAfter = 5 * time.Second
 
+// newerMost is how many packs that no index blob tells of are read before all the rest is, when a chunk is in no index blob: what was written
+// last is in these, and they are few, or index blobs would have been written anew.
+const newerMost = 64
+
 // partial is the state of a Store that does not know all packs yet: see Options.Lazy. It ends when all was learned, and does not come
 // back. Until then nobody has the maintenance lock.
 type partial struct {
 	loading *index.Loading // nil: there are no index blobs, or none that opens. Only the learner uses it
 	now     chan struct{}  // has a token if somebody waits for the end
+	turn    chan struct{}  // has a token unless somebody learns
+
+	newer map[pack.Name]int64 // packs that no index blob tells of and nobody has read, if there are not too many. Whoever has the turn uses it
 
 	near  map[chunk.ID]index.Location // these are guarded by Store.mu
 	asked time.Time                   // when something was looked for
@@ -35,12 +42,18 @@ func (s *Store) beginPartial(ctx context.Context) error {
 	if err != nil || len(present) == 0 {
 		return err
 	}
-	p := &partial{near: map[chunk.ID]index.Location{}, asked: time.Now(), now: make(chan struct{}, 1), tried: make(chan struct{})}
+	p := &partial{near: map[chunk.ID]index.Location{}, asked: time.Now(), now: make(chan struct{}, 1), turn: make(chan struct{}, 1), tried: make(chan struct{})}
+	p.turn <- struct{}{}
 	if p.loading, err = s.beginIndex(ctx, present); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
 		s.log.Warn("index blobs are of no use, packs are read instead", "err", err)
+	}
+	if p.loading != nil {
+		if p.newer = p.loading.Rest(present); len(p.newer) > newerMost {
+			p.newer = nil
+		}
 	}
 	s.partial.Store(p)
 	return nil
@@ -91,8 +104,14 @@ func (s *Store) learnLater(p *partial, rest time.Duration) {
 				continue
 			}
 		}
+		select {
+		case <-p.turn:
+		case <-s.life.Done():
+			return
+		}
 		err := s.learnAll(s.life, p.loading)
 		p.loading = nil // the next attempt begins anew
+		p.turn <- struct{}{}
 		if err != nil && s.life.Err() == nil {
 			s.log.Warn("not all packs are known yet", "err", err)
 		}
@@ -154,7 +173,27 @@ func (s *Store) notNear(id chunk.ID) bool {
 	return len(p.near) < n
 }
 
-// lookup is index.Lookup, also while the index is partial: what is in no index blob is looked for in all packs.
+// learnNewer reads the directories of the packs that no index blob tells of, once. What cannot be read is left for the end of the partial state.
+func (s *Store) learnNewer(ctx context.Context, p *partial) error {
+	select {
+	case <-p.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.life.Done():
+		return ErrClosed
+	}
+	defer func() { p.turn <- struct{}{} }()
+	if len(p.newer) == 0 || s.partial.Load() == nil {
+		return nil
+	}
+	if err := s.learnPacks(ctx, p.newer); err != nil {
+		return err
+	}
+	p.newer = nil
+	return nil
+}
+
+// lookup is index.Lookup, also while the index is partial: what is in no index blob is looked for in the packs that none tells of, and then in all.
 func (s *Store) lookup(ctx context.Context, id chunk.ID) (index.Location, bool, error) {
 	p := s.partial.Load()
 	if p == nil {
@@ -169,6 +208,12 @@ func (s *Store) lookup(ctx context.Context, id chunk.ID) (index.Location, bool, 
 	}
 	loc, ok, err := s.x.Lookup(ctx, id)
 	if ok || err != nil {
+		return loc, ok, err
+	}
+	if err := s.learnNewer(ctx, p); err != nil {
+		return loc, false, err
+	}
+	if loc, ok, err := s.x.Lookup(ctx, id); ok || err != nil {
 		return loc, ok, err
 	}
 	if err := s.whole(ctx); err != nil {

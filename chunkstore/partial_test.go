@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/evil"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
@@ -201,23 +202,6 @@ func TestLazy_MaintenanceMeetsTheWholeIndex(t *testing.T) {
 			}
 			return nil
 		},
-		"rest": func(s *Store) error { // which no index blob tells of
-			for ref, plain := range rest {
-				wantChunk(t, s, ref, plain)
-			}
-			return nil
-		},
-		"measure": func(s *Store) error {
-			for ref := range rest {
-				if n, err := s.SealedSize(t.Context(), ref.ID); n == 0 || err != nil {
-					t.Errorf("size %d: %v", n, err)
-				}
-				if p, err := s.Where(t.Context(), ref.ID); p.Len == 0 || err != nil {
-					t.Errorf("where %v: %v", p, err)
-				}
-			}
-			return nil
-		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			b := b.Clone()
@@ -236,6 +220,53 @@ func TestLazy_MaintenanceMeetsTheWholeIndex(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What was written after the index blobs is read without all of these, if it is not too much; and what is in none of both is looked for in all.
+func TestLazy_WhatIsNewerThanTheIndexIsReadFirst(t *testing.T) {
+	b, covered, rest := indexed(t)
+	g := countGets(b)
+	s := openLazy(t, g, newCrashKV())
+	for ref, plain := range rest {
+		wantChunk(t, s, ref, plain)
+		if n, err := s.SealedSize(t.Context(), ref.ID); n == 0 || err != nil {
+			t.Errorf("size %d: %v", n, err)
+		}
+		if p, err := s.Where(t.Context(), ref.ID); p.Len == 0 || err != nil {
+			t.Errorf("where %v: %v", p, err)
+		}
+	}
+	if n := s.x.Chunks(); s.partial.Load() == nil || n != int64(len(rest)) {
+		t.Errorf("%d chunks are known, want the %d of the newer packs", n, len(rest))
+	}
+	for ref, plain := range covered {
+		wantChunk(t, s, ref, plain)
+	}
+	if ok, err := s.Has(t.Context(), chunk.ID{1}); ok || err != nil {
+		t.Errorf("has what is not there: %v %v", ok, err)
+	}
+	if n := s.x.Chunks(); s.partial.Load() != nil || n != int64(len(rest)+len(covered)) {
+		t.Errorf("%d chunks are known, want all", n)
+	}
+	wantSound(t, s)
+}
+
+// One of the newer packs that cannot be read at once keeps nobody from what is in it.
+func TestLazy_ANewerPackThatIsAwayForAMoment(t *testing.T) {
+	b, _, rest := indexed(t)
+	place := evil.New(b, 1)
+	s := openLazy(t, place, newCrashKV())
+	place.Set(evil.Fail, func(name blob.Name) bool { return strings.HasPrefix(string(name), pack.Prefix) })
+	for ref := range rest {
+		if _, err := s.Get(t.Context(), nil, ref); err == nil {
+			t.Error("it is read all the same")
+		}
+		break
+	}
+	place.Heal()
+	for ref, plain := range rest {
+		wantChunk(t, s, ref, plain)
 	}
 }
 

@@ -142,6 +142,11 @@ func (s *Store) learn(ctx context.Context, unknown map[pack.Name]int64) error {
 			s.log.Warn("index blobs are of no use, packs are read instead", "err", err)
 		}
 	}
+	return s.learnPacks(ctx, unknown)
+}
+
+// learnPacks makes the packs known from their directories. One that is gone, away or damaged is passed over.
+func (s *Store) learnPacks(ctx context.Context, unknown map[pack.Name]int64) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(learners)
 	for _, name := range slices.SortedFunc(maps.Keys(unknown), pack.Name.Compare) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -360,6 +361,17 @@ func (l *Loading) reserve(ctx context.Context, present map[pack.Name]int64) erro
 	}
 	x.next += uint32(len(l.root.packs))
 	return nil
+}
+
+// Rest returns those of the packs that are present of which l tells nothing: their directories have to be read.
+func (l *Loading) Rest(present map[pack.Name]int64) map[pack.Name]int64 {
+	rest := maps.Clone(present)
+	for _, p := range l.learned {
+		if p != nil {
+			delete(rest, p.Name)
+		}
+	}
+	return rest
 }
 
 func (l *Loading) shard(ctx context.Context, no int) error {
