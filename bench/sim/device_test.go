@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sheaf-drive/sheaf"
@@ -229,6 +230,11 @@ func (d *device) troubled() bool {
 		}
 	}
 	return false
+}
+
+// robbed reports whether a place of the device loses what it is given.
+func (d *device) robbed() bool {
+	return slices.ContainsFunc(d.links, func(l *link) bool { return l.now() == lossy })
 }
 
 // headless reports whether the device has put no head yet: it begins on what others have put, all of it, as one does that joins.

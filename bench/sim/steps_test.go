@@ -44,8 +44,14 @@ func (w *world) step() error {
 		}
 	case n < 63:
 		what, err = "exchange", d.exchange()
-		if err == nil {
+		switch {
+		case err == nil:
 			w.count["exchanges"]++
+		case w.loses() && d.robbed() && w.count["wipes"] < 2 && w.rng.IntN(2) == 0:
+			w.say("%s: exchange: %s, and is wiped", d.name, outcome(err))
+			w.count["wipes"]++
+			d.wipe() // what it would have put again in its next turn is at that place, or it is nowhere
+			return nil
 		}
 	case n < 66:
 		what, err = "turn", d.d.Replicas().Sync(w.ctx)
@@ -189,6 +195,9 @@ func (w *world) trouble(d *device) {
 	if w.rng.IntN(3) > 0 {
 		f = fault(w.rng.IntN(int(faults)))
 	}
+	if f == late && w.loses() {
+		f = lossy
+	}
 	if l.now() == late {
 		l.arrive(w.ctx)
 	}
@@ -196,6 +205,9 @@ func (w *world) trouble(d *device) {
 	w.count["fault "+f.String()]++
 	w.say("%s finds %s %s", d.name, l.name, f)
 }
+
+// loses reports whether this is a schedule in which places lose what they have acknowledged.
+func (w *world) loses() bool { return w.seed%4 == 1 }
 
 // night lets hours or days go by, while all devices are off.
 func (w *world) night() {
