@@ -287,6 +287,22 @@ func TestSync_BridgesReplicas(t *testing.T) {
 	}
 }
 
+// What others put on this device is what it lacked: it begins in the middle, and the heads before it stay.
+func TestSync_KeepsHeadsThatAShelfLacks(t *testing.T) {
+	s, shelf := newSide(t), mem.New()
+	_, first := putPack(t, s.mirror, 1, 1, "known")
+	if err := s.e.Add(Place{Name: "shelf", Here: true, Open: func(context.Context) (blob.Bucket, error) { return shelf, nil }}); err != nil {
+		t.Fatal(err)
+	}
+	_, second := putPack(t, shelf, 1, 2, "brought")
+	if err := s.e.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !has(t, s.mirror, first, second) {
+		t.Error("a head went, or did not come")
+	}
+}
+
 // Work of others that cannot be taken over is tried again with each turn, and gives nobody a turn.
 func TestRun_WhatCannotBeAdoptedIsTriedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -168,12 +168,12 @@ func (e *Engine) fetchFrom(ctx context.Context, p *place, o replica.Options, bro
 	return !lost, news, nil
 }
 
-// fetch is replica.Fetch from p. All but Options and Packs of o is filled in.
+// fetch is replica.Fetch from p. All but Options and Packs of o is filled in. What others put on this device is only what they did not find there elsewhere.
 func (e *Engine) fetch(ctx context.Context, p *place, o replica.FetchOptions) (replica.News, error) {
 	e.mu.Lock()
 	o.Same = p.same
 	e.mu.Unlock()
-	o.Own, o.Learn = e.o.Own, func(t *catalog.Table) error { return e.learn(ctx, p, t) }
+	o.Own, o.Part, o.Learn = e.o.Own, p.Place.Here, func(t *catalog.Table) error { return e.learn(ctx, p, t) }
 	got, err := replica.Fetch(ctx, p.at, e.o.Mirror, o)
 	if err == nil {
 		e.mu.Lock()

@@ -31,6 +31,9 @@ type FetchOptions struct {
 	// Newest is how many heads are fetched of a device of which the mirror has none; 0 means 256. Of others all that are
 	// newer than those in the mirror are, or the chain that ties them together would have a gap.
 	Newest int
+	// Part says that from has only some of what there is at its place, as a shelf does that takes what nothing else there has. Where the heads of a device begin there
+	// tells nothing of what that device has pruned: those of the mirror that lead up to them stay. If there is a gap in between, what is below it goes.
+	Part bool
 }
 
 // News is what Fetch brought.
@@ -52,7 +55,7 @@ type News struct {
 //
 // Nobody has verified what is in a mirror: the keys do that, above. What from does not list stays there, so a place
 // that was set back is found out; but heads that are older than the oldest which from has of their device are removed once that one
-// is there, as their device has pruned them.
+// is there, as their device has pruned them: see FetchOptions.Part.
 //
 // Each blob that cannot be fetched, or differs from that in the mirror, is a Fault in the error; all others are fetched. A place that lists more than a drive has is
 // given up with ErrTooMany. A forged head with a high number, of a place that lies, stays in the mirror until somebody with keys removes it:
@@ -251,6 +254,9 @@ func (f *fetching) device(ctx context.Context, folder blob.Name, from, to, mirro
 	}
 	f.mu.Unlock()
 	if _, ok := find(have[folder], from[0].seq); !ok || !whole {
+		return nil
+	}
+	if _, tied := find(have[folder], from[0].seq-1); tied && f.o.Part {
 		return nil
 	}
 	var gone []blob.Name

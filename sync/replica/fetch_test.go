@@ -193,6 +193,34 @@ func TestFetch_OldHeadsGoAsTheirDevicePrunesThem(t *testing.T) {
 	}
 }
 
+// What takes only what is nowhere else begins in the middle, and that is no pruning: a head that a revocation names would be lost by it. Where there is a gap the old ones go.
+func TestFetch_OldHeadsStayIfOnlyAPartIsShown(t *testing.T) {
+	s := drive(t)
+	from, mirror := s.at(t, -1), mem.New()
+	names := headsIn(t, from, anyOf(s, "heads/")[:38])
+	if _, err := replica.Fetch(t.Context(), from, mirror, replica.FetchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	all := contents(t, mirror)
+	if err := errors.Join(from.Remove(t.Context(), names[:3]...), mirror.Remove(t.Context(), names[3:]...)); err != nil {
+		t.Fatal(err)
+	}
+	news, err := replica.Fetch(t.Context(), from, mirror, replica.FetchOptions{Part: true})
+	if err != nil || len(news.Gone) > 0 {
+		t.Errorf("got %+v, %v", news, err)
+	}
+	if !maps.EqualFunc(all, contents(t, mirror), bytes.Equal) {
+		t.Error("the mirror is another one")
+	}
+	if err := errors.Join(from.Remove(t.Context(), names[3:5]...), mirror.Remove(t.Context(), names[3:]...)); err != nil {
+		t.Fatal(err)
+	}
+	news, err = replica.Fetch(t.Context(), from, mirror, replica.FetchOptions{Part: true})
+	if diff := cmp.Diff(names[:3], news.Gone); err != nil || diff != "" {
+		t.Errorf("across a gap, %v: gone (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestFetch_OfADeviceThatIsNewTheNewest(t *testing.T) {
 	s := drive(t)
 	folder := anyOf(s, "heads/")[:38]
