@@ -31,7 +31,7 @@ type mutant struct {
 var mutants = []mutant{
 	{"a head is put though what it needs is not there", "sync/replica/copy.go", [][2]string{
 		{"if err := r.faulty(); err != nil {\n\t\treturn err // no head", "if err := r.faulty(); err != nil && false {\n\t\treturn err // no head"},
-	}, 1},
+	}, 91000800},
 	{"a pack counts as stored by the word of the place", "sync/replica/copy.go", [][2]string{
 		{"lacks, err := r.confirm(ctx, done)\n\t\tif err != nil {\n\t\t\treturn put", "lacks, err := map[blob.Name]bool{}, error(nil)\n\t\tif err != nil {\n\t\t\treturn put"},
 	}, 1},
