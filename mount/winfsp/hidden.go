@@ -23,6 +23,10 @@ import (
 // others or a crash could see. So the renaming to a hidden name is not done, but noted: the name is taken for gone. The next call on the
 // thread decides. If it is the rename, that replaces the file; else, or if something looks at the directory, or after a moment, the
 // file is removed.
+//
+// libfuse counts a file as open for a moment after Release has returned. If it is removed just then, libfuse renames it though nothing here is open, and, as it notes that
+// only afterwards, may never remove it: the hidden name stays in the tree. It is not removed here either, for nothing tells it from what a program has renamed, and what
+// is left is better than what is lost.
 const (
 	hiddenPrefix = ".fuse_hidden"
 	hiddenMoment = 20 * time.Millisecond
