@@ -184,6 +184,7 @@ func (d *device) crash(whole bool) {
 
 // wipe takes all that the device has.
 func (d *device) wipe() {
+	d.w.count["wipes"]++
 	if d.id != "" {
 		d.w.gone = append(d.w.gone, former{d.id, d.life})
 	}

@@ -21,24 +21,27 @@ import (
 type fault int
 
 const (
-	well    fault    = iota
-	away             // nothing is answered
-	flaky            // a fourth of the calls fail, and do nothing
-	deaf             // a third of the writes are done and answered by an error
-	cut              // after some writes, nothing is answered
-	stale            // listings are as they were when the fault began
-	partial          // listings leave out a third of the names, and say nothing of it
-	broken           // listings end with an error halfway
-	page             // listings end halfway, and say nothing of it
-	empty            // listings are empty
-	hidden           // a third of the blobs are neither listed nor given
-	late             // what is put is acknowledged, and seen by nobody until the fault ends
-	torn             // a fourth of the bodies end early
-	rotten           // in a fourth of the bodies a bit is another one
-	doubled          // listings name everything twice, and with other sizes
-	faults           // how many a schedule has as a rule
-	lossy   = faults // half of what is put is acknowledged, and kept nowhere: a disk that is full behind a server that does not say so. It takes the part of late in one schedule in four
+	well    fault = iota
+	away          // nothing is answered
+	flaky         // a fourth of the calls fail, and do nothing
+	deaf          // a third of the writes are done and answered by an error
+	cut           // after some writes, nothing is answered
+	stale         // listings are as they were when the fault began
+	partial       // listings leave out a third of the names, and say nothing of it
+	broken        // listings end with an error halfway
+	page          // listings end halfway, and say nothing of it
+	empty         // listings are empty
+	hidden        // a third of the blobs are neither listed nor given
+	late          // what is put is acknowledged, and seen by nobody until the fault ends
+	torn          // a fourth of the bodies end early
+	rotten        // in a fourth of the bodies a bit is another one
+	doubled       // listings name everything twice, and with other sizes
+	faults
 )
+
+// lossy acknowledges half of what is put, and keeps it nowhere: a disk that is full behind a server that does not say so. It is none of those that any schedule has: it takes
+// the part of late in one of four.
+const lossy = faults
 
 func (f fault) String() string {
 	return [...]string{

@@ -49,7 +49,6 @@ func (w *world) step() error {
 			w.count["exchanges"]++
 		case w.loses() && d.robbed() && w.count["wipes"] < 2 && w.rng.IntN(2) == 0:
 			w.say("%s: exchange: %s, and is wiped", d.name, outcome(err))
-			w.count["wipes"]++
 			d.wipe() // what it would have put again in its next turn is at that place, or it is nowhere
 			return nil
 		}
@@ -279,7 +278,6 @@ func (w *world) gc(d *device) (string, error) {
 func (w *world) loss(d *device) error {
 	switch n := w.rng.IntN(6); {
 	case n < 1 && w.count["wipes"] < 2 && d.id != "":
-		w.count["wipes"]++
 		w.say("%s is wiped", d.name)
 		d.wipe()
 		return nil

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/mount"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/memfs"
@@ -124,7 +125,7 @@ func TestFollow_AnOpenFileStaysUsableAndItsWritesAreSeen(t *testing.T) {
 		must(t, err)
 		must(t, f.Close())
 		const want = "mineand longer than it was"
-		if !eventually(func() bool {
+		if !testkit.Eventually(func() bool {
 			got, err := os.ReadFile(path)
 			return err == nil && string(got) == want
 		}) {
@@ -132,17 +133,6 @@ func TestFollow_AnOpenFileStaysUsableAndItsWritesAreSeen(t *testing.T) {
 			t.Errorf("read %q, %v; want %q", got, err, want)
 		}
 	})
-}
-
-// eventually waits until ok, for at most ten seconds: for what the kernel does after a
-// system call has returned, as it sends RELEASE and FORGET.
-func eventually(ok func() bool) bool {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if ok() {
-			return true
-		}
-	}
-	return false
 }
 
 func TestFollow_NamesComeAndGo(t *testing.T) {

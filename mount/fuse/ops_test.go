@@ -25,6 +25,7 @@ import (
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/mount"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
@@ -51,7 +52,7 @@ func TestForget_TheTableShrinksWithTheKernelsCache(t *testing.T) {
 		if n := nodes.len(); n < dirs*(files-1) {
 			t.Fatalf("round %d: %d nodes known, want %d at least", round, n, dirs*(files-1))
 		}
-		if !eventually(func() bool {
+		if !testkit.Eventually(func() bool {
 			must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0))
 			return nodes.len() == 1
 		}) {
