@@ -21,7 +21,7 @@ func Lighttpd(t testing.TB, set ...Setting) (*Server, Place) {
 	if u := unprivileged(t, files, state); u != "" {
 		become = fmt.Sprintf("server.username = %q\nserver.groupname = %[1]q\n", u)
 	}
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, web, set, func(addr string) []string {
 		_, port, _ := net.SplitHostPort(addr)
 		conf := fmt.Sprintf(`%sserver.modules = ("mod_auth", "mod_authn_file", "mod_webdav")
 server.bind = "127.0.0.1"

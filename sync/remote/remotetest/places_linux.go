@@ -53,7 +53,7 @@ LimitRequestBody 0
   Require valid-user
 </Directory>
 `, become, state, state, state, state, files, state, files, tmp)
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, web, set, func(addr string) []string {
 		return []string{bin, "-D", "FOREGROUND", "-f", write(t, filepath.Join(tmp, "conf"), 0o644, "Listen "+addr+"\n"+conf)}
 	})
 	return s, Place{
@@ -68,7 +68,7 @@ func RcloneWebDAV(t testing.TB, set ...Setting) (*Server, Place) {
 	bin := need(t, "rclone")
 	files := mkdir(t, t.TempDir(), "files")
 	pass := secret()
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, web, set, func(addr string) []string {
 		return []string{bin, "serve", "webdav", "--config", "/dev/null", "--addr", addr, "--user", "me", "--pass", pass, "--dir-cache-time", "0s", files}
 	})
 	return s, Place{
@@ -108,7 +108,7 @@ MaxStartups 100
 MaxSessions 100
 Subsystem sftp internal-sftp
 `, tmp, tmp)
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, banner, set, func(addr string) []string {
 		_, port, _ = net.SplitHostPort(addr)
 		return []string{bin, "-D", "-e", "-f", write(t, filepath.Join(tmp, "conf"), 0o644, "Port "+port+"\n"+conf)}
 	})
@@ -163,7 +163,7 @@ func FTP(t testing.TB, set ...Setting) (*Server, Place) {
 		t.Fatal(err)
 	}
 	var port string
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, banner, set, func(addr string) []string {
 		_, port, _ = net.SplitHostPort(addr)
 		conf := fmt.Sprintf(`listen=YES
 listen_address=127.0.0.1
@@ -206,7 +206,7 @@ func S3(t testing.TB, set ...Setting) (*Server, Place) {
 	access, key := "AK"+secret()[:18], secret()
 	mkdir(t, files, "bucket")
 	meta := mkdir(t, tmp, "meta")
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, web, set, func(addr string) []string {
 		return []string{bin, "--access", access, "--secret", key, "--port", addr, "posix", "--sidecar", meta, files}
 	})
 	return s, Place{

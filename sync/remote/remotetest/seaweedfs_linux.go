@@ -47,7 +47,7 @@ func SeaweedFS(t testing.TB, set ...Setting) (*Server, Place) {
 			master += "." + port
 		}
 	}
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, web, set, func(addr string) []string {
 		_, port, _ := net.SplitHostPort(addr)
 		return append(append([]string{bin, "-logtostderr"}, flags...), "-s3.port="+port)
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -24,13 +25,14 @@ type Server struct {
 	Addr string // host:port, the same for its whole life
 	Dir  string // of what it keeps
 
-	t    testing.TB
-	args func(addr string) []string
-	set  settings
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	out  *tail
-	gone chan struct{}
+	t     testing.TB
+	args  func(addr string) []string
+	hello string
+	set   settings
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	out   *tail
+	gone  chan struct{}
 }
 
 func need(t testing.TB, name string) string {
@@ -75,10 +77,17 @@ type settings struct{ space int64 }
 // Space gives the server a disk of its own of so many bytes.
 func Space(bytes int64) Setting { return func(s *settings) { s.space = bytes } }
 
-// serve starts a server on a free port of this machine. args returns the command for an address.
-func serve(t testing.TB, dir string, set []Setting, args func(addr string) []string) *Server {
+// What a server is asked before it is taken to be up. That it takes connections says little: one that has just begun may drop them.
+const (
+	web    = "OPTIONS / HTTP/1.0\r\n\r\n"
+	banner = ""       // it speaks first
+	mute   = "mute\n" // it answers to nothing that is as simple
+)
+
+// serve starts a server on a free port of this machine. args returns the command for an address. If the test fails, what the server said is told.
+func serve(t testing.TB, dir, hello string, set []Setting, args func(addr string) []string) *Server {
 	t.Helper()
-	s := &Server{t: t, Dir: dir, args: args}
+	s := &Server{t: t, Dir: dir, args: args, hello: hello}
 	for _, f := range set {
 		f(&s.set)
 	}
@@ -86,7 +95,12 @@ func serve(t testing.TB, dir string, set []Setting, args func(addr string) []str
 	for range 5 { // somebody else may take the port first
 		s.Addr = testkit.FreeAddr(t)
 		if err = s.start(); err == nil {
-			t.Cleanup(s.Kill)
+			t.Cleanup(func() {
+				s.Kill()
+				if t.Failed() {
+					t.Logf("%s at %s said:\n%s", args(s.Addr)[0], s.Addr, s.out)
+				}
+			})
 			return s
 		}
 	}
@@ -156,7 +170,7 @@ func (s *Server) start() error {
 		return err
 	}
 	for end := time.Now().Add(startTime); ; {
-		there := answers(s.t.Context(), s.Addr)
+		there := answers(s.t.Context(), s.Addr, s.hello)
 		select {
 		case <-gone:
 			return errors.New("it ended at once")
@@ -173,14 +187,22 @@ func (s *Server) start() error {
 	}
 }
 
-func answers(ctx context.Context, addr string) bool {
+func answers(ctx context.Context, addr, hello string) bool {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return false
 	}
-	_ = c.Close()
-	return true
+	defer func() { _ = c.Close() }()
+	if hello == mute {
+		return true
+	}
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // a connection has deadlines
+	if _, err := io.WriteString(c, hello); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(c, make([]byte, 1))
+	return err == nil
 }
 
 // tail keeps the end of what a program says.

@@ -57,7 +57,7 @@ read only = no
 		t.Fatalf("set the password of Samba: %v\n%s", err, out)
 	}
 	var port string
-	s := serve(t, files, set, func(addr string) []string {
+	s := serve(t, files, mute, set, func(addr string) []string {
 		_, port, _ = net.SplitHostPort(addr)
 		write(t, file, 0o644, strings.Replace(conf, "[global]\n", "[global]\nsmb ports = "+port+"\n", 1))
 		return []string{bin, "--foreground", "--no-process-group", "--debug-stdout", "-s", file}
