@@ -23,12 +23,14 @@ func Lighttpd(t testing.TB, set ...Setting) (*Server, Place) {
 	}
 	s := serve(t, files, web, set, func(addr string) []string {
 		_, port, _ := net.SplitHostPort(addr)
+		// A connection that is closed when it has rested for five seconds meets requests on a machine that is busy.
 		conf := fmt.Sprintf(`%sserver.modules = ("mod_auth", "mod_authn_file", "mod_webdav")
 server.bind = "127.0.0.1"
 server.port = %s
 server.document-root = %q
 server.upload-dirs = (%q)
 server.stat-cache-engine = "disable"
+server.max-keep-alive-idle = 120
 webdav.activate = "enable"
 webdav.sqlite-db-name = "%[4]s/props.db"
 auth.backend = "plain"

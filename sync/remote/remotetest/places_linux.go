@@ -45,6 +45,7 @@ ErrorLog /dev/stderr
 DocumentRoot %s
 DavLockDB %s/lock
 LimitRequestBody 0
+KeepAliveTimeout 120
 <Directory %s>
   Dav On
   AuthType Basic
