@@ -2,12 +2,14 @@ package pair
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/sync/merge"
 	"github.com/sheaf-drive/sheaf/sync/remote"
 )
@@ -45,32 +47,50 @@ func (p *Pair) historyPath(ctx context.Context, s merge.Side, path, step string)
 	return to, nil
 }
 
-// prune removes from the histories what is older than Keep. What fails is tried in the next turn.
+// pruneEvery is how often a history is looked through. To ask a place for it in each turn would cost more than all else in a turn in which nothing happens.
+const pruneEvery = 24 * time.Hour
+
+// prune removes from the histories what is older than Keep, once a day. What fails is tried in the next turn.
 func (p *Pair) prune(ctx context.Context) {
 	for s := range merge.Side(2) {
-		t := p.o.Tree[s]
-		if !t.Can().Write {
+		if !p.o.Tree[s].Can().Write {
 			continue
 		}
-		dir := historyOf(t)
-		for it, err := range t.List(ctx, dir) {
-			if err != nil {
-				if !errors.Is(err, fs.ErrNotExist) {
-					p.o.Log.Warn("the history could not be listed", "side", s.String(), "err", err)
-				}
-				break
-			}
-			name := it.Path[len(dir)+1:]
-			at, err := time.Parse(stampForm, name[:min(len(name), len(stampForm))])
-			if err != nil || p.o.Now().Sub(at) < keepHistory {
-				continue
-			}
-			if err := removeAll(ctx, t, it); err != nil {
-				p.o.Log.Warn("what is old could not be removed from the history", "side", s.String(), "err", err)
-				break
-			}
+		name := "pruned " + s.String()
+		if ago := p.o.Now().Sub(p.stamp(ctx, name)); ago >= 0 && ago < pruneEvery {
+			continue
+		}
+		err := p.pruneSide(ctx, s)
+		if err == nil {
+			at := binary.BigEndian.AppendUint64(nil, uint64(p.o.Now().Unix()))
+			err = p.o.KV.Update(ctx, func(tx kv.Tx) error { return tx.Put(p.key('m', name), at) })
+		}
+		if err != nil {
+			p.o.Log.Warn("the history could not be looked through", "side", s.String(), "err", err)
 		}
 	}
+}
+
+func (p *Pair) pruneSide(ctx context.Context, s merge.Side) error {
+	t := p.o.Tree[s]
+	dir := historyOf(t)
+	for it, err := range t.List(ctx, dir) {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := it.Path[len(dir)+1:]
+		at, err := time.Parse(stampForm, name[:min(len(name), len(stampForm))])
+		if err != nil || p.o.Now().Sub(at) < keepHistory {
+			continue
+		}
+		if err := removeAll(ctx, t, it); err != nil {
+			return fmt.Errorf("remove what is old: %w", err)
+		}
+	}
+	return nil
 }
 
 func removeAll(ctx context.Context, t remote.Tree, it remote.Item) error {

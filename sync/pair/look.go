@@ -153,7 +153,12 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 
 // lastFull is when a side was listed in full. Where that is not known, it was never.
 func (p *Pair) lastFull(ctx context.Context, s merge.Side) time.Time {
-	v, err := p.o.KV.Get(ctx, p.key('m', "full "+s.String()))
+	return p.stamp(ctx, "full "+s.String())
+}
+
+// stamp is a time that was noted under a name, the zero one if there is none.
+func (p *Pair) stamp(ctx context.Context, name string) time.Time {
+	v, err := p.o.KV.Get(ctx, p.key('m', name))
 	if err != nil || len(v) != 8 {
 		return time.Time{}
 	}
