@@ -31,6 +31,7 @@ type tree struct {
 	where string
 
 	dirs dirs
+	feed *feed // nil: the place tells no changes, or not all of them
 }
 
 func openTree(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegInfo, c remote.Config) (remote.Tree, error) {
@@ -57,6 +58,9 @@ func openTree(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegI
 	if p := t.f.Precision(); p != rclone.ModTimeNotSupported && !t.serverTime() {
 		t.can.MTime = max(p, 1)
 		t.can.Touch = true
+	}
+	if err := t.follow(ctx); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
@@ -138,7 +142,12 @@ func (t *tree) Identity(ctx context.Context) (string, error) {
 	defer cancel()
 	err := ctx.Err()
 	if err == nil {
-		err = t.patiently(ctx, func() error { return t.here(ctx, 0) })
+		err = t.patiently(ctx, func() error {
+			if t.feed != nil {
+				return t.feed.present(ctx)
+			}
+			return t.here(ctx, 0)
+		})
 	}
 	if err != nil {
 		return "", fmt.Errorf("who is it: %w", t.failed(ctx, err))
@@ -199,14 +208,16 @@ func (t *tree) version(ctx context.Context, obj rclone.Object) (remote.Version, 
 
 // item returns what is told of an entry, and false if it is none of the place.
 func (t *tree) item(ctx context.Context, e rclone.DirEntry) (remote.Item, bool) {
+	dir, name := split(e.Remote())
+	name = encoder.Standard.Decode(name)
+	if strings.Contains(name, "/") { // Google Drive has such names, and no path says them
+		return remote.Item{Path: path.Join(plain(dir), strings.ReplaceAll(name, "/", "／")), Kind: remote.Other, ID: t.idOf(e), MTime: e.ModTime(ctx)}, true
+	}
 	it := remote.Item{Path: plain(e.Remote())}
 	if hidden(path.Base(it.Path)) || remote.CheckPath(it.Path) != nil {
 		return it, false
 	}
-	id, ok := e.(rclone.IDer)
-	if ok && t.can.IDs {
-		it.ID = id.ID()
-	}
+	it.ID = t.idOf(e)
 	switch e := e.(type) {
 	case rclone.Directory:
 		it.Kind = remote.Dir
@@ -221,6 +232,14 @@ func (t *tree) item(ctx context.Context, e rclone.DirEntry) (remote.Item, bool) 
 		return it, true
 	}
 	return it, false
+}
+
+// idOf returns who an entry is, "" where places know no such thing.
+func (t *tree) idOf(e rclone.DirEntry) string {
+	if id, ok := e.(rclone.IDer); ok && t.can.IDs {
+		return id.ID()
+	}
+	return ""
 }
 
 // patiently calls what may be called twice until it does not fail for now, or six times. The place says how long to wait, or it is half a second, and twice as long each time.
@@ -272,14 +291,22 @@ func (t *tree) entries(ctx context.Context, dir string) ([]remote.Item, error) {
 			t.sweepOne(ctx, o)
 		}
 	}
-	sortItems(items)
+	items, doubled := sortItems(items)
+	if doubled && t.feed != nil {
+		t.feed.doubled.Add(1)
+	}
 	return items, nil
 }
 
-// sortItems sorts, and leaves out what has the name of what comes before it: some places can have several files of one name.
-func sortItems(items []remote.Item) []remote.Item {
+// sortItems sorts, and leaves out what has the name of what comes before it: some places can have several things of one name. It says whether a directory is among those.
+func sortItems(items []remote.Item) (sorted []remote.Item, doubledDir bool) {
 	slices.SortStableFunc(items, func(a, b remote.Item) int { return strings.Compare(a.Path, b.Path) })
-	return slices.CompactFunc(items, func(a, b remote.Item) bool { return a.Path == b.Path })
+	sorted = slices.CompactFunc(items, func(a, b remote.Item) bool {
+		same := a.Path == b.Path
+		doubledDir = doubledDir || same && (a.Kind == remote.Dir || b.Kind == remote.Dir)
+		return same
+	})
+	return sorted, doubledDir
 }
 
 // List implements [remote.Tree].
@@ -332,21 +359,31 @@ func (t *tree) list(ctx context.Context, dir string) ([]remote.Item, error) {
 	return items, err
 }
 
-// Changes implements [remote.Tree]. Places of objects are listed in one go and sorted, in some 400 bytes a file; folders are walked, some of them at a time.
-func (t *tree) Changes(ctx context.Context, _ remote.Cursor) (iter.Seq2[remote.Change, error], func() remote.Cursor) {
+// Changes implements [remote.Tree]. Places of objects are listed in one go and sorted, in some 400 bytes a file; folders are walked, some of them at a time. How a feed
+// of changes is followed is said at the type feed.
+func (t *tree) Changes(ctx context.Context, since remote.Cursor) (iter.Seq2[remote.Change, error], func() remote.Cursor) {
 	return remote.Listing(func(give func(remote.Change) error) (remote.Cursor, error) {
 		ctx, cancel := t.with(ctx)
 		defer cancel()
-		err := t.changes(ctx, func(it remote.Item) error {
+		if since != "" && t.feed != nil {
+			return t.changed(ctx, since, give)
+		}
+		one := func(it remote.Item) error {
 			if err := give(remote.Change{Item: it}); err != nil {
 				return err
 			}
 			return ctx.Err()
-		})
+		}
+		next, err := remote.Cursor("all"), error(nil)
+		if t.feed != nil {
+			next, err = t.feed.full(ctx, one)
+		} else {
+			err = t.changes(ctx, one)
+		}
 		if err != nil {
 			return "", fmt.Errorf("list all: %w: %w", remote.ErrIncomplete, t.failed(ctx, err))
 		}
-		return "all", nil
+		return next, nil
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	rclone "github.com/rclone/rclone/fs"
+
+	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
 // Watch implements [remote.Watcher], where the backend asks the place for what changed. A place is asked every ten seconds.
@@ -44,6 +46,37 @@ func (t *tree) Watch(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 	}
+}
+
+// follow finds out whether the place tells what changes.
+func (t *tree) follow(ctx context.Context) (err error) {
+	if t.b.name != "drive" {
+		return nil
+	}
+	ctx, cancel := t.with(ctx)
+	defer cancel()
+	if t.feed, err = newDriveFeed(ctx, t); err != nil {
+		return fmt.Errorf("find the feed of %s: %w", t.f.Name(), t.failed(ctx, err))
+	}
+	t.can.ChangeFeed = t.feed != nil
+	return nil
+}
+
+// changed gives what changed since a cursor.
+func (t *tree) changed(ctx context.Context, since remote.Cursor, give func(remote.Change) error) (remote.Cursor, error) {
+	all, next, err := t.feed.since(ctx, since)
+	if err != nil {
+		if !errors.Is(err, remote.ErrCursor) {
+			err = t.failed(ctx, err)
+		}
+		return "", fmt.Errorf("what changed: %w", err)
+	}
+	for _, c := range all {
+		if err := give(c); err != nil {
+			return "", err
+		}
+	}
+	return next, ctx.Err()
 }
 
 // dirs remembers which directories were there a moment ago, so that each file that is put into one does not ask anew. The zero dirs is empty.

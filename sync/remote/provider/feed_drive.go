@@ -1,0 +1,281 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/rclone/rclone/fs/fserrors"
+	"github.com/rclone/rclone/fs/fshttp"
+
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/sync/remote"
+)
+
+// A driveFeed reads the changes of Google Drive, as https://developers.google.com/workspace/drive/api/reference/rest/v3/changes has them. It asks itself, with the token of the
+// backend: what the backend makes of them (ChangeNotify) drops errors, begins when it comes to it, and names only paths that it has met.
+type driveFeed struct {
+	t      *tree
+	http   *http.Client
+	leaves leaves
+	top    string // the ID of what the path begins in
+	shared string // the ID of a shared drive; "": it is the user's own
+}
+
+// leaves are backends that find a directory by its name in another one.
+type leaves interface {
+	FindLeaf(ctx context.Context, dir, name string) (id string, found bool, err error)
+}
+
+const (
+	driveAPI    = "https://www.googleapis.com/drive/v3/"
+	driveFolder = "application/vnd.google-apps.folder"
+)
+
+// notFollowed are the options of which each shows another tree than that of which the feed tells, or signs in otherwise than by a token.
+var notFollowed = []string{
+	"service_account_file", "service_account_credentials", "env_auth", "shared_with_me", "starred_only", "trashed_only", "impersonate",
+}
+
+// newDriveFeed returns the feed of a tree, nil if there is none that tells all.
+func newDriveFeed(ctx context.Context, t *tree) (*feed, error) {
+	for _, o := range notFollowed {
+		if v, _ := t.m.Get(o); v != "" && v != "false" {
+			return nil, nil
+		}
+	}
+	if v, _ := t.m.Get("token"); v == "" {
+		return nil, nil
+	}
+	d := &driveFeed{t: t, http: fshttp.NewClient(t.conf)}
+	d.leaves, _ = t.f.(leaves)
+	team, _ := t.m.Get("team_drive")
+	d.top, _ = t.m.Get("root_folder_id")
+	if d.top == "" {
+		d.top = team
+	}
+	if d.leaves == nil || d.top == "appDataFolder" {
+		return nil, nil
+	}
+	if d.top == "" {
+		d.top = "root"
+	}
+	var of driveFile
+	err := t.patiently(ctx, func() (err error) {
+		of, err = d.file(ctx, d.top)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (of.MimeType != driveFolder || of.DriveID == "" && !of.OwnedByMe) {
+		return nil, nil // what others own and share is in nobody's feed for certain
+	}
+	var a *answerError
+	if errors.As(err, &a) && a.StatusCode == http.StatusForbidden && !a.soon() {
+		return nil, nil // who signed in so that less is seen, such as the folder of an app, may list and not ask for this
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.top, d.shared = of.ID, of.DriveID
+	var chain []string
+	err = t.patiently(ctx, func() (err error) {
+		chain, err = d.chain(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newFeed(t, d, chain), nil
+}
+
+// A driveFile is what is read of the resource of a file.
+type driveFile struct {
+	ID        string   `json:"id"`
+	MimeType  string   `json:"mimeType"`
+	Parents   []string `json:"parents"`
+	Trashed   bool     `json:"trashed"`
+	DriveID   string   `json:"driveId"`
+	OwnedByMe bool     `json:"ownedByMe"`
+}
+
+func (d *driveFeed) file(ctx context.Context, id string) (f driveFile, err error) {
+	err = d.get(ctx, "files/"+url.PathEscape(id), url.Values{"fields": {"id,mimeType,trashed,driveId,ownedByMe"}}, &f)
+	var a *answerError
+	if errors.As(err, &a) && a.StatusCode == http.StatusNotFound || err == nil && f.Trashed {
+		err = fmt.Errorf("folder %s: %w", id, fs.ErrNotExist)
+	}
+	return f, err
+}
+
+func (d *driveFeed) there(ctx context.Context, id string) error {
+	_, err := d.file(ctx, id)
+	return err
+}
+
+func (d *driveFeed) chain(ctx context.Context) ([]string, error) {
+	ids := []string{d.top}
+	for name := range strings.SplitSeq(strings.Trim(d.t.f.Root(), "/"), "/") {
+		if name == "" {
+			continue
+		}
+		id, found, err := d.leaves.FindLeaf(ctx, ids[len(ids)-1], name)
+		if err != nil {
+			return nil, err
+		}
+		if !found || !d.plain(id) {
+			return nil, fmt.Errorf("folder %q: %w", name, fs.ErrNotExist)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// plain is false for what rclone makes of a shortcut: an ID of two. What it points to may be where no feed tells of it.
+func (d *driveFeed) plain(id string) bool { return !strings.Contains(id, "\t") }
+
+func (d *driveFeed) values(v url.Values) url.Values {
+	v.Set("supportsAllDrives", "true")
+	if d.shared != "" {
+		v.Set("driveId", d.shared)
+	}
+	return v
+}
+
+func (d *driveFeed) now(ctx context.Context) (string, error) {
+	var got struct {
+		StartPageToken string `json:"startPageToken"`
+	}
+	err := d.get(ctx, "changes/startPageToken", d.values(url.Values{}), &got)
+	return got.StartPageToken, err
+}
+
+func (d *driveFeed) page(ctx context.Context, token string) (all []told, next string, more bool, err error) {
+	var got struct {
+		NextPageToken     string `json:"nextPageToken"`
+		NewStartPageToken string `json:"newStartPageToken"`
+		Changes           []struct {
+			FileID  string    `json:"fileId"`
+			Removed bool      `json:"removed"`
+			File    driveFile `json:"file"`
+		} `json:"changes"`
+	}
+	err = d.get(ctx, "changes", d.values(url.Values{
+		"pageToken": {token}, "pageSize": {"1000"}, "includeRemoved": {"true"}, "includeItemsFromAllDrives": {"true"},
+		"fields": {"nextPageToken,newStartPageToken,changes(fileId,removed,file(id,mimeType,parents,trashed))"},
+	}), &got)
+	var a *answerError
+	if errors.As(err, &a) {
+		switch a.StatusCode {
+		case http.StatusBadRequest, http.StatusNotFound, http.StatusGone:
+			err = fmt.Errorf("%w: %w", remote.ErrCursor, err)
+		}
+	}
+	if err != nil {
+		return nil, "", false, err
+	}
+	for _, c := range got.Changes {
+		if c.FileID == "" {
+			continue // of a shared drive itself
+		}
+		t := told{id: c.FileID}
+		if !c.File.Trashed {
+			t.parents = c.File.Parents
+		}
+		all = append(all, t)
+	}
+	if got.NextPageToken != "" {
+		return all, got.NextPageToken, true, nil
+	}
+	return all, got.NewStartPageToken, false, nil
+}
+
+// An answerError is an answer of a place that is none to what it was asked.
+type answerError struct {
+	StatusCode int
+	Header     http.Header
+	Reason     string // as the place calls it; "" if it does not
+}
+
+func (e *answerError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("the place answers %d %s", e.StatusCode, e.Reason))
+}
+
+// soon reports whether it is only that too much was asked. The place calls that a refusal, too.
+func (e *answerError) soon() bool {
+	return e.Reason == "rateLimitExceeded" || e.Reason == "userRateLimitExceeded"
+}
+
+const answerMost = 64 << 20 // bytes, of what a page may be at most
+
+// get asks for a resource and reads the answer into v.
+func (d *driveFeed) get(ctx context.Context, what string, q url.Values, v any) error {
+	token, err := bearer(ctx, d.t)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, driveAPI+what+"?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := d.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }() // it was read
+	body, err := io.ReadAll(io.LimitReader(res.Body, answerMost))
+	if err != nil {
+		return fmt.Errorf("%w: read what changed: %w", blob.ErrTemporary, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		var why struct {
+			Error struct {
+				Errors []struct {
+					Reason string `json:"reason"`
+				} `json:"errors"`
+			} `json:"error"`
+		}
+		_ = json.Unmarshal(body, &why) // an answer of a machine in between may be anything
+		a := &answerError{StatusCode: res.StatusCode, Header: res.Header}
+		if len(why.Error.Errors) > 0 {
+			a.Reason = why.Error.Errors[0].Reason
+		}
+		if a.soon() {
+			return fserrors.RetryError(a)
+		}
+		return a
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("%w: an answer that is cut off, or none of this place: %w", blob.ErrTemporary, err)
+	}
+	return nil
+}
+
+// bearer returns the token by which the backend of a tree is let in. One that has ended is renewed by whoever renews it: the source of tokens, or the backend when it is called.
+func bearer(ctx context.Context, t *tree) (string, error) {
+	for try := 0; ; try++ {
+		v, _ := t.m.Get("token")
+		if err := t.m.refused(); err != nil {
+			return "", err
+		}
+		var token struct {
+			AccessToken string    `json:"access_token"`
+			Expiry      time.Time `json:"expiry"`
+		}
+		if err := json.Unmarshal([]byte(v), &token); err != nil || token.AccessToken == "" {
+			return "", fmt.Errorf("%w: there is no token", blob.ErrUnauthorized)
+		}
+		if token.Expiry.IsZero() || time.Until(token.Expiry) > 10*time.Second || try > 0 {
+			return token.AccessToken, nil
+		}
+		if _, err := t.f.List(ctx, ""); err != nil {
+			return "", err
+		}
+	}
+}
