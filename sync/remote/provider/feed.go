@@ -304,7 +304,7 @@ func (f *feed) begin(ctx context.Context) (string, error) {
 			return "", ctx.Err()
 		}
 		if err != nil {
-			return "", nil //nolint:nilerr // what is there can be listed all the same
+			return "", nil // what is there can be listed all the same
 		}
 	}
 	// After the token: what moves the root from now on is told.
