@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/evil"
@@ -238,4 +239,33 @@ func TestPlaces_ForgedHeadIsNoObstacle(t *testing.T) {
 	if got := read(t, db.FS(), "three"); string(got) != "three" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestPace_FollowsThePlaces: what is written is committed as soon as others wait for it, also if they came when the drive was open.
+func TestPace_FollowsThePlaces(t *testing.T) {
+	r := newResident(t)
+	d, _ := r.create()
+	defer closeDrive(t, d)
+	devices := engine.Place{Name: "phone", Direct: true, Open: func(context.Context) (blob.Bucket, error) { return mem.New(), nil }}
+	is := func(when string, wantIdle, wantAge time.Duration) {
+		t.Helper()
+		if idle, age := d.replicas.pace(); idle != wantIdle || age != wantAge {
+			t.Errorf("%s: got %v and %v, want %v and %v", when, idle, age, wantIdle, wantAge)
+		}
+	}
+	is("alone", 0, 0)
+	for _, p := range []engine.Place{place("nas", mem.New()), devices} {
+		if err := d.Replicas().Add(p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Direct {
+			is("with a device", 200*time.Millisecond, 2*time.Second)
+		} else {
+			is("with a place", time.Second, 10*time.Second)
+		}
+	}
+	if err := d.Replicas().Drop("phone"); err != nil {
+		t.Fatal(err)
+	}
+	is("when the device is gone", time.Second, 10*time.Second)
 }

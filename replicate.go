@@ -63,6 +63,17 @@ func (d *Drive) Replicas() *engine.Engine {
 // Heads yields each head that becomes the newest of its device after the call, until ctx is done: see refs.Watch.
 func (d *Drive) Heads(ctx context.Context) iter.Seq[refs.Head] { return d.refs.Watch(ctx) }
 
+// pace is how soon what is written is committed: as others wait for it, and they come and go.
+func (r *replicating) pace() (idle, age time.Duration) {
+	switch others, devices := r.engine.Reaches(); {
+	case devices: // people look at what another one does
+		return 200 * time.Millisecond, 2 * time.Second
+	case others:
+		return time.Second, 10 * time.Second
+	}
+	return 0, 0
+}
+
 // reach makes the replicas readable, if there is a Replication.
 func (d *Drive) reach() error {
 	r := d.o.Replication

@@ -4,7 +4,6 @@
 package sheaf
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +26,6 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/refs"
 	"github.com/sheaf-drive/sheaf/chunkstore/seal"
-	"github.com/sheaf-drive/sheaf/sync/engine"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 )
@@ -374,9 +371,8 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	t.Device, t.Chunker, t.Entropy = d.device.ID().Short(), params, rand.Reader
 	t.Journal = d.journalOptions()
 	t.Adopting, t.State = d.noteAdopting, d.stateOf
-	if r := d.o.Replication; r != nil && slices.ContainsFunc(r.Places, func(p engine.Place) bool { return !p.Here }) {
-		// Others wait for what is committed.
-		t.Idle, t.MaxAge = cmp.Or(t.Idle, time.Second), cmp.Or(t.MaxAge, 10*time.Second)
+	if d.replicas != nil && t.Idle == 0 && t.MaxAge == 0 {
+		t.Pace = d.replicas.pace
 	}
 	t.Publish, t.Usage, t.LocalUsage, t.Log = d.publish, d.o.Usage, d.o.LocalUsage, d.o.Log
 	if d.replicas != nil {

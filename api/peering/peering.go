@@ -269,7 +269,7 @@ func replicaName(d sheaf.PeerDevice) string {
 func (p *Peering) Place(d sheaf.PeerDevice) engine.Place {
 	b := p.node.Bucket(d.Key, func() []string { return p.Known(d.Key) })
 	return engine.Place{
-		Name: replicaName(d), At: "device " + d.Name, Passing: true, Takes: b.Takes, Offer: offering(b),
+		Name: replicaName(d), At: "device " + d.Name, Passing: true, Direct: true, Takes: b.Takes, Offer: offering(b),
 		Open: func(context.Context) (blob.Bucket, error) { return arriving{b, p}, nil },
 	}
 }

@@ -181,6 +181,9 @@ func TestPeering_TwoDevicesAreAlike(t *testing.T) {
 			t.Errorf("%s: %v", m.name, err)
 		}
 		cancel()
+		if _, devices := m.drive.Replicas().Reaches(); !devices {
+			t.Errorf("%s: nobody is said to wait for what is committed", m.name)
+		}
 	}
 	for _, x := range []struct{ from, to *machine }{{a, b}, {b, a}} {
 		for info, err := range x.from.own.List(t.Context(), "packs/") {

@@ -248,9 +248,6 @@ func (d *device) options(store string, replicas []home.Replica, create bool) (o 
 			return d.reach.Open(ctx, p.At, false)
 		}})
 	}
-	if peering.Wanted(d.home.Data) != "" {
-		o.Tree.Idle, o.Tree.MaxAge = peerIdle, peerMaxAge
-	}
 	return sheaf.Options{Tree: o.Tree, Dir: d.home.Data, Replication: r, Log: d.log, Usage: usage(store), LocalUsage: usage(d.home.Data), Remotes: d.unlockBook}, nil
 }
 

@@ -10,19 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/term"
 
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/peering"
 	"github.com/sheaf-drive/sheaf/api/service"
-)
-
-// How soon what is written is committed where other devices are reached directly: they wait for it.
-const (
-	peerIdle   = 200 * time.Millisecond
-	peerMaxAge = 2 * time.Second
 )
 
 // Peering implements service.Peers.

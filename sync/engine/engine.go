@@ -49,6 +49,8 @@ type Place struct {
 	Here bool
 	// Passing says that nobody has asked for it by name: it comes and goes with what it is. It is for who lists places only.
 	Passing bool
+	// Direct says that it is a device, which has what is brought to it at once, and shows it. It is for who is asked by [Engine.Reaches] only.
+	Direct bool
 	// Takes, if not nil, is asked in each turn whether the place takes blobs. From one that does not, they are only fetched, and it is no copy.
 	Takes func(ctx context.Context) (bool, error)
 	// Offer, if not nil, asks the place which packs it wants, as replica.Options has it.
@@ -295,6 +297,17 @@ func (e *Engine) List() []Status {
 		list = append(list, s)
 	}
 	return list
+}
+
+// Reaches says whether anything is brought elsewhere, and whether to devices, where somebody may wait for it.
+func (e *Engine) Reaches() (others, devices bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range e.places {
+		others = others || !p.Place.Here
+		devices = devices || p.Place.Direct
+	}
+	return others, devices
 }
 
 // Takers returns how many replicas take what this device has put: those that Wait counts.

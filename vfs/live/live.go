@@ -12,6 +12,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +82,9 @@ type Options struct {
 	// MaxStream bytes are not committed, for a commit takes the processors from
 	// those who write, or when MaxNames names are not, each of which takes some 4 KiB of memory until then.
 	// Zero: 3 s, 60 s, 256 MiB, 1 GiB, 32,768. Idle below zero: only by Commit, MaxStream and MaxNames.
-	Idle, MaxAge        time.Duration
+	Idle, MaxAge time.Duration
+	// Pace, if not nil, is asked for Idle and MaxAge whenever they are needed. Those that it gives as zero are the Options'.
+	Pace                func() (idle, maxAge time.Duration)
 	MaxDirty, MaxStream int64
 	MaxNames            int
 	// MaxJournal is how many bytes the journal may take before writers wait for a
@@ -131,6 +134,7 @@ type FS struct {
 
 	closed  atomic.Bool
 	nudge   chan struct{}
+	stir    chan struct{} // holds one if there is something to commit that was not
 	stop    context.CancelFunc
 	done    chan struct{}
 	roomMu  sync.Mutex
@@ -145,7 +149,7 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 		o: o, base: o.Base, baseRef: o.BaseRef,
 		orphans: map[*node]struct{}{}, linked: map[manifest.NodeID]*node{},
 		dirty: map[*node]map[string]*name{},
-		nudge: make(chan struct{}, 1), done: make(chan struct{}), room: make(chan struct{}),
+		nudge: make(chan struct{}, 1), stir: make(chan struct{}, 1), done: make(chan struct{}), room: make(chan struct{}),
 	}
 	f.self = weak.Make(f)
 	f.gen.Store(1)
@@ -344,6 +348,10 @@ func (f *FS) markDir(dir *node) map[string]*name {
 	}
 	if len(f.dirty) == 0 {
 		f.firstDirty = uptime()
+		select {
+		case f.stir <- struct{}{}:
+		default:
+		}
 	}
 	edits = map[string]*name{}
 	f.dirty[dir] = edits
@@ -384,7 +392,8 @@ func (f *FS) Nudge() {
 
 // turns commits in due time, until ctx is done.
 func (f *FS) turns(ctx context.Context) {
-	tick := time.NewTicker(500 * time.Millisecond)
+	const rest = 500 * time.Millisecond
+	tick := time.NewTimer(rest)
 	defer tick.Stop()
 	var after time.Time // not before, after a failure
 	pause := time.Second
@@ -395,8 +404,15 @@ func (f *FS) turns(ctx context.Context) {
 			return
 		case <-f.nudge:
 			nudged = true
+		case <-f.stir:
 		case <-tick.C:
 		}
+		// As long as there is something to commit it is looked at often enough that Idle is not much longer than it says.
+		wait := rest
+		if idle, _ := f.pace(); idle > 0 && f.stirred() {
+			wait = min(rest, max(idle/8, 10*time.Millisecond))
+		}
+		tick.Reset(wait)
 		if time.Now().Before(after) || !nudged && !f.due(uptime()) {
 			continue
 		}
@@ -421,6 +437,21 @@ func (f *FS) turns(ctx context.Context) {
 // calm is how long nothing was written when writers are said to pause.
 const calm = 300 * time.Millisecond
 
+// pace returns how soon a commit begins: Idle and MaxAge as they are now.
+func (f *FS) pace() (idle, age time.Duration) {
+	if f.o.Pace != nil {
+		idle, age = f.o.Pace()
+	}
+	return cmp.Or(idle, f.o.Idle), cmp.Or(age, f.o.MaxAge)
+}
+
+// stirred reports whether there is anything to commit.
+func (f *FS) stirred() bool {
+	f.dirtyMu.Lock()
+	defer f.dirtyMu.Unlock()
+	return len(f.dirty) > 0
+}
+
 // due reports whether a commit should begin, when the uptime is now.
 func (f *FS) due(now int64) bool {
 	dirty, still := f.dirtyBytes.Load(), now-f.lastChange.Load()
@@ -433,10 +464,11 @@ func (f *FS) due(now int64) bool {
 	if names > f.o.MaxNames {
 		return true
 	}
-	if n == 0 || f.o.Idle < 0 {
+	idle, age := f.pace()
+	if n == 0 || idle < 0 {
 		return false
 	}
-	return now-first > int64(f.o.MaxAge) || still > int64(f.o.Idle)
+	return now-first > int64(age) || still > int64(idle)
 }
 
 const noLimit = math.MaxInt64

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
+	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -200,5 +203,47 @@ func TestWriteAt_TheFileChangesWhileTheBytesAreEncrypted(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestPace_IsAskedEachTime: who waits for commits comes and goes while a tree is open.
+func TestPace_IsAskedEachTime(t *testing.T) {
+	d := newDisk()
+	var idle, age atomic.Int64
+	d.tune = func(o *Options) {
+		o.Idle, o.MaxAge = time.Hour, 2*time.Hour
+		o.Pace = func() (time.Duration, time.Duration) { return time.Duration(idle.Load()), time.Duration(age.Load()) }
+	}
+	f := mustOpen(t, d)
+	head := func() chunk.Ref {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.head
+	}
+	write := func() {
+		t.Helper()
+		if err := vfs.WriteFile(t.Context(), f.View(), "f", []byte(crand.Text()), vfs.New{Kind: vfs.KindFile}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := head()
+	write()
+	last := f.lastChange.Load()
+	if f.due(last+int64(30*time.Minute)) || !f.due(last+int64(61*time.Minute)) {
+		t.Error("with no pace of its own: want a commit when Idle has passed, not before")
+	}
+	idle.Store(int64(30 * time.Millisecond))
+	if !testkit.Eventually(func() bool { return head() != before }) {
+		t.Fatal("in a hurry: what was written before is not committed")
+	}
+	idle.Store(int64(time.Hour))
+	age.Store(int64(30 * time.Millisecond))
+	before = head()
+	write()
+	if !testkit.Eventually(func() bool { return head() != before }) {
+		t.Fatal("with changes all the time: what is older than MaxAge is not committed")
+	}
+	if err := f.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
