@@ -71,17 +71,14 @@ func (r *run) look(ctx context.Context) (n news, err error) {
 	if n.packs, err = listTable(ctx, r.from, catalog.Packs); err != nil {
 		return n, err
 	}
-	if n.headsTo, err = r.o.listHeads(ctx, r.to, heads); err != nil {
-		return n, err
-	}
-	if n.smallTo, err = r.o.listSmall(ctx, r.to); err != nil {
-		return n, err
-	}
-	index, err := listTable(ctx, r.to, catalog.Index)
-	if err != nil {
-		return n, err
-	}
-	packs, err := listTable(ctx, r.to, catalog.Packs)
+	// What is there is there, whenever it was listed, so one listing need not wait for another.
+	var index, packs *catalog.Table
+	err = r.o.together(ctx,
+		func(ctx context.Context) (err error) { n.headsTo, err = r.o.listHeads(ctx, r.to, heads); return err },
+		func(ctx context.Context) (err error) { n.smallTo, err = r.o.listSmall(ctx, r.to); return err },
+		func(ctx context.Context) (err error) { index, err = listTable(ctx, r.to, catalog.Index); return err },
+		func(ctx context.Context) (err error) { packs, err = listTable(ctx, r.to, catalog.Packs); return err },
+	)
 	if err != nil {
 		return n, err
 	}

@@ -210,11 +210,11 @@ func (f *fetching) anyLacking(n news) bool {
 
 // learn lists packs and index blobs. It comes after the heads were listed, and before they are put.
 func (f *fetching) learn(ctx context.Context) error {
-	packs, err := listTable(ctx, f.from, catalog.Packs)
-	if err != nil {
-		return err
-	}
-	index, err := listTable(ctx, f.from, catalog.Index)
+	var packs, index *catalog.Table
+	err := f.run.o.together(ctx,
+		func(ctx context.Context) (err error) { packs, err = listTable(ctx, f.from, catalog.Packs); return err },
+		func(ctx context.Context) (err error) { index, err = listTable(ctx, f.from, catalog.Index); return err },
+	)
 	if err != nil {
 		return err
 	}

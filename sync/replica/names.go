@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
@@ -100,24 +103,51 @@ func (o Options) listHeads(ctx context.Context, b blob.Bucket, prefix blob.Name)
 	return all, nil
 }
 
-// listSmall returns the names and sizes of the small blobs besides heads.
+// listSmall returns the names and sizes of the small blobs besides heads. The folders are listed at the same time.
 func (o Options) listSmall(ctx context.Context, b blob.Bucket) (map[blob.Name]int64, error) {
+	parts := make([]map[blob.Name]int64, len(before))
+	calls := make([]func(context.Context) error, len(before))
+	for i, dir := range before {
+		calls[i] = func(ctx context.Context) (err error) { parts[i], err = o.listFolder(ctx, b, dir); return err }
+	}
+	if err := o.together(ctx, calls...); err != nil {
+		return nil, err
+	}
+	all := parts[0]
+	for _, part := range parts[1:] {
+		maps.Copy(all, part)
+	}
+	if len(all) > o.MaxSmall {
+		return nil, fmt.Errorf("%w: small blobs", ErrTooMany)
+	}
+	return all, nil
+}
+
+func (o Options) listFolder(ctx context.Context, b blob.Bucket, dir blob.Name) (map[blob.Name]int64, error) {
 	all := map[blob.Name]int64{}
-	for _, dir := range before {
-		for info, err := range b.List(ctx, dir) {
-			if err != nil {
-				return nil, err
-			}
-			if info.Name.Check() != nil || strings.Count(string(info.Name), "/") != 1 || info.Size < 0 || info.Size > maxSmall {
-				o.Log.Warn("a blob that is none of a drive is left alone", "blob", string(info.Name), "size", info.Size)
-				continue
-			}
-			if all[info.Name] = info.Size; len(all) > o.MaxSmall {
-				return nil, fmt.Errorf("%w: %s", ErrTooMany, dir)
-			}
+	for info, err := range b.List(ctx, dir) {
+		if err != nil {
+			return nil, err
+		}
+		if info.Name.Check() != nil || strings.Count(string(info.Name), "/") != 1 || info.Size < 0 || info.Size > maxSmall {
+			o.Log.Warn("a blob that is none of a drive is left alone", "blob", string(info.Name), "size", info.Size)
+			continue
+		}
+		if all[info.Name] = info.Size; len(all) > o.MaxSmall {
+			return nil, fmt.Errorf("%w: %s", ErrTooMany, dir)
 		}
 	}
 	return all, nil
+}
+
+// together makes some calls at the same time, Parallel at most, and returns the first error. That ends the others.
+func (o Options) together(ctx context.Context, calls ...func(ctx context.Context) error) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(o.Parallel)
+	for _, call := range calls {
+		g.Go(func() error { return call(gctx) })
+	}
+	return g.Wait()
 }
 
 // listTable returns the packs, or the index blobs, of a place.
