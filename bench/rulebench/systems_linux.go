@@ -140,7 +140,9 @@ func (s *unison) lacks(r route) string {
 	return ""
 }
 
-func (s *unison) prepare(context.Context) error { return os.MkdirAll(filepath.Join(s.home, "unison"), 0o700) }
+func (s *unison) prepare(context.Context) error {
+	return os.MkdirAll(filepath.Join(s.home, "unison"), 0o700)
+}
 
 func (s *unison) turn(ctx context.Context, _ bool) (measure.Took, error) {
 	to, args := s.at[1].dir, []string{s.programs["unison"], "-batch", "-auto", "-times", "-confirmbigdel=false"}

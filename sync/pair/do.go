@@ -50,7 +50,7 @@ func (p *Pair) do(ctx context.Context, st *merge.Step) (n int64, err error) {
 	name := fmt.Sprintf("%s-%08d", p.began.Format(stampForm), p.moves)
 	p.mu.Unlock()
 	entry := p.key('j', name)
-	if err := p.o.KV.Update(ctx, func(tx kv.Tx) error { return tx.Put(entry, note) }); err != nil {
+	if err := p.notes.update(ctx, false, func(tx kv.Tx) error { return tx.Put(entry, note) }); err != nil {
 		return 0, err
 	}
 	before := st.Thing.Now[st.Side]
@@ -70,7 +70,7 @@ func (p *Pair) do(ctx context.Context, st *merge.Step) (n int64, err error) {
 	}
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, errCut) {
-			err = errors.Join(err, p.o.KV.Update(ctx, func(tx kv.Tx) error { return tx.Delete(entry) }))
+			err = errors.Join(err, p.notes.update(ctx, false, func(tx kv.Tx) error { return tx.Delete(entry) }))
 		}
 		return n, err
 	}

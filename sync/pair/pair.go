@@ -57,7 +57,7 @@ type Options struct {
 	Out func(path string, dir bool, size int64) bool
 	// Limits leave files out by size and age, besides.
 	Limits Limits
-	// Parallel is how many steps go at once; 0 means 4. With 1, steps go in the order of the plan.
+	// Parallel is how many steps go at once; 0 means as many as the place that bears less calls does: 4 to 32. With 1, steps go in the order of the plan.
 	Parallel int
 	// Now is the clock: for names in the history and of conflicts, and for how old things are. nil means time.Now.
 	Now func() time.Time
@@ -67,6 +67,20 @@ type Options struct {
 	Planned func(steps int, bytes int64)
 	// Log takes what is odd; nil discards it.
 	Log *slog.Logger
+}
+
+// parallel is how many steps go at once with such a place. Each step makes one call after the other. Where one waits for a disk, which is where a place is Exact, the
+// disk does the work of many at a time.
+func parallel(can remote.TreeCan) int {
+	switch {
+	case can.Exact:
+		return 32
+	case can.Rate == remote.Fast:
+		return 16
+	case can.Rate == remote.Steady:
+		return 8
+	}
+	return 4
 }
 
 // An Event is what became of one step.
@@ -93,9 +107,11 @@ type Pair struct {
 	// filter is what was last read of the ignore files; nil: nothing. Whoever has the turn uses it.
 	filter *filter
 
-	mu      sync.Mutex // one settlement at a time
-	nextN   uint64
-	began   time.Time // the turn
+	notes *group // of what steps have done
+
+	mu      sync.Mutex // guards moves
+	nextN   uint64     // of settlements, which go one after the other
+	began   time.Time  // the turn
 	moves   int
 	orphans [2][]string     // directories that are files now, since the last look
 	tried   map[string]bool // steps of this turn that failed, and were not done since
@@ -104,7 +120,7 @@ type Pair struct {
 // Open opens the pair. What was under way when it was last closed, or killed, is looked at by the next turn.
 func Open(ctx context.Context, o Options) (*Pair, error) {
 	if o.Parallel <= 0 {
-		o.Parallel = 4
+		o.Parallel = min(parallel(o.Tree[0].Can()), parallel(o.Tree[1].Can()))
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -120,7 +136,7 @@ func Open(ctx context.Context, o Options) (*Pair, error) {
 			EmptyDirs: can.EmptyDirs, Symlinks: can.Symlinks, Modes: can.Modes, Touch: can.Touch, Times: can.MTime > 0 && can.MTime <= time.Second, CheapRead: cheap,
 		}
 	}
-	p := &Pair{o: o, turn: make(chan struct{}, 1)}
+	p := &Pair{o: o, turn: make(chan struct{}, 1), notes: &group{db: o.KV}}
 	v, err := o.KV.Get(ctx, p.key('m', "n"))
 	switch {
 	case err == nil && len(v) == 8:

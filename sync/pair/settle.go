@@ -13,13 +13,13 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/merge"
 )
 
-// settle notes in one transaction what a step has done.
+// settle notes in one transaction what a step has done, perhaps with what others have.
 func (p *Pair) settle(ctx context.Context, st *merge.Step, entry []byte, before merge.Item) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	th := st.Thing
-	s := st.Side
-	return p.o.KV.Update(ctx, func(tx kv.Tx) error {
+	s, was := st.Side, *th
+	alone := st.Op == merge.Move && th.Kind == merge.Dir // it goes through what the database has of all below it
+	return p.notes.update(ctx, alone, func(tx kv.Tx) error {
+		*th = was
 		n := p.nextN
 		err := p.note(ctx, tx, st, before)
 		if err == nil && st.Op == merge.Shelve {
@@ -50,7 +50,7 @@ func (p *Pair) settle(ctx context.Context, st *merge.Step, entry []byte, before 
 			err = p.remember(tx, st)
 		}
 		if err == nil && n != p.nextN {
-			p.nextN = n
+			p.nextN = n // also if it is not stored: then a number is left out
 			err = tx.Put(p.key('m', "n"), binary.BigEndian.AppendUint64(nil, n))
 		}
 		if err == nil && entry != nil {

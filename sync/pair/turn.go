@@ -207,6 +207,9 @@ func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
 	return merge.Plan(in, o)
 }
 
+// maxNotes is how many steps that change no place, but only what is remembered, go at once besides the others: they go into one transaction.
+const maxNotes = 256
+
 // A result is what came of a step.
 type result struct {
 	i     int
@@ -248,11 +251,15 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 	}
 	done := make(chan result)
 	var fatal error
+	notes := 0 // of those that are busy
 	for busy := 0; busy > 0 || len(ready) > 0 && fatal == nil; {
-		for len(ready) > 0 && busy < p.o.Parallel && fatal == nil {
+		for len(ready) > 0 && busy-notes < p.o.Parallel && notes < maxNotes && fatal == nil {
 			i := ready[0]
 			ready = ready[1:]
 			busy++
+			if p.o.Parallel > 1 && plan.Steps[i].Op > merge.Hash {
+				notes++
+			}
 			dead := skip[i]
 			go func() {
 				if dead {
@@ -269,6 +276,9 @@ func (p *Pair) carryOut(ctx context.Context, plan *merge.Result, r *Report) (aga
 		res := <-done
 		busy--
 		st := &plan.Steps[res.i]
+		if p.o.Parallel > 1 && st.Op > merge.Hash {
+			notes--
+		}
 		for _, k := range then[res.i] {
 			skip[k] = skip[k] || res.err != nil
 			if waits[k]--; waits[k] == 0 {

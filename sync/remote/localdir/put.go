@@ -92,7 +92,7 @@ func (t *Tree) put(ctx context.Context, it remote.Item, r io.Reader, known remot
 		}
 		return remote.Item{}, err
 	}
-	if err := in.sync(); err != nil {
+	if err := t.flushes.sync(in); err != nil {
 		return remote.Item{}, err
 	}
 	done, err := t.ours(ctx, in, it.Path, name, is)
@@ -256,7 +256,7 @@ func (t *Tree) mkdir(ctx context.Context, path string, mode fs.FileMode) (remote
 	case it.Kind != remote.Dir:
 		return remote.Item{}, remote.ErrChanged
 	case made:
-		err = in.sync()
+		err = t.flushes.sync(in)
 	}
 	return it, err
 }
@@ -288,14 +288,14 @@ func (t *Tree) remove(ctx context.Context, path string, known remote.Version) er
 		} else if err != nil {
 			return err
 		}
-		return in.sync()
+		return t.flushes.sync(in)
 	case it.Version != known || known == "":
 		return remote.ErrChanged
 	}
 	if err := t.takeAway(in, path, name, &old); err != nil {
 		return err
 	}
-	return in.sync()
+	return t.flushes.sync(in)
 }
 
 // takeAway removes old, a file or a link, if it is still what is at name.
@@ -352,7 +352,7 @@ func (t *Tree) clear(in *folder, path, name string) error {
 	} else if err != nil {
 		return err
 	}
-	return in.sync()
+	return t.flushes.sync(in)
 }
 
 // Move is as in remote.Tree.
@@ -394,7 +394,7 @@ func (t *Tree) move(ctx context.Context, from, to string, known remote.Version) 
 	if err != nil {
 		return remote.Item{}, err
 	}
-	if err := errors.Join(in2.sync(), in.sync()); err != nil {
+	if err := errors.Join(t.flushes.sync(in2), t.flushes.sync(in)); err != nil {
 		return remote.Item{}, err
 	}
 	done, err := t.ours(ctx, in2, to, name2, is)

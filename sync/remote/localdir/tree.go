@@ -47,6 +47,8 @@ type Tree struct {
 	root *folder
 	o    Options
 	can  remote.TreeCan
+
+	flushes flushes
 }
 
 // OpenTree opens the folder dir, which must be there: a folder that is gone is never taken for an empty one. The caller closes it.
