@@ -67,12 +67,12 @@ func (g *group) store(ctx context.Context, all []*noted) {
 			together = append(together, w)
 		}
 	}
-	failed := len(together) < 2
-	if !failed {
+	apart := len(together) < 2
+	if !apart {
 		err := g.db.Update(ctx, func(tx kv.Tx) error {
 			for _, w := range together {
 				if err := w.fn(tx); err != nil {
-					failed = true
+					apart = true
 					return err
 				}
 			}
@@ -83,7 +83,7 @@ func (g *group) store(ctx context.Context, all []*noted) {
 		}
 	}
 	for _, w := range all {
-		if w.alone || failed {
+		if w.alone || apart {
 			w.err = g.db.Update(ctx, w.fn)
 		}
 	}
