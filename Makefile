@@ -263,6 +263,13 @@ peerbench: build
 	$(GO) build -trimpath -o bin/peerbench ./bench/peerbench
 	bin/peerbench -rounds "$${ROUNDS:-3}" -scale "$${SCALE:-1}" -json bench/results/peers.jsonl
 
+#: make rulebench  a rule between two plain places against rclone sync, rclone bisync and unison, ROUNDS times, files divided by SCALE (root)
+.PHONY: rulebench
+rulebench: build
+	scripts/deps rulebench
+	$(GO) build -trimpath -o bin/rulebench ./bench/rulebench
+	bin/rulebench -rounds "$${ROUNDS:-3}" -scale "$${SCALE:-1}" -json bench/results/rules.jsonl
+
 #: make scalebench drives of 10^4, 10^5 and 10^6 files, divided by SCALE
 .PHONY: scalebench
 scalebench: build
