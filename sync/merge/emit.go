@@ -320,7 +320,7 @@ func (p *planner) chain(needs []int, s Side, n *node) []int {
 // add appends a step of n.
 func (p *planner) add(n *node, st Step) {
 	s := st.Side
-	st.Thing, st.Why = &n.thing, n.why
+	st.Thing, st.Why = n.thing, n.why
 	st.Needs = p.chain(st.Needs, s, n)
 	st.Needs = p.chain(st.Needs, s.Other(), n)
 	if st.Op == Move || st.Op == Mkdir || st.Op == Copy {

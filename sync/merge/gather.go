@@ -8,7 +8,7 @@ import (
 
 // A node is a thing on its way through a plan.
 type node struct {
-	thing   Thing
+	thing   *Thing // of its own, for steps keep it when the plan is made
 	kind    Kind
 	hasBase bool
 	base    [2]Item
@@ -103,8 +103,7 @@ func parent(name string) string {
 }
 
 func (p *planner) newNode(k Kind) *node {
-	n := &node{kind: k, source: -1, touch: -1, prev: -1, last: [2]int{-1, -1}}
-	n.thing.Kind = k
+	n := &node{kind: k, source: -1, touch: -1, prev: -1, last: [2]int{-1, -1}, thing: &Thing{Kind: k}}
 	p.nodes = append(p.nodes, n)
 	return n
 }
