@@ -3,6 +3,7 @@ package merge
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -70,7 +71,9 @@ type planner struct {
 	known  map[uint64]bool     // pairs of which something has become
 	// skipped are the files of each side that are left out by size or age, and are not as they were.
 	skipped [2]map[look]bool
-	total   int // files and links of the base
+	total   int  // files and links of the base
+	news    int  // items of groups in which nothing is of the base
+	mixed   bool // something else differs, too
 	occ     [2]map[spot]*node
 	free    map[freedKey]int
 	out     Result
@@ -191,13 +194,24 @@ func (p *planner) gather() error {
 				return fmt.Errorf("read the %s side: %w", Side(s), err)
 			}
 		}
-		p.sort(pairs, items)
+		if least >= p.in.From {
+			p.sort(least, pairs, items)
+		}
+		if p.mixed && p.part() {
+			return ErrMixed
+		}
 	}
-	return p.gatherParents()
+	if err := p.gatherParents(); err != nil {
+		return err
+	}
+	if p.mixed && p.part() {
+		return ErrMixed
+	}
+	return nil
 }
 
 // sort keeps what is of one group, unless all is as it was.
-func (p *planner) sort(pairs []Pair, items [2][]Item) {
+func (p *planner) sort(group string, pairs []Pair, items [2][]Item) {
 	for _, b := range pairs {
 		if b.Item[0].Kind != Dir {
 			p.total++
@@ -208,6 +222,17 @@ func (p *planner) sort(pairs []Pair, items [2][]Item) {
 		p.out.Agreed++
 		return
 	}
+	switch {
+	case len(pairs) == 0 && p.in.Most > 0 && !p.mixed && p.news >= p.in.Most:
+		if p.out.Next == "" {
+			p.out.Next = group
+		}
+		return
+	case len(pairs) == 0:
+		p.news += len(items[0]) + len(items[1])
+	case !p.unseen(pairs, items):
+		p.mixed = true
+	}
 	for i := range pairs {
 		p.known[pairs[i].N] = true
 		p.addPair(&pairs[i])
@@ -215,6 +240,28 @@ func (p *planner) sort(pairs []Pair, items [2][]Item) {
 	for s := range 2 {
 		p.loose[s] = append(p.loose[s], items[s]...)
 	}
+}
+
+// unseen reports whether all that differs is that a side shows no directories by themselves.
+func (p *planner) unseen(pairs []Pair, items [2][]Item) bool {
+	if len(pairs) != 1 || pairs[0].Item[0].Kind != Dir || pairs[0].Item[1].Kind != Dir {
+		return false
+	}
+	for s := range Side(2) {
+		switch len(items[s]) {
+		case 0:
+			if p.o.Can[s].EmptyDirs {
+				return false
+			}
+		case 1:
+			if !p.unchanged(&pairs[0].Item[s], &items[s][0], s) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // unchanged reports whether a side shows what the base has.
@@ -267,11 +314,25 @@ func (p *planner) gatherParents() error {
 	if !missing && len(torn[0])+len(torn[1]) == 0 {
 		return nil
 	}
-	for b, err := range orNone(p.in.Base) {
+	if p.in.Dirs == nil || p.in.From == "" {
+		return p.parentsIn(p.in.Base, need, torn)
+	}
+	err := p.parentsIn(p.in.Dirs, need, torn)
+	if err == nil && len(torn[0])+len(torn[1]) > 0 { // what is in those comes after them
+		err = p.parentsIn(p.in.Base, [2]map[string]bool{}, torn)
+	}
+	p.dropOrphans()
+	return err
+}
+
+// parentsIn takes what is needed of some pairs.
+func (p *planner) parentsIn(base iter.Seq2[Pair, error], need, torn [2]map[string]bool) error {
+	for b, err := range orNone(base) {
 		if err != nil {
 			return fmt.Errorf("read the base: %w", err)
 		}
 		if p.inside(torn, &b) {
+			p.mixed = true
 			continue
 		}
 		if b.Item[0].Kind != Dir || !need[0][b.Item[0].Path] && !need[1][b.Item[1].Path] || p.byBase[0][b.Item[0].Path] != nil {
@@ -285,6 +346,23 @@ func (p *planner) gatherParents() error {
 		}
 	}
 	return nil
+}
+
+// dropOrphans leaves what is in a directory that a plan before was of and that is in no pair: it is for a plan that sees why.
+func (p *planner) dropOrphans() {
+	for s := range Side(2) {
+		p.loose[s] = slices.DeleteFunc(p.loose[s], func(i Item) bool {
+			for up := parent(i.Path); up != ""; up = parent(up) {
+				if n := p.byBase[s][up]; n != nil && n.kind == Dir {
+					return false
+				}
+				if group, _ := p.o.keyOf(s, up); group < p.in.From {
+					return true
+				}
+			}
+			return false
+		})
+	}
 }
 
 // torn returns the directories in the place of which a side has another one now, or one that no pair tells of. What is in them may have kept its path, and is

@@ -1,8 +1,10 @@
 package merge
 
 import (
+	"errors"
 	"fmt"
 	"iter"
+	"slices"
 )
 
 // A Side is one of the two places.
@@ -81,12 +83,20 @@ type Pair struct {
 
 // Input is what is known of two places.
 type Input struct {
-	// Base yields the pairs in the order of [Options.Key] of their left items. It is read twice.
+	// Base yields the pairs in the order of [Options.Key] of their left items. It may be read more than once, and so may Now.
 	Base iter.Seq2[Pair, error]
+	// Dirs, if not nil, yields those of all pairs that are directories, in any order. They are looked for in Base otherwise, which has to be whole then.
+	Dirs iter.Seq2[Pair, error]
 	// Now yields what each side has, in the order of [Options.Key].
 	Now [2]iter.Seq2[Item, error]
 	// Incomplete says that a side may have more than Now yields. What is not yielded counts as unchanged.
 	Incomplete [2]bool
+	// Most, if not 0, is of how many items that are new a plan may be, where nothing else differs: what comes after them is for the plan from [Result].Next. So a place that is filled takes
+	// no more memory than a part of it. Of a [Mirror], where a side is Incomplete, and where
+	// names fold, so that what takes a name may be anywhere, the plan is always of all.
+	Most int
+	// From, if not "", is the Next of a plan that was carried out, as far as that went, and nothing was looked at since. What comes before it is passed over, and need not be yielded.
+	From string
 	// Taken, if not nil, reports whether a side has something at a path. It keeps new names from those that are in use.
 	Taken func(s Side, path string) bool
 }
@@ -262,6 +272,8 @@ type Result struct {
 	Braked *Braked
 	// Agreed is how many things are alike and were passed over.
 	Agreed int
+	// Next, if not "", says that there is more than these steps are of, and where the next plan begins ([Input].From). Nothing is removed by them.
+	Next string
 }
 
 // Braked says what a plan would delete, on the side on which that is more: who agrees to so many has agreed to both.
@@ -280,16 +292,40 @@ func (o *Options) writes(s Side) bool { return o.Mode == TwoWay || s == Right }
 // deletes reports whether things may be removed on s.
 func (o *Options) deletes(s Side) bool { return o.writes(s) && o.Mode != CopyOnly }
 
-// Plan returns the steps that make both sides alike. It fails only if a sequence does, or is not in order.
+// ErrMixed says that more differs from [Input].From on than what is new, so that nothing can be said without what comes before it.
+var ErrMixed = errors.New("not only what is new differs")
+
+// Plan returns the steps that make both sides alike. It fails only if a sequence does, or is not in order, and with ErrMixed.
 func Plan(in Input, o Options) (*Result, error) {
+	if o.Mode == Mirror || in.Incomplete[Left] || in.Incomplete[Right] || o.Names[Left].suffixes() || o.Names[Right].suffixes() {
+		in.Most = 0
+	}
+	out, err := plan(in, o)
+	if in.From == "" && errors.Is(err, ErrMixed) {
+		in.Most = 0
+		out, err = plan(in, o)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	return out, nil
+}
+
+func plan(in Input, o Options) (*Result, error) {
 	p := newPlanner(in, o)
 	if err := p.gather(); err != nil {
-		return nil, fmt.Errorf("plan: %w", err)
+		return nil, err
 	}
 	p.match()
 	p.decide()
 	p.emit()
+	if p.part() && slices.ContainsFunc(p.out.Steps, func(st Step) bool { return st.Op == Remove || st.Drop }) {
+		return nil, ErrMixed // whatever it was: nothing goes for what a part of the trees looks like
+	}
 	p.brake()
 	out := p.out // and nothing else of the planner, which has several times as much
 	return &out, nil
 }
+
+// part reports whether the plan is not of all that differs.
+func (p *planner) part() bool { return p.out.Next != "" || p.in.From != "" }

@@ -244,8 +244,7 @@ func (w *world) pairs() []Pair {
 }
 
 // plan looks at both sides and plans. hide is asked which items a listing lacks.
-func (w *world) plan(hide func(Side, *Item) bool) (*Result, error) {
-	in := Input{}
+func (w *world) plan(hide func(Side, *Item) bool, in Input) (*Result, error) {
 	w.partial = hide != nil
 	w.noteOut()
 	w.noteSkips()

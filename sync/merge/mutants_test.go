@@ -84,6 +84,8 @@ var mutants = []mutant{
 	{"a version that changed is no change", "gather.go", "return was.Version == is.Version && was.MTime", "return was.MTime"},
 	{"nobody looks into a torn directory", "gather.go", "	if !is || p.known[b.N] {", "	if true || !is || p.known[b.N] {"},
 	{"what is unchanged above is not looked up", "gather.go", "	if !missing && len(torn[0])+len(torn[1]) == 0 {\n		return nil", "	if missing || !missing {\n		return nil"},
+	{"a part of the trees is planned for though something else differs", "gather.go", "	case !p.unseen(pairs, items):\n		p.mixed = true\n", ""},
+	{"a part of the trees does not know what is above it", "gather.go", "group < p.in.From {", "group < \"\" {"},
 	{"two things have one name", "apart.go", "	for i := 0; i < len(order); i++ {\n", "	for i := 0; i < 0; i++ {\n"},
 	{"a conflict takes a name that is in use", "apart.go", "if taken(n, name) {", "if taken(n, name) && n == nil {"},
 	{"names that a side cannot tell apart are not set apart", "emit.go", "			enc, ok = p.o.Names[s].Encode(n.tname[s], true)", "			enc, ok = p.o.Names[s].Encode(n.tname[s], false)"},

@@ -270,13 +270,39 @@ func (w *world) sync(a action, calm bool) (steps int, err error) {
 		hide = func(t Side, _ *Item) bool { return s == t && r.IntN(3) == 0 }
 		w.count["incomplete"]++
 	}
-	res, err := w.plan(hide)
-	if err != nil {
-		return 0, err
+	in := Input{Most: int(a.a[2]/5) % 4}
+	for {
+		res, err := w.plan(hide, in)
+		if in.From != "" && errors.Is(err, ErrMixed) { // the next plan sees it
+			w.count["mixed"]++
+			return steps + 1, nil
+		}
+		if err != nil {
+			return steps, err
+		}
+		n, whole, err := w.carryOut(res, a, r, calm, hide != nil)
+		steps += n
+		if err != nil || !whole || res.Next == "" {
+			return steps, err
+		}
+		if res.Next <= in.From {
+			return steps, fmt.Errorf("a plan from %q goes on at %q", in.From, res.Next)
+		}
+		for i := range res.Steps {
+			if res.Steps[i].Op == Remove {
+				return steps, fmt.Errorf("a plan that is not of all removes: %v", w.tell(res.Steps))
+			}
+		}
+		in.From = res.Next
+		w.count["parts"]++
 	}
+}
+
+// carryOut does the steps of a plan. whole is false if it was cut off.
+func (w *world) carryOut(res *Result, a action, r *rand.Rand, calm, partial bool) (steps int, whole bool, err error) {
 	w.rounds++
 	w.problem = len(res.Problems)
-	w.say("plan %d: %d steps, incomplete: %v", w.rounds, len(res.Steps), hide != nil)
+	w.say("plan %d: %d steps, incomplete: %v", w.rounds, len(res.Steps), partial)
 	done := make([]bool, len(res.Steps))
 	left := make([]int, len(res.Steps))
 	for i := range left {
@@ -296,7 +322,7 @@ func (w *world) sync(a action, calm bool) (steps int, err error) {
 			}
 		}
 		if len(ready) == 0 {
-			return 0, fmt.Errorf("steps wait for each other: %v", w.tell(res.Steps))
+			return 0, false, fmt.Errorf("steps wait for each other: %v", w.tell(res.Steps))
 		}
 		j := ready[r.IntN(len(ready))]
 		i := left[j]
@@ -325,10 +351,10 @@ func (w *world) sync(a action, calm bool) (steps int, err error) {
 			failed[i] = true
 			w.say("  %s: has changed", st)
 			if calm {
-				return 0, fmt.Errorf("%s is refused though nothing has changed: %v", st, w.tell(res.Steps))
+				return 0, false, fmt.Errorf("%s is refused though nothing has changed: %v", st, w.tell(res.Steps))
 			}
 		case err != nil:
-			return 0, err
+			return 0, false, err
 		default:
 			if st.Why == whyCrossed { // it was deleted twice, once on each side, and neither knew of the other
 				for s := range Side(2) {
@@ -346,7 +372,7 @@ func (w *world) sync(a action, calm bool) (steps int, err error) {
 			}
 		}
 	}
-	return len(res.Steps), nil
+	return len(res.Steps), len(left) == 0, nil
 }
 
 func (w *world) tell(steps []Step) string {

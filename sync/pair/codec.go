@@ -133,6 +133,16 @@ func decodePair(b []byte) (p merge.Pair, err error) {
 	return p, nil
 }
 
+// pairKind returns the kind of the left item of a pair, and that of a directory if it cannot be read: whoever reads it then says so.
+func pairKind(b []byte) merge.Kind {
+	d := decoder{b: b[min(len(b), 9):]}
+	n := d.uint()
+	if d.bad || n >= uint64(len(d.b)) {
+		return merge.Dir
+	}
+	return merge.Kind(d.b[n] &^ kindSkip)
+}
+
 // seen is what a place shows, as package merge wants it.
 func seen(it remote.Item) merge.Item {
 	m := merge.Item{

@@ -27,7 +27,9 @@
 //
 // # Cost
 //
-// A look in full holds some 20 bytes for each thing that a side has, and what is missing there; a plan holds what differs, see package merge. What was decided is kept for
+// A look in full holds some 20 bytes for each thing that a side has, and what is missing there; a plan holds what differs, see package merge. Where
+// nothing differs but what is new, 32,768 of that are planned and brought over, then the next, all in one turn: a million files that go to an empty place are never all in a plan.
+// What was decided is kept for
 // each path that a step was of, five at most, until the rule is removed.
 //
 // # History

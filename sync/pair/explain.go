@@ -104,7 +104,7 @@ func (p *Pair) Explain(ctx context.Context, path string) (e Explanation, err err
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return e, fmt.Errorf("read decisions: %w", err)
 	}
-	plan, err := p.plan(ctx)
+	plan, err := p.plan(ctx, "", 0)
 	if err != nil {
 		return e, err
 	}

@@ -414,7 +414,7 @@ func (w *cutWorld) numbered() error {
 		return err
 	}
 	seen := map[uint64]string{}
-	for b, err := range w.p.base(context.Background()) {
+	for b, err := range w.p.base(context.Background(), "", false) {
 		switch {
 		case err != nil:
 			return err

@@ -80,7 +80,7 @@ func (p *Pair) ignoreFiles(ctx context.Context, s merge.Side) (all []merge.Item,
 	known := p.key('m', "ignore "+s.String())
 	if _, err := p.o.KV.Get(ctx, known); errors.Is(err, fs.ErrNotExist) {
 		var keys [][]byte
-		for it, err := range p.shadow(ctx, s) {
+		for it, err := range p.shadow(ctx, s, "") {
 			if err != nil {
 				return nil, err
 			}
@@ -273,13 +273,13 @@ func (p *Pair) sieve(f *filter) *sieve {
 }
 
 // filtered yields what a side was last seen to have, with what is left out marked.
-func (p *Pair) filtered(ctx context.Context, s merge.Side, f *filter) iter.Seq2[merge.Item, error] {
+func (p *Pair) filtered(ctx context.Context, s merge.Side, f *filter, from string) iter.Seq2[merge.Item, error] {
 	v := p.sieve(f)
 	if v.out == nil && len(f.layers) == 0 && v.lim == (Limits{}) {
-		return p.shadow(ctx, s)
+		return p.shadow(ctx, s, from)
 	}
 	return func(yield func(merge.Item, error) bool) {
-		for it, err := range p.shadow(ctx, s) {
+		for it, err := range p.shadow(ctx, s, from) {
 			if err == nil {
 				it.Out = v.isOut(s, &it)
 				it.Skip = !it.Out && v.lim.Why(&it, v.now) != ""

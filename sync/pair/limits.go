@@ -95,7 +95,7 @@ func (p *Pair) out() func(path string, dir bool, size int64) bool {
 func (p *Pair) files(ctx context.Context, f *filter, fn func(FileSeen) error) error {
 	v := p.sieve(f)
 	for s := range merge.Side(2) {
-		for it, err := range p.shadow(ctx, s) {
+		for it, err := range p.shadow(ctx, s, "") {
 			if err != nil {
 				return err
 			}

@@ -119,7 +119,7 @@ func (p *Pair) follow(ctx context.Context, s merge.Side, since remote.Cursor) er
 	}
 	var missing []merge.Item
 	if full {
-		for it, err := range p.shadow(ctx, s) {
+		for it, err := range p.shadow(ctx, s, "") {
 			if err != nil {
 				return err
 			}

@@ -16,6 +16,9 @@ import (
 // maxRounds is how often a turn plans anew.
 const maxRounds = 8
 
+// mostNew is of how many things one plan is where all that differs is new: each takes some 3 KiB until its steps are made. A variable, so that tests have small plans.
+var mostNew = 1 << 15
+
 // RunOptions are those of one turn.
 type RunOptions struct {
 	// AllowFiles carries out a plan that deletes more than the brake lets pass, if it deletes no more files than that on each side, over the whole
@@ -44,21 +47,7 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 		return r, err
 	}
 	for round := 0; ; round++ {
-		plan, err := p.plan(ctx)
-		if err != nil {
-			return r, err
-		}
-		if round == 0 {
-			r.Agreed = plan.Agreed
-		}
-		r.Problems = plan.Problems
-		if b := plan.Braked; b != nil {
-			if b.Files > o.AllowFiles {
-				return r, fmt.Errorf("%w: %w", ErrBraked, b)
-			}
-			o.AllowFiles -= b.Files
-		}
-		again, err := p.carryOut(ctx, plan, &r)
+		again, err := p.round(ctx, &o, &r, round == 0)
 		if err != nil {
 			return r, err
 		}
@@ -77,6 +66,38 @@ func (p *Pair) Run(ctx context.Context, o RunOptions) (Report, error) {
 	return r, nil
 }
 
+// round plans and carries out what is known, a part after the other where much is new. again says that there is reason to look and plan anew.
+func (p *Pair) round(ctx context.Context, o *RunOptions, r *Report, first bool) (again bool, err error) {
+	for from := ""; ; {
+		plan, err := p.plan(ctx, from, mostNew)
+		if from != "" && errors.Is(err, merge.ErrMixed) {
+			return true, nil
+		}
+		if err != nil {
+			return again, err
+		}
+		if from == "" {
+			r.Problems = nil
+			if first {
+				r.Agreed = plan.Agreed
+			}
+		}
+		r.Problems = append(r.Problems, plan.Problems...)
+		if b := plan.Braked; b != nil {
+			if b.Files > o.AllowFiles {
+				return again, fmt.Errorf("%w: %w", ErrBraked, b)
+			}
+			o.AllowFiles -= b.Files
+		}
+		more, err := p.carryOut(ctx, plan, r)
+		again = again || more
+		if err != nil || plan.Next == "" {
+			return again, err
+		}
+		from = plan.Next
+	}
+}
+
 // Preview looks at both sides, and returns what a Run would do now, without doing it.
 func (p *Pair) Preview(ctx context.Context, o PreviewOptions) (Report, error) {
 	var r Report
@@ -92,7 +113,7 @@ func (p *Pair) Preview(ctx context.Context, o PreviewOptions) (Report, error) {
 	}
 	p.as = o
 	defer func() { p.as = PreviewOptions{} }()
-	plan, err := p.plan(ctx)
+	plan, err := p.plan(ctx, "", 0)
 	if err != nil {
 		return r, err
 	}
@@ -122,10 +143,10 @@ func (p *Pair) lookBoth(ctx context.Context) error {
 	return nil
 }
 
-// shadow yields what a side was last seen to have.
-func (p *Pair) shadow(ctx context.Context, s merge.Side) iter.Seq2[merge.Item, error] {
+// shadow yields what a side was last seen to have, from a key of merge.Options.Key on.
+func (p *Pair) shadow(ctx context.Context, s merge.Side, from string) iter.Seq2[merge.Item, error] {
 	return func(yield func(merge.Item, error) bool) {
-		for kvp, err := range p.o.KV.Scan(ctx, p.key(tables[s], ""), p.key(tables[s]+1, "")) {
+		for kvp, err := range p.o.KV.Scan(ctx, p.key(tables[s], from), p.key(tables[s]+1, "")) {
 			var it merge.Item
 			if err == nil {
 				it, _, err = decodeItem(kvp.Value)
@@ -137,11 +158,14 @@ func (p *Pair) shadow(ctx context.Context, s merge.Side) iter.Seq2[merge.Item, e
 	}
 }
 
-// base yields the pairs.
-func (p *Pair) base(ctx context.Context) iter.Seq2[merge.Pair, error] {
+// base yields the pairs from a key of merge.Options.Key on; those of directories only, if only is set.
+func (p *Pair) base(ctx context.Context, from string, only bool) iter.Seq2[merge.Pair, error] {
 	return func(yield func(merge.Pair, error) bool) {
-		for kvp, err := range p.o.KV.Scan(ctx, p.key('b', ""), p.key('b'+1, "")) {
+		for kvp, err := range p.o.KV.Scan(ctx, p.key('b', from), p.key('b'+1, "")) {
 			var b merge.Pair
+			if err == nil && only && pairKind(kvp.Value) != merge.Dir {
+				continue
+			}
 			if err == nil {
 				b, err = decodePair(kvp.Value)
 			}
@@ -174,7 +198,7 @@ func (p *Pair) settleGhosts(ctx context.Context) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	for b, err := range p.base(ctx) {
+	for b, err := range p.base(ctx, "", false) {
 		if err != nil {
 			return err
 		}
@@ -185,8 +209,8 @@ func (p *Pair) settleGhosts(ctx context.Context) error {
 	return p.o.KV.Update(ctx, func(tx kv.Tx) error { return deleteAll(tx, keys) })
 }
 
-// plan makes the plan of what is known.
-func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
+// plan makes the plan of what is known; from and most are those of merge.Input.
+func (p *Pair) plan(ctx context.Context, from string, most int) (*merge.Result, error) {
 	f, err := p.readFilter(ctx) // it may find that something is gone, and leave a ghost
 	if err != nil {
 		return nil, err
@@ -194,9 +218,9 @@ func (p *Pair) plan(ctx context.Context) (*merge.Result, error) {
 	if err := p.settleGhosts(ctx); err != nil {
 		return nil, err
 	}
-	in := merge.Input{Base: p.base(ctx)}
+	in := merge.Input{Base: p.base(ctx, from, false), Dirs: p.base(ctx, "", true), From: from, Most: most}
 	for s := range merge.Side(2) {
-		in.Now[s] = p.filtered(ctx, s, f)
+		in.Now[s] = p.filtered(ctx, s, f, from)
 	}
 	in.Taken = func(s merge.Side, path string) bool { // a place says so, too, when the name is to be taken
 		_, err := p.o.KV.Get(ctx, p.shadowKey(s, path))
