@@ -74,7 +74,7 @@ func (p *place) open(ctx context.Context, programs map[string]string, work strin
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Close() }()            //nolint:errcheck // the program has its own
+	defer func() { _ = log.Close() }()            // the program has its own
 	p.server = exec.Command(args[0], args[1:]...) //nolint:noctx // it lives longer than a call
 	p.server.Stdout, p.server.Stderr = log, log   // for people
 	p.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -225,7 +225,7 @@ func (d *slowKV) ahead(puts map[string][]byte) {
 			if err != nil {
 				d.s.t.Error(err)
 			}
-			if s := int(slices.Index(tables[:], table)); !has(s, &it) {
+			if s := slices.Index(tables[:], table); !has(s, &it) {
 				d.s.t.Errorf("the %s side is said to have %q, and does not", merge.Side(s), it.Path)
 			}
 		}
