@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"strings"
+	"sync"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/sync/merge"
@@ -134,13 +135,25 @@ func (p *Pair) Preview(ctx context.Context, o PreviewOptions) (Report, error) {
 	return r, nil
 }
 
+// lookBoth looks at both sides, at once unless all goes in order: neither look touches what is known of the other side.
 func (p *Pair) lookBoth(ctx context.Context) error {
-	for s := range merge.Side(2) {
+	var errs [2]error
+	look := func(s merge.Side) {
 		if err := p.look(ctx, s); err != nil {
-			return fmt.Errorf("look at the %s side: %w", s, err)
+			errs[s] = fmt.Errorf("look at the %s side: %w", s, err)
 		}
 	}
-	return nil
+	if p.o.Parallel == 1 {
+		if look(merge.Left); errs[merge.Left] == nil {
+			look(merge.Right)
+		}
+		return errors.Join(errs[:]...)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { look(merge.Left) })
+	look(merge.Right)
+	wg.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // shadow yields what a side was last seen to have, from a key of merge.Options.Key on.
