@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/chunkstore"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
+	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 )
 
 // A PeerDevice is another device of the drive, as those that reach it directly know it.
@@ -113,12 +116,24 @@ func (d *Drive) Welcome(ctx context.Context, p keys.DevicePublic, name string) (
 
 // Arrive opens a drive for the first time on a device that was welcomed: its device file is in o.Dir. It fetches from the places first. If what they show does not have all of
 // tips, they hide something of the members log, and the error wraps keys.ErrRollback.
+//
+// A device shows the heads of all others, but of their packs only those that they have brought to it: the rest may be at places of which nothing is known here. So where something is missing
+// that the drive does not open without, Arrive waits for what is brought to this device, as long as more of it comes: see patience.
 func Arrive(ctx context.Context, o Options, tips keys.Tips) (*Drive, error) {
 	setDefaults(&o)
 	if err := o.Replication.Fetch(ctx, o.Log); err != nil {
 		return nil, fmt.Errorf("arrive at drive: %w", err)
 	}
 	d, err := openHere(ctx, o)
+	for tried := -1; errors.Is(err, chunkstore.ErrMissing); {
+		n, more := o.Replication.more(ctx, tried)
+		if !more {
+			break
+		}
+		o.Log.Info("what the drive begins on is at a place that is not known here: it waits for what others bring", "packs", n, "err", err)
+		tried = n
+		d, err = openHere(ctx, o)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("arrive at drive: %w", err)
 	}
@@ -130,6 +145,50 @@ func Arrive(ctx context.Context, o Options, tips keys.Tips) (*Drive, error) {
 		return nil, errors.Join(fmt.Errorf("arrive at drive: %w", err), d.Close(ctx))
 	}
 	return d, nil
+}
+
+// patience is how long a device that arrives waits for the next pack that others bring to it: whoever has let it in gets it from a place first.
+const patience = 30 * time.Second
+
+// more waits until others have brought another number of packs to this device than n, and returns it. It reports whether that came to pass.
+func (r *Replication) more(ctx context.Context, n int) (int, bool) {
+	tick := time.NewTicker(patience / 100)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; {
+		if now, err := r.brought(ctx); err == nil && now != n {
+			return now, true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return n, false
+		}
+		if !time.Now().Before(end) {
+			return n, false
+		}
+	}
+}
+
+// brought returns how many packs others have put on this device.
+func (r *Replication) brought(ctx context.Context) (n int, err error) {
+	for _, p := range r.Places {
+		if !p.Here {
+			continue
+		}
+		err := at(ctx, p, func(b blob.Bucket) error {
+			for _, err := range b.List(ctx, pack.Prefix) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
 }
 
 // Public returns the public half of this device's identity.

@@ -210,7 +210,15 @@ func empty(ctx context.Context, b blob.Bucket) error {
 	return b.Remove(ctx, all...)
 }
 
-func (r *Replication) fetch(ctx context.Context, p engine.Place) (err error) {
+func (r *Replication) fetch(ctx context.Context, p engine.Place) error {
+	return at(ctx, p, func(b blob.Bucket) error {
+		_, err := replica.Fetch(ctx, b, r.Mirror, replica.FetchOptions{Own: r.Own, Packs: true, Learn: func(c *catalog.Table) error { return r.Tier.Learn(p.Name, c) }})
+		return err
+	})
+}
+
+// at lets do have a place, which is open as long as that takes.
+func at(ctx context.Context, p engine.Place, do func(blob.Bucket) error) (err error) {
 	b, err := p.Open(ctx)
 	if err != nil {
 		return err
@@ -220,8 +228,7 @@ func (r *Replication) fetch(ctx context.Context, p engine.Place) (err error) {
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	_, err = replica.Fetch(ctx, b, r.Mirror, replica.FetchOptions{Own: r.Own, Packs: true, Learn: func(c *catalog.Table) error { return r.Tier.Learn(p.Name, c) }})
-	return err
+	return do(b)
 }
 
 // mine lists the packs that this device has put.

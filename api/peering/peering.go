@@ -234,7 +234,7 @@ func (p *Peering) Known(key peer.Key) []string {
 	return all
 }
 
-// Trust admits a device as long as there is no drive that says who its members are.
+// Trust admits a device as long as there is no drive that says who its members are: it reads, and brings what the drive begins on.
 func (p *Peering) Trust(key peer.Key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -250,7 +250,7 @@ func (p *Peering) admit(_ context.Context, key peer.Key) (peer.Grant, error) {
 		if !trusted {
 			return peer.Grant{}, peer.ErrStranger
 		}
-		return peer.Grant{Read: true}, nil
+		return peer.Grant{Read: true, Write: true}, nil
 	}
 	m, err := d.PeerByKey(key)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/peering"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/shelf"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
@@ -26,14 +27,15 @@ import (
 
 // A machine has a drive, and what lies around it.
 type machine struct {
-	t                  *testing.T
-	name, dir          string
-	own, mirror, shelf *mem.Bucket
-	log                *slog.Logger
-	idle               time.Duration // how long what is written waits
-	drive              *sheaf.Drive
-	peers              *peering.Peering
-	ring               *trust.Ring // nil: all members are accepted
+	t           *testing.T
+	name, dir   string
+	own, mirror *mem.Bucket
+	shelf       blob.Bucket
+	log         *slog.Logger
+	idle        time.Duration // how long what is written waits
+	drive       *sheaf.Drive
+	peers       *peering.Peering
+	ring        *trust.Ring // nil: all members are accepted
 }
 
 func newMachine(t *testing.T, name string) *machine {
@@ -206,6 +208,104 @@ func TestPeering_ANewDeviceFindsWhatIsWritten(t *testing.T) {
 	b.join(a)
 	if got, err := vfs.ReadFile(t.Context(), b.drive.FS(), "before", 100); err != nil || string(got) != "before" {
 		t.Errorf("the new device reads %q: %v", got, err)
+	}
+}
+
+// cloudy returns a device that has read what another one wrote, at a place: it has the heads of that one, and none of its packs.
+func cloudy(t *testing.T) (a *machine, cloud *mem.Bucket) {
+	t.Helper()
+	cloud = mem.New()
+	place := engine.Place{Name: "cloud", Open: func(context.Context) (blob.Bucket, error) { return cloud, nil }}
+	a = newMachine(t, "a")
+	c := newMachine(t, "c")
+	d, words, err := sheaf.Create(t.Context(), a.options(place))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.opened(d)
+	turn(t, a)
+	o := c.options(place)
+	o.Secret.Recovery = words
+	if d, err = sheaf.Join(t.Context(), o, true); err != nil {
+		t.Fatal(err)
+	}
+	c.opened(d)
+	c.write("of c", []byte("of c"))
+	turn(t, c)
+	turn(t, a)
+	return a, cloud
+}
+
+// A device that is let in by one that reads the work of a third at a place begins, though it knows nothing of that place: what it begins on is brought to it.
+func TestPeering_ANewDeviceBeginsWhereOthersAreAtAPlaceItDoesNotKnow(t *testing.T) {
+	a, _ := cloudy(t)
+	a.begin(peering.Options{Signer: a.drive.Signer(), Drive: a.drive.DriveID()})
+	a.peers.Attach(a.drive)
+	z := newMachine(t, "z")
+	z.join(a)
+	if got, err := vfs.ReadFile(t.Context(), z.drive.FS(), "of c", 100); err != nil || string(got) != "of c" {
+		t.Errorf("the new device reads %q: %v", got, err)
+	}
+}
+
+// It waits for that.
+func TestPeering_ANewDeviceWaitsForWhatIsBrought(t *testing.T) {
+	a, cloud := cloudy(t)
+	n, err := keys.NewNewcomer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gift, err := a.drive.Welcome(t.Context(), n.Device().Public(), "z")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := newMachine(t, "z")
+	_, tips, err := n.Accept(z.dir, gift)
+	if err != nil {
+		t.Fatal(err)
+	}
+	brought := make(chan error, 1)
+	time.AfterFunc(3*time.Second, func() { brought <- bring(t.Context(), cloud, z.shelf) }) // a Store looks for longer than a second
+	at := engine.Place{Name: "a", Open: func(context.Context) (blob.Bucket, error) {
+		return shelf.New(shelf.Options{Own: a.own, Mirror: a.mirror, Shelf: a.shelf}), nil
+	}}
+	d, err := sheaf.Arrive(t.Context(), z.options(at), tips)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.opened(d)
+	if err := <-brought; err != nil {
+		t.Fatal(err)
+	}
+	z.sees("of c", []byte("of c"))
+}
+
+// bring copies all packs.
+func bring(ctx context.Context, from, to blob.Bucket) error {
+	for info, err := range from.List(ctx, "packs/") {
+		if err != nil {
+			return err
+		}
+		r, err := from.Get(ctx, info.Name, 0, -1)
+		if err == nil {
+			err = errors.Join(to.Put(ctx, info.Name, r, info.Size), r.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turn gives each place of m one, with all that is written.
+func turn(t *testing.T, m *machine) {
+	t.Helper()
+	err := m.drive.Commit(t.Context())
+	if err == nil {
+		err = m.drive.Replicas().Sync(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
