@@ -7,6 +7,9 @@
 //
 // A blob that is in several of them is shown once: from Own, else from the Shelf, else from the Mirror. So a peer that copies what it has sees what is here, wherever
 // that lies, and brings nothing twice.
+//
+// Whoever writes index blobs removes older ones, whichever device has put them. Where these lie in Own they stay, and are shown no more, as long as the Bucket lives: a peer that saw
+// them still would take them for not removed, and stop there at each of its turns. They have names that are used once, and nothing is lost with them.
 package shelf
 
 import (
@@ -17,6 +20,7 @@ import (
 	"io/fs"
 	"iter"
 	"strings"
+	"sync"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 )
@@ -29,12 +33,51 @@ type Options struct {
 }
 
 // A Bucket is a [blob.Bucket]. It is safe for concurrent use.
-type Bucket struct{ o Options }
+type Bucket struct {
+	o Options
+
+	mu     sync.Mutex
+	hidden map[blob.Name]struct{} // of Own, that peers have removed
+}
 
 var _ blob.Bucket = (*Bucket)(nil)
 
 // New returns a Bucket. It closes none of what it is made of.
-func New(o Options) *Bucket { return &Bucket{o} }
+func New(o Options) *Bucket { return &Bucket{o: o, hidden: map[blob.Name]struct{}{}} }
+
+// maxHidden is of how many blobs of Own it is kept that they are not shown: some 100 bytes each.
+const maxHidden = 8192
+
+// hides is what of Own peers can have shown no more. It is not for key slots: one that is damaged is written again under its name, by whoever has put it.
+const hides = "index/"
+
+// hide notes that peers have removed a blob of Own, if it is one of those that they may.
+func (b *Bucket) hide(ctx context.Context, name blob.Name) error {
+	if !strings.HasPrefix(string(name), hides) {
+		return nil
+	}
+	r, err := b.o.Own.Get(ctx, name, 0, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	if len(b.hidden) < maxHidden {
+		b.hidden[name] = struct{}{}
+	}
+	b.mu.Unlock()
+	return r.Close()
+}
+
+// shows reports whether peers see a blob of that name, if there is one.
+func (b *Bucket) shows(name blob.Name) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, hidden := b.hidden[name]
+	return !hidden
+}
 
 // heads are the blobs that are removed from the Mirror, too: a peer that has pruned its heads sees to it that they are gone.
 const heads = "heads/"
@@ -49,6 +92,9 @@ func (b *Bucket) Put(ctx context.Context, name blob.Name, r io.Reader, size int6
 	if err := b.o.Shelf.Put(ctx, name, r, size); err != nil {
 		return err
 	}
+	b.mu.Lock()
+	delete(b.hidden, name)
+	b.mu.Unlock()
 	b.tell()
 	return nil
 }
@@ -61,6 +107,9 @@ func (b *Bucket) tell() {
 
 // Get implements [blob.Bucket].
 func (b *Bucket) Get(ctx context.Context, name blob.Name, off, n int64) (io.ReadCloser, error) {
+	if !b.shows(name) {
+		return nil, fmt.Errorf("get %s: %w", name, fs.ErrNotExist)
+	}
 	var missing error
 	for _, one := range b.in() {
 		r, err := one.Get(ctx, name, off, n)
@@ -74,7 +123,16 @@ func (b *Bucket) Get(ctx context.Context, name blob.Name, off, n int64) (io.Read
 
 // List implements [blob.Bucket].
 func (b *Bucket) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Info, error] {
-	return Merge(ctx, prefix, b.in()...)
+	return func(yield func(blob.Info, error) bool) {
+		for info, err := range Merge(ctx, prefix, b.in()...) {
+			if err == nil && !b.shows(info.Name) {
+				continue
+			}
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
 }
 
 // Merge lists several Buckets as one, in order. Of a name that several have, the first of them counts. It has one blob of each in memory.
@@ -128,7 +186,7 @@ func Merge(ctx context.Context, prefix blob.Name, in ...blob.Bucket) iter.Seq2[b
 	}
 }
 
-// Remove implements [blob.Bucket]: it removes from the Shelf, and heads from the Mirror. What this device has put itself stays. A name of what a drive does not open
+// Remove implements [blob.Bucket]: it removes from the Shelf, and heads and key slots from the Mirror. What this device has put itself stays, and index blobs of it are shown no more. A name of what a drive does not open
 // without is an error that wraps [errors.ErrUnsupported], and nothing is removed then.
 func (b *Bucket) Remove(ctx context.Context, names ...blob.Name) error {
 	var mirrored []blob.Name
@@ -140,6 +198,11 @@ func (b *Bucket) Remove(ctx context.Context, names ...blob.Name) error {
 		}
 		if strings.HasPrefix(string(name), heads) || strings.HasPrefix(string(name), "keys/") {
 			mirrored = append(mirrored, name)
+		}
+	}
+	for _, name := range names {
+		if err := b.hide(ctx, name); err != nil {
+			return err
 		}
 	}
 	if err := b.o.Shelf.Remove(ctx, names...); err != nil {

@@ -87,3 +87,28 @@ func TestBucket_ShowsAllAndGuardsTheOwn(t *testing.T) {
 		t.Errorf("the mirror is %v now", got)
 	}
 }
+
+// Index blobs a peer can remove, whoever has put them: it sees them no more, or it would try for ever. They lie here still. All else of what this device has put stays shown.
+func TestBucket_ShowsNoMoreIndexBlobsThatPeersRemove(t *testing.T) {
+	own := mem.New()
+	b := shelf.New(shelf.Options{Own: own, Mirror: mem.New(), Shelf: mem.New()})
+	for _, name := range []blob.Name{"heads/d/1", "index/1/root", "keys/1", "packs/1"} {
+		put(t, own, name, "own")
+		if err := b.Remove(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := have(t, b); !slices.Equal(got, []string{"heads/d/1=own", "keys/1=own", "packs/1=own"}) {
+		t.Errorf("peers see %v", got)
+	}
+	if _, err := b.Get(t.Context(), "index/1/root", 0, -1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an index blob that was removed is given: %v", err)
+	}
+	if got := have(t, own); len(got) != 4 {
+		t.Errorf("what this device has put is %v now", got)
+	}
+	put(t, b, "index/1/root", "other")
+	if got := have(t, b); len(got) != 4 {
+		t.Errorf("what was put again is not shown: %v", got)
+	}
+}
