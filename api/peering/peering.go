@@ -52,7 +52,7 @@ type Drive interface {
 	FindSecrets() [][32]byte
 }
 
-// Options say what a Peering is made of. All but Name, Log, Rate, Near, NoUDP and NoLAN are needed.
+// Options say what a Peering is made of. All but Name, Log, Rate, Near, Dial, NoUDP and NoLAN are needed.
 type Options struct {
 	Signer crypto.Signer // of this device
 	Drive  [16]byte
@@ -62,6 +62,8 @@ type Options struct {
 	// Dir is a folder for the addresses of peers.
 	Dir   string
 	NoUDP bool
+	// Dial is as peer.Options have it; nil: by QUIC and TCP.
+	Dial func(ctx context.Context, key peer.Key, addr string) (peer.Link, error)
 	// Trust returns what this device thinks of the others: which members are accepted, and how far. nil, or if it returns nil, as before the drive is open: all are. Where that cannot be read it is to return one that accepts none.
 	Trust func() Trust
 	// NoLAN does without announcements to the networks of this machine, whatever is set.
@@ -133,7 +135,7 @@ func New(o Options) (*Peering, error) {
 			default:
 			}
 		},
-		Card: p.card, Shown: p.shown,
+		Card: p.card, Shown: p.shown, Dial: o.Dial,
 		Bucket: telling{p, shelf.New(shelf.Options{Own: o.Own, Mirror: o.Mirror, Shelf: o.Shelf, Put: func() { p.hurry(ShelfName) }})},
 	})
 	return p, err
@@ -306,16 +308,7 @@ const recheckEvery = 500 * time.Millisecond
 
 // Attach follows a drive from now on: its members are the peers. The drive has replicas, and is closed after this is.
 func (p *Peering) Attach(d Drive) {
-	p.mu.Lock()
-	p.drive = d
-	clear(p.trusted)
-	p.mu.Unlock()
-	p.stopLooking() // as one that has no drive yet
-	p.mu.Lock()
-	p.inviter, p.guests = nil, nil
-	p.look()
-	p.mu.Unlock()
-	p.follow(d)
+	p.Take(d)
 	p.listenToOthers(d)
 	p.all.Go(func() {
 		tick := time.NewTicker(recheckEvery)
@@ -336,11 +329,33 @@ func (p *Peering) Attach(d Drive) {
 				p.greet(d)
 			case <-tick.C:
 			}
-			p.follow(d)
-			p.node.Recheck()
+			p.Tend(d)
 		}
 	})
 }
+
+// Take is the beginning of Attach: the members of a drive are let in, and made replicas where it is known how they are reached. Whoever does not call Attach calls Tend.
+func (p *Peering) Take(d Drive) {
+	p.mu.Lock()
+	p.drive = d
+	clear(p.trusted)
+	p.mu.Unlock()
+	p.stopLooking() // as one that has no drive yet
+	p.mu.Lock()
+	p.inviter, p.guests = nil, nil
+	p.look()
+	p.mu.Unlock()
+	p.follow(d)
+}
+
+// Tend makes the replicas those of the members, as they are known by now, and cuts off who is none any more. After Attach it is called by itself; it is not called twice at a time.
+func (p *Peering) Tend(d Drive) {
+	p.follow(d)
+	p.node.Recheck()
+}
+
+// Serve begins a session with a device that has reached this one by its Options.Dial: see peer.Node.Serve.
+func (p *Peering) Serve(key peer.Key, l peer.Link) { p.node.Serve(key, l) }
 
 // greet gives each peer that has just connected a turn.
 func (p *Peering) greet(d Drive) {

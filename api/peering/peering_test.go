@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -365,4 +367,88 @@ func count(t *testing.T, b blob.Bucket) (n int) {
 		n++
 	}
 	return n
+}
+
+// A wire is a Link over which nothing is said.
+type wire struct {
+	done chan struct{}
+	once *sync.Once
+}
+
+func (w wire) Open(context.Context) (peer.Stream, error) { return nil, os.ErrClosed }
+func (w wire) Accept(ctx context.Context) (peer.Stream, error) {
+	select {
+	case <-w.done:
+		return nil, os.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+func (w wire) Done() <-chan struct{} { return w.done }
+func (w wire) Close()                { w.once.Do(func() { close(w.done) }) }
+func (w wire) RemoteAddr() net.Addr  { return &net.UnixAddr{Name: "there", Net: "unix"} }
+
+// Without Attach a Peering does what it is told: members are let in and made replicas, and cut off when they are none any more.
+func TestPeering_TendIsWhatAttachDoesByItself(t *testing.T) {
+	a := newMachine(t, "a")
+	d, _, err := sheaf.Create(t.Context(), a.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.opened(d)
+	n, err := keys.NewNewcomer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Welcome(t.Context(), n.Device().Public(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	b := peer.Key(n.Device().Public().Sign)
+	dialled := make(chan string, 8)
+	a.begin(peering.Options{Signer: d.Signer(), Drive: d.DriveID(), Dial: func(_ context.Context, _ peer.Key, addr string) (peer.Link, error) {
+		select {
+		case dialled <- addr:
+		default:
+		}
+		return nil, os.ErrClosed
+	}})
+	link := func() wire { return wire{make(chan struct{}), &sync.Once{}} }
+	replicas := func() (names []string) {
+		for _, s := range d.Replicas().List() {
+			if !s.Here {
+				names = append(names, s.Name)
+			}
+		}
+		return names
+	}
+	early := link()
+	a.peers.Serve(b, early)
+	<-early.done // there is no drive that says who it is
+	if err := a.peers.Know(b, "where b is"); err != nil {
+		t.Fatal(err)
+	}
+	a.peers.Take(d)
+	if got := replicas(); len(got) != 1 {
+		t.Fatalf("the replicas are %q, want the member", got)
+	}
+	_ = d.Replicas().Sync(t.Context()) // it cannot be reached
+	if got := <-dialled; got != "where b is" {
+		t.Errorf("dialled %q", got)
+	}
+	l := link()
+	a.peers.Serve(b, l)
+	if got := a.peers.Sessions(); len(got) != 1 || got[0].By != "given" {
+		t.Errorf("the sessions are %+v", got)
+	}
+	if _, err := d.Revoke(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if got := replicas(); len(got) != 1 {
+		t.Errorf("the replicas are %q before anybody tends them", got)
+	}
+	a.peers.Tend(d)
+	<-l.done
+	if got := replicas(); len(got) != 0 {
+		t.Errorf("the replicas are %q, and the only other device was revoked", got)
+	}
 }

@@ -66,7 +66,7 @@ func (n *Node) session(ctx context.Context, key Key, addrs []string) (*session, 
 
 // upgrade tries, now and then, to get from TCP back to QUIC. The session over TCP ends when it has nothing to do.
 func (n *Node) upgrade(s *session, d *dialing, addrs []string) {
-	if s.l.kind() == "quic" || n.o.NoUDP || len(addrs) == 0 {
+	if s.l.kind() == "quic" || n.o.Dial != nil || n.o.NoUDP || len(addrs) == 0 {
 		return
 	}
 	select {
@@ -151,6 +151,10 @@ func (n *Node) dial(ctx context.Context, key Key, addrs []string) (*session, err
 		return nil, fmt.Errorf("peers: this device ends: %w", blob.ErrTemporary)
 	}
 	for _, addr := range addrs {
+		if n.o.Dial != nil {
+			try(func(ctx context.Context) (link, error) { return n.dialGiven(ctx, key, addr) })
+			continue
+		}
 		if !n.o.NoUDP {
 			try(func(ctx context.Context) (link, error) { return n.dialQUIC(ctx, key, addr) })
 		}

@@ -20,7 +20,7 @@ type link interface {
 	done() <-chan struct{}
 	close(why string)
 	remote() net.Addr
-	// kind is "quic", "tcp" or "relay".
+	// kind is "quic", "tcp", "relay" or "given".
 	kind() string
 }
 

@@ -43,6 +43,9 @@ type Options struct {
 	Changed func()
 	// Packet is told what comes to the socket of QUIC and is none: see Node.Send. It has to be quick, and does not keep p. nil: it is dropped.
 	Packet func(p []byte, from netip.AddrPort)
+	// Dial, if not nil, is how devices are reached, and not by QUIC and TCP: it returns a Link to the device that is at an address. Whoever gives it vouches for it that the device
+	// at the other end has the private half of key, as TLS proves it otherwise, and that nobody else reads or changes what goes over it. It is for devices in one process.
+	Dial func(ctx context.Context, key Key, addr string) (Link, error)
 	// NoUDP does without QUIC, NoTCP without the other way.
 	NoUDP, NoTCP bool
 	// Again is after what time a session over TCP is tried over QUIC again. 0: a minute.
@@ -298,6 +301,7 @@ func (n *Node) begin(key Key, l link) *session {
 	}
 	// It may have been revoked between the handshake and the moment from which a Recheck knows of it.
 	if _, err := n.admit(n.life, key); err != nil {
+		n.log.Debug("a device was not let in", "peer", fmt.Sprintf("%x", key[:4]), "from", l.remote().String(), "err", err)
 		s.close("not admitted")
 	}
 	n.log.Info("a peer is connected", "peer", fmt.Sprintf("%x", key[:4]), "at", l.remote().String(), "by", l.kind())
@@ -359,7 +363,7 @@ type Met struct {
 	Key   Key
 	Name  string // as it says; "" as long as it was not asked
 	At    string // the address at its end
-	By    string // "quic", "tcp" or "relay"
+	By    string // "quic", "tcp", "relay", or "given" for one of Options.Dial
 	Since time.Time
 }
 
