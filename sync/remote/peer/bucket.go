@@ -47,8 +47,12 @@ func (b *Bucket) Takes(ctx context.Context) (bool, error) {
 
 // greet asks who is there, once in a session.
 func (s *session) greet(ctx context.Context) (*hello, error) {
-	s.asked.Lock()
-	defer s.asked.Unlock()
+	select {
+	case s.asked <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.asked }()
 	if h := s.hello.Load(); h != nil {
 		return h, nil
 	}

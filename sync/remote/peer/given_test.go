@@ -134,4 +134,35 @@ func TestDial_Fails(t *testing.T) {
 	}
 }
 
+// A call that has no time left does not wait for who is asking the far side who it is.
+func TestBucket_ACallEndsWhileAnotherOneAsksWhoIsThere(t *testing.T) {
+	var r roll
+	near := newNode(t, &r, nil)
+	end, l := newMadeLink(t)
+	r.set(Key{1}, Grant{Read: true})
+	near.Serve(Key{1}, l) // nobody answers at its other end
+	far := near.Bucket(Key{1}, nil)
+	first := make(chan error, 1)
+	go func() { _, err := far.Takes(t.Context()); first <- err }()
+	if _, err := end.Accept(t.Context()); err != nil { // it asks
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	second := make(chan error, 1)
+	go func() { _, err := far.Takes(ctx); second <- err }()
+	select {
+	case err := <-second:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits")
+	}
+	end.Close()
+	if err := <-first; err == nil {
+		t.Error("nobody has answered")
+	}
+}
+
 var errCut = errors.New("the wire is cut")

@@ -267,7 +267,7 @@ func (n *Node) shakeTCP(conn net.Conn) {
 
 // begin takes a link for a session, and serves it until it ends.
 func (n *Node) begin(key Key, l link) *session {
-	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1)}
+	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
 	s.life, s.stop = context.WithCancel(n.life)
 	n.mu.Lock()
 	total := 0
@@ -437,8 +437,8 @@ type session struct {
 	calls   chan struct{} // holds one for each call that is made from here
 	said    chan struct{} // holds one while a nudge is under way
 	retired atomic.Bool
-	again   atomic.Bool // one more nudge is due after that
-	asked   sync.Mutex  // held while hello is asked for
+	again   atomic.Bool   // one more nudge is due after that
+	asked   chan struct{} // holds one while hello is asked for
 	hello   atomic.Pointer[hello]
 }
 
