@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,12 +12,14 @@ import (
 	"time"
 
 	"github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/api/peering"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/tier"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv/memkv"
 	"github.com/sheaf-drive/sheaf/sync/engine"
+	"github.com/sheaf-drive/sheaf/sync/remote/peer"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/live"
 	"github.com/sheaf-drive/sheaf/vfs/live/journal"
@@ -31,7 +34,8 @@ type device struct {
 	power *power
 
 	own, mirror *mem.Bucket
-	tier        *tier.Tier // what it keeps is on a disk that never fails
+	shelf       *mem.Bucket // what others have put here
+	tier        *tier.Tier  // what it keeps is on a disk that never fails
 	disk        *disk
 	wal         *journal.MemDir
 	dir         string // has the keys of the device
@@ -45,6 +49,18 @@ type device struct {
 	backup  *backup
 	wasBack bool // it was set back, and has not noticed yet
 
+	// Of a device that is reached directly.
+	pairs []*pair
+	peers *peering.Peering // nil: it is down
+	key   peer.Key
+	ghost bool              // it was revoked, and goes on
+	order map[blob.Name]int // when it has put something in its own bucket
+	put   int               // how often it has
+	seen  int               // put when others saw that bucket last
+	took  int               // how often its shelf was changed
+	stock stock
+	made  []*fact
+
 	loose    []*word // written, and not synced
 	unpushed []*word // written, and perhaps at no place
 	ending   []*word // replaced or removed, and not synced
@@ -56,7 +72,10 @@ type backup struct {
 	db          *memkv.DB
 	wal         *journal.MemDir
 	own, mirror *mem.Bucket
+	shelf       *mem.Bucket
 	dir         string
+	members     map[peer.Key]bool // that it knew of
+	stock       stock
 }
 
 func newDevice(w *world, name string, places []*place) *device {
@@ -72,6 +91,7 @@ func newDevice(w *world, name string, places []*place) *device {
 func (d *device) blank() {
 	d.life++
 	d.id, d.backup, d.wasBack = "", nil, false
+	d.shelf, d.key, d.order, d.seen, d.stock, d.made = mem.New(), peer.Key{}, map[blob.Name]int{}, d.put, stock{}, nil
 	d.own, d.mirror, d.disk, d.wal = mem.New(), mem.New(), newDisk(memkv.New(), d.power), journal.NewMemDir()
 	d.dir = filepath.Join(d.w.dir, fmt.Sprintf("%s-%d", d.name, d.life))
 	d.connect()
@@ -82,7 +102,7 @@ func (d *device) connect() {
 	if d.tier != nil {
 		d.w.must(d.tier.Close())
 	}
-	t, err := tier.Open(tier.Options{Local: &folder{d.own, d.power}, Mirror: &folder{d.mirror, d.power}})
+	t, err := tier.Open(tier.Options{Local: d.ownFolder(), Mirror: &folder{d.mirror, d.power, nil}})
 	d.w.must(err)
 	d.tier = t
 }
@@ -104,8 +124,11 @@ func (d *device) options(s sheaf.Secret) sheaf.Options {
 		OpenKV: func(context.Context, string, [32]byte, *slog.Logger) (kv.DB, error) { return d.disk, nil },
 		Tree:   live.Options{Idle: -1, Now: d.now, Journal: journal.Options{Dir: d.wal}},
 		Replication: &sheaf.Replication{
-			Tier: d.tier, Own: &folder{d.own, d.power}, Mirror: &folder{d.mirror, d.power}, Poll: -1, Parallel: 1,
+			Tier: d.tier, Own: d.ownFolder(), Mirror: &folder{d.mirror, d.power, nil}, Poll: -1, Parallel: 1,
 		},
+	}
+	if d.w.direct {
+		o.Replication.Places = append(o.Replication.Places, peering.ShelfPlace(d.shelfFolder()))
 	}
 	for _, l := range d.links {
 		o.Replication.Places = append(o.Replication.Places, engine.Place{
@@ -124,6 +147,8 @@ func (d *device) open() error {
 		d.d, err = sheaf.Open(d.w.ctx, d.options(sheaf.Secret{}))
 	case d.w.recovery == "":
 		d.d, d.w.recovery, err = sheaf.Create(d.w.ctx, d.options(sheaf.Secret{}))
+	case d.w.direct:
+		err = d.join()
 	default:
 		d.d, err = sheaf.Join(d.w.ctx, d.options(sheaf.Secret{Recovery: d.w.recovery}), true)
 	}
@@ -138,11 +163,14 @@ func (d *device) open() error {
 	case !d.wasBack:
 		return fmt.Errorf("%s was %s and is %s now, though it lost nothing", d.name, d.id, id)
 	default:
-		d.w.gone = append(d.w.gone, former{d.id, d.life})
+		d.w.leaves(former{d.id, d.life})
 		d.life++
 		d.wasBack = false
 	}
 	d.id = id
+	if d.w.direct {
+		return d.meet()
+	}
 	return nil
 }
 
@@ -152,6 +180,7 @@ func (d *device) down(ctx context.Context) error {
 		return nil
 	}
 	d.held = nil
+	d.part()
 	err := d.d.Close(ctx)
 	d.d = nil
 	return err
@@ -186,15 +215,25 @@ func (d *device) crash(whole bool) {
 func (d *device) wipe() {
 	d.w.count["wipes"]++
 	if d.id != "" {
-		d.w.gone = append(d.w.gone, former{d.id, d.life})
+		d.w.leaves(former{d.id, d.life})
 	}
 	d.crash(true)
-	d.forget()
+	d.forget(nil)
 	d.blank()
 }
 
 // forget notes that what no place may know of is lost.
-func (d *device) forget() {
+// In a world where devices meet directly that is what nobody else has, and what is not in the backup that the device gets, nil: none.
+func (d *device) forget(b *backup) {
+	if d.w.direct {
+		var kept stock
+		if b != nil {
+			kept = b.stock
+		}
+		d.stock.shrink(kept)
+		d.made = slices.DeleteFunc(d.made, func(f *fact) bool { return !kept[f] })
+		d.unpushed = nil
+	}
 	for _, x := range d.unpushed {
 		x.free = true
 	}
@@ -203,9 +242,10 @@ func (d *device) forget() {
 
 // save keeps all that the device has now, which is down.
 func (d *device) save() {
-	b := &backup{db: d.disk.DB.Clone(), wal: d.wal.Clone(), own: mem.New(), mirror: mem.New(), dir: d.dir + "-saved"}
+	b := &backup{db: d.disk.DB.Clone(), wal: d.wal.Clone(), own: mem.New(), mirror: mem.New(), dir: d.dir + "-saved", shelf: mem.New(), stock: maps.Clone(d.stock)}
 	d.w.copy(b.own, d.own)
 	d.w.copy(b.mirror, d.mirror)
+	d.w.copy(b.shelf, d.shelf)
 	d.w.must(os.RemoveAll(b.dir))
 	d.w.must(os.CopyFS(b.dir, os.DirFS(d.dir)))
 	d.backup = b
@@ -214,8 +254,9 @@ func (d *device) save() {
 // setBack gives the device what it had when it was saved.
 func (d *device) setBack() {
 	d.crash(true)
-	d.forget()
+	d.forget(d.backup)
 	b := d.backup
+	d.shelf = b.shelf
 	d.own, d.mirror, d.disk, d.wal = b.own, b.mirror, newDisk(b.db, d.power), b.wal
 	d.w.must(os.RemoveAll(d.dir))
 	d.w.must(os.Rename(b.dir, d.dir))
@@ -254,8 +295,19 @@ func (d *device) heal() {
 	}
 }
 
+// ownFolder is where the device puts.
+func (d *device) ownFolder() *folder {
+	return &folder{d.own, d.power, func(name string) {
+		d.put++
+		d.order[blob.Name(name)] = d.put
+	}}
+}
+
 // synced notes that all that was written is durable on the device.
 func (d *device) synced() {
+	if d.w.direct {
+		d.knows()
+	}
 	for _, x := range d.loose {
 		x.due = true
 	}
@@ -269,10 +321,18 @@ func (d *device) exchange() error {
 		return err
 	}
 	d.synced()
-	if err := d.d.Replicas().Sync(d.w.ctx); err != nil {
+	d.tend()
+	err := d.d.Replicas().Sync(d.w.ctx)
+	if d.w.direct {
+		err = d.gave(err)
+	}
+	if err != nil {
 		return err
 	}
 	d.unpushed = nil
+	if d.w.direct {
+		d.kills = nil
+	}
 	for _, x := range d.kills {
 		x.sure[d.life] = true
 	}

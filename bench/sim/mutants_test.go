@@ -106,6 +106,12 @@ var mutants = []mutant{
 	{"an index blob is brought as a place gives it", "sync/replica/pack.go", [][2]string{
 		{"if r.o.Index == nil {", "if true {"},
 	}, 8900},
+	{"a shelf that begins in the middle prunes what is before it", "sync/replica/fetch.go", [][2]string{
+		{"; tied && f.o.Part {", "; tied && false {"},
+	}, 139},
+	{"index blobs that peers have removed are shown to them", "chunkstore/blob/shelf/shelf.go", [][2]string{
+		{`const hides = "index/"`, `const hides = "none/"`},
+	}, 47},
 	{"an entry of the members log is taken without those before it", "vet.go", [][2]string{
 		{"if errors.Is(err, keys.ErrIncomplete) {", "if err = nil; errors.Is(err, keys.ErrIncomplete) {"},
 	}, 1},

@@ -21,6 +21,8 @@ type word struct {
 	carried bool   // more was done with its file than to make it and to end it
 	// sure are the lives of devices of which a place knows that they ended it.
 	sure map[int]bool
+	// hidden are the devices that were revoked before it was written, as who wrote it knew.
+	hidden map[*device]bool
 }
 
 // A former is a device of before.
@@ -34,7 +36,10 @@ var wordForm = regexp.MustCompile(`<[a-z]:[0-9]+>`)
 // newWord returns a word that nobody wrote before.
 func (d *device) newWord() *word {
 	w := d.w
-	x := &word{text: fmt.Sprintf("<%s:%d>", d.name, len(w.words)), life: former{d.id, d.life}, sure: map[int]bool{}}
+	x := &word{text: fmt.Sprintf("<%s:%d>", d.name, len(w.words)), life: former{d.id, d.life}, sure: map[int]bool{}, free: d.ghost, hidden: map[*device]bool{}}
+	for _, g := range w.ghosts {
+		x.hidden[g] = g != d && d.knowsRevoked(g)
+	}
 	w.words[x.text] = x
 	return x
 }

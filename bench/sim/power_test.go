@@ -110,13 +110,15 @@ func (k *disk) Close() error { return nil }
 // A folder is a bucket on the disk of a device.
 type folder struct {
 	blob.Bucket
-	p *power
+	p     *power
+	noted func(name string) // is told of each change; nil: nobody wants to know
 }
 
 func (f *folder) Put(ctx context.Context, name blob.Name, r io.Reader, size int64) error {
 	do, err := f.p.write()
 	if do {
 		err = errors.Join(f.Bucket.Put(ctx, name, r, size), err)
+		f.note(name)
 	}
 	return err
 }
@@ -125,8 +127,17 @@ func (f *folder) Remove(ctx context.Context, names ...blob.Name) error {
 	do, err := f.p.write()
 	if do {
 		err = errors.Join(f.Bucket.Remove(ctx, names...), err)
+		f.note(names...)
 	}
 	return err
+}
+
+func (f *folder) note(names ...blob.Name) {
+	for _, name := range names {
+		if f.noted != nil {
+			f.noted(string(name))
+		}
+	}
 }
 
 func (f *folder) Get(ctx context.Context, name blob.Name, off, n int64) (io.ReadCloser, error) {

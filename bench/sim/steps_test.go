@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sheaf-drive/sheaf"
+	"github.com/sheaf-drive/sheaf/sync/remote/peer"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -19,6 +20,11 @@ type held struct {
 // step lets one device do one thing.
 func (w *world) step() error {
 	d := w.devices[w.rng.IntN(len(w.devices))]
+	if w.direct {
+		if done, err := w.directly(d); done || err != nil {
+			return err
+		}
+	}
 	if d.d == nil {
 		return w.start(d)
 	}
@@ -47,7 +53,7 @@ func (w *world) step() error {
 		switch {
 		case err == nil:
 			w.count["exchanges"]++
-		case w.loses() && d.robbed() && w.count["wipes"] < 2 && w.rng.IntN(2) == 0:
+		case w.loses() && d.robbed() && w.mayGo(d) && w.rng.IntN(2) == 0:
 			w.say("%s: exchange: %s, and is wiped", d.name, outcome(err))
 			d.wipe() // what it would have put again in its next turn is at that place, or it is nowhere
 			return nil
@@ -61,6 +67,8 @@ func (w *world) step() error {
 		what, err = "thin", w.thin(d)
 	case n < 75:
 		what, err = w.gc(d)
+	case n < 84 && len(d.links) == 0:
+		what, err = d.change()
 	case n < 84:
 		w.trouble(d)
 		return nil
@@ -143,6 +151,9 @@ func (w *world) start(d *device) error {
 		return w.after(d, nil)
 	case d.power.read() != nil:
 		return w.after(d, err)
+	case d.id == "" && w.direct:
+		w.count["late joins"]++
+		return nil // who lets it in may know of heads whose packs have not come to it yet, or nobody is there
 	case d.id == "" && d.troubled():
 		if w.rng.IntN(2) == 0 {
 			d.heal() // or it would wait for ever
@@ -277,19 +288,24 @@ func (w *world) gc(d *device) (string, error) {
 // loss takes all from a device, or gives it what it had some time ago.
 func (w *world) loss(d *device) error {
 	switch n := w.rng.IntN(6); {
-	case n < 1 && w.count["wipes"] < 2 && d.id != "":
+	case n < 1 && d.id != "" && w.mayGo(d):
 		w.say("%s is wiped", d.name)
 		d.wipe()
 		return nil
 	case n < 4:
+		members := map[peer.Key]bool{}
+		for _, m := range d.d.Peers() {
+			members[m.Key] = true
+		}
 		err := d.restart()
 		if d.power.read() != nil {
 			d.crash(true)
 		}
 		w.say("%s is saved: %s", d.name, outcome(err))
 		d.save()
+		d.backup.members = members
 		return nil
-	case d.backup != nil && w.count["set back"] < 2:
+	case d.backup != nil && w.count["set back"] < 2 && (!w.direct || w.spared(d, d.backup) && w.remembered(d) && w.returns(d) && w.gather(d)):
 		w.count["set back"]++
 		w.say("%s is set back", d.name)
 		d.setBack()
@@ -308,6 +324,11 @@ func (w *world) loss(d *device) error {
 		}
 	}
 	return nil
+}
+
+// mayGo reports whether a device may be wiped, and the others go on.
+func (w *world) mayGo(d *device) bool {
+	return w.count["wipes"] < 2 && (!w.direct || w.spared(d, nil) && w.connected(d))
 }
 
 // unaware lets a device that was set back work for a while before it meets a place.
@@ -334,11 +355,19 @@ func (w *world) revoke(d *device) (string, error) {
 	if len(w.gone) == 0 {
 		return "nobody to revoke", nil
 	}
-	g := w.gone[0]
+	err := w.dismiss(d, w.gone[0])
+	if err == nil || errors.Is(err, sheaf.ErrRevoked) || errors.Is(err, sheaf.ErrNoDevice) {
+		w.gone = slices.Delete(w.gone, 0, 1)
+	}
+	return "revoke", err
+}
+
+// dismiss revokes a device, and notes what that means for what it wrote.
+func (w *world) dismiss(d *device, g former) error {
 	// What it wrote counts as far as this device knows it, which is what it shows.
 	t, err := w.look(d.fsys)
 	if err != nil {
-		return "look before revoking", err
+		return fmt.Errorf("look before revoking: %w", err)
 	}
 	shown := map[string]bool{}
 	for _, what := range t {
@@ -356,8 +385,5 @@ func (w *world) revoke(d *device) (string, error) {
 	if err == nil {
 		w.count["revoked"]++
 	}
-	if err == nil || errors.Is(err, sheaf.ErrRevoked) || errors.Is(err, sheaf.ErrNoDevice) {
-		w.gone = slices.Delete(w.gone, 0, 1)
-	}
-	return "revoke", err
+	return err
 }

@@ -35,11 +35,15 @@ type world struct {
 	dir      string // for the keys of devices
 	places   []*place
 	devices  []*device
+	direct   bool      // devices reach each other
+	pairs    []*pair   // those that do
+	ghosts   []*device // that were revoked, and go on
 	recovery string
 	words    map[string]*word
 	known    map[string]bool // all that files were ever made to hold
 	pool     []string        // of bytes that are written again and again
 	gone     []former        // devices that are none any more, and not revoked
+	former   map[string]bool // all that ever were such, by the names of their replicas
 	n        int             // of the step
 	tidy     int             // for how many steps garbage is about to go
 	clock    time.Time       // of all devices
@@ -52,8 +56,8 @@ type world struct {
 
 func newWorld(ctx context.Context, seed uint64, dir string) *world {
 	w := &world{
-		ctx: ctx, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x51)), dir: dir, words: map[string]*word{}, known: map[string]bool{"": true}, count: map[string]int{},
-		clock: time.Now(),
+		ctx: ctx, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x51)), dir: dir, words: map[string]*word{}, known: map[string]bool{"": true}, former: map[string]bool{}, count: map[string]int{},
+		clock: time.Now(), direct: seed%4 == 3 || peersOnly,
 	}
 	for range 5 {
 		b := string(testkit.Random(w.rng, 200+w.rng.IntN(30<<10)))
@@ -92,7 +96,11 @@ func (w *world) people() error {
 // run does n steps, and then holds what came of it against what was promised.
 func (w *world) run(steps int) error {
 	defer w.end()
-	if err := w.people(); err != nil {
+	begin := w.people
+	if w.direct {
+		begin = w.acquaint
+	}
+	if err := begin(); err != nil {
 		return err
 	}
 	for w.n = range steps {
@@ -102,6 +110,9 @@ func (w *world) run(steps int) error {
 			return fmt.Errorf("step %d: %w", w.n, err)
 		}
 		w.wait()
+		if w.direct {
+			w.bury()
+		}
 		if len(w.grave) > 0 {
 			break
 		}
@@ -119,7 +130,7 @@ func (w *world) run(steps int) error {
 
 // end closes all.
 func (w *world) end() {
-	for _, d := range w.devices {
+	for _, d := range append(slices.Clone(w.devices), w.ghosts...) {
 		d.power.cut()
 		_ = d.down(ended())
 		_ = d.tier.Close()
@@ -216,6 +227,9 @@ func (w *world) settle() error {
 		d.power.set(-1, false)
 		w.drop(d)
 	}
+	for _, p := range w.pairs {
+		p.heal()
+	}
 	w.n, w.rng = 1000, rand.New(rand.NewPCG(w.seed, 999))
 	var all tree
 	// What a device fetches in the end of one round it brings to its other places in the next: two have to be quiet.
@@ -223,7 +237,15 @@ func (w *world) settle() error {
 	for round := 0; round < rounds && !(quiet && was); round++ {
 		before := w.puts()
 		was, quiet = quiet, true
-		for i, d := range w.devices {
+		devices := w.devices
+		if w.direct {
+			var err error
+			if quiet, err = w.settleTogether(round == rounds-1); err != nil {
+				return err
+			}
+			devices = nil
+		}
+		for i, d := range devices {
 			if d.d == nil {
 				quiet = false
 				err := d.open()
@@ -275,6 +297,9 @@ func (w *world) settle() error {
 		if err != nil {
 			return fmt.Errorf("%w: %s when all is well: %w", errBroken, d.name, err)
 		}
+		if d == w.devices[0] {
+			all = t
+		}
 		if s := t.differs(all); s != "" {
 			w.failf("%s shows another tree than %s:\n%s", d.name, w.devices[0].name, s)
 		}
@@ -314,7 +339,22 @@ func (w *world) puts() (n int) {
 	for _, p := range w.places {
 		n += p.puts
 	}
+	for _, d := range w.devices {
+		n += d.took
+	}
 	return n
+}
+
+// inUse returns the places that a device has: one that only a revoked device had is as it was when that went.
+func (w *world) inUse() (all []*place) {
+	for _, p := range w.places {
+		if slices.ContainsFunc(w.devices, func(d *device) bool {
+			return slices.ContainsFunc(d.links, func(l *link) bool { return l.place == p })
+		}) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // inspect verifies each device, opens one anew, and joins a new one from one place alone.
@@ -334,10 +374,19 @@ func (w *world) inspect(all tree) error {
 		}
 	}
 	again := w.devices[w.rng.IntN(len(w.devices))]
+	for _, d := range w.devices {
+		d.wasBack = false // it has met all, and is who it was
+	}
 	if err := again.down(w.ctx); err != nil {
 		return fmt.Errorf("%w: close %s: %w", errBroken, again.name, err)
 	}
-	late := newDevice(w, "z", w.places[w.rng.IntN(len(w.places)):][:1])
+	var late *device
+	if places := w.inUse(); len(places) > 0 && (!w.direct || w.rng.IntN(2) == 0) {
+		late = newDevice(w, "z", places[w.rng.IntN(len(places)):][:1])
+	} else {
+		late = newDevice(w, "z", nil)
+		w.pair(late, w.devices[w.rng.IntN(len(w.devices))])
+	}
 	w.devices = append(w.devices, late)
 	for _, d := range []*device{again, late} {
 		if err := d.open(); err != nil {
