@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheaf-drive/sheaf/bench/measure"
+	"github.com/sheaf-drive/sheaf/internal/longline"
 )
 
 // A config is what the flags say.
@@ -30,6 +31,7 @@ type config struct {
 	scale    int
 	systems  []string // that are measured; the first is ours
 	rows     *regexp.Regexp
+	line     longline.Options // the zero Options: both ends are on one loopback
 }
 
 func main() {
@@ -58,6 +60,9 @@ func command(ctx context.Context, args []string) error {
 	croc := f.String("croc", os.Getenv("CROC"), "the `program` croc (environment: CROC); without it, the one in PATH")
 	systems := f.String("systems", strings.Join(systemNames, ","), "which `systems` are measured")
 	rows := f.String("rows", "", "a `pattern` of the rows that are measured; what they need goes before")
+	trip := f.Duration("trip", 0, "puts the ends at a line, over which a round `trip` takes that long")
+	rate := f.Int64("rate", 0, "how many `Mbit` go over the line in a second, each way; 0: as many as come")
+	loss := f.Float64("loss", 0, "how many `percent` of the packets get lost on the line, each way")
 	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that all are measured on")
 	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -68,6 +73,7 @@ func command(ctx context.Context, args []string) error {
 	if c.rounds < 1 || c.scale < 1 || f.NArg() > 0 {
 		return errors.New("rounds and scale are at least 1, and there are no arguments")
 	}
+	c.line = longline.Options{Delay: *trip / 2, Rate: *rate * 1_000_000, Loss: *loss / 100}
 	var err error
 	if c.rows, err = regexp.Compile(*rows); err != nil {
 		return fmt.Errorf("rows: %w", err)
@@ -160,6 +166,9 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	all := steps(l)
 	r := newRunner(c, l, all, progress)
 	data := fmt.Sprintf("big file %d MiB, %d small files of %d MiB", l.bigSize>>20, l.files, l.smallSize>>20)
+	if c.line != (longline.Options{}) {
+		data += fmt.Sprintf("; a line of %v there and back, %d Mbit/s, %g %% lost", 2*c.line.Delay, c.line.Rate/1_000_000, 100*c.line.Loss)
+	}
 	return measure.Rounds(out, m, r.book, data, c.out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), all, i) })
 }
 

@@ -18,7 +18,11 @@ type sheafPair struct {
 }
 
 func (s *sheafPair) call(ctx context.Context, device string, args ...string) ([]byte, error) {
-	return s.output(ctx, []string{"SHEAF_HOME=" + filepath.Join(s.dir, device), "HOME=" + s.dir}, append([]string{s.c.programs[sheafName]}, args...)...)
+	end := 0
+	if device == "b" {
+		end = 1
+	}
+	return s.output(ctx, end, []string{"SHEAF_HOME=" + filepath.Join(s.dir, device), "HOME=" + s.dir}, append([]string{s.c.programs[sheafName]}, args...)...)
 }
 
 func (s *sheafPair) start(ctx context.Context) error {
@@ -28,7 +32,7 @@ func (s *sheafPair) start(ctx context.Context) error {
 			return err
 		}
 	}
-	out, err := s.call(ctx, "a", "invite", "--no-wait", "--listen", "127.0.0.1:0", "--json")
+	out, err := s.call(ctx, "a", "invite", "--no-wait", "--listen", s.addr[0]+":0", "--json")
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sheaf-drive/sheaf/bench/measure"
+	"github.com/sheaf-drive/sheaf/internal/longline"
 )
 
 // The names of the systems. The first is the one that the others are compared with.
@@ -25,7 +27,7 @@ const (
 
 var systemNames = []string{sheafName, rsyncName, syncthingName, crocName}
 
-// A system has two ends in one network namespace.
+// A system has two ends, in one network namespace, or over a line in one each.
 type system interface {
 	base() *ends
 	start(ctx context.Context) error
@@ -44,14 +46,16 @@ type ends struct {
 	name           string
 	dir            string // all that it makes lies here
 	source, target string // the folders; source is "" for a system that writes by itself
-	space          string // of the network
-	inode          string // by which processes in it are known
+	spaces         [2]string      // of the network, by end; the same twice if there is no line
+	inodes         [2]string      // by which processes in them are known
+	addr           [2]string      // at which each end is reached
+	line           *longline.Line // nil: it is the loopback
 	c              config
 	procs          []*exec.Cmd // that run until stop
 }
 
 func newSystem(name, dir string, c config) (system, error) {
-	b := &ends{name: name, dir: dir, source: filepath.Join(dir, "source"), target: filepath.Join(dir, "target"), c: c, space: fmt.Sprintf("pb%d-%s", os.Getpid(), name)}
+	b := &ends{name: name, dir: dir, source: filepath.Join(dir, "source"), target: filepath.Join(dir, "target"), c: c, addr: [2]string{"127.0.0.1", "127.0.0.1"}}
 	for _, d := range []string{b.source, b.target} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, err
@@ -70,37 +74,61 @@ func newSystem(name, dir string, c config) (system, error) {
 	default:
 		return nil, fmt.Errorf("no system is called %s", name)
 	}
-	ip := c.programs["ip"]
-	for _, args := range [][]string{{ip, "netns", "add", b.space}, {ip, "-n", b.space, "link", "set", "lo", "up"}} {
-		if _, err := measure.Output(context.Background(), dir, nil, nil, args...); err != nil {
-			return s, err
+	return s, b.network()
+}
+
+// network makes the namespaces, and the line.
+func (b *ends) network() error {
+	space := fmt.Sprintf("pb%d-%s", os.Getpid(), b.name)
+	names := []string{space}
+	if b.c.line != (longline.Options{}) {
+		names = append(names, space+"-2")
+		b.addr = [2]string{longline.Left, longline.Right}
+	}
+	for i, name := range names {
+		ip := b.c.programs["ip"]
+		for _, args := range [][]string{{ip, "netns", "add", name}, {ip, "-n", name, "link", "set", "lo", "up"}} {
+			if _, err := measure.Output(context.Background(), b.dir, nil, nil, args...); err != nil {
+				return err
+			}
+		}
+		for end := i; end < 2; end++ {
+			b.spaces[end] = name
+			out, err := b.output(context.Background(), end, nil, "readlink", "/proc/self/ns/net")
+			if err != nil {
+				return err
+			}
+			b.inodes[end] = strings.TrimSpace(string(out))
 		}
 	}
-	out, err := b.output(context.Background(), nil, "readlink", "/proc/self/ns/net")
-	b.inode = strings.TrimSpace(string(out))
-	return s, err
+	if len(names) == 1 {
+		return nil
+	}
+	var err error
+	b.line, err = longline.Open(context.Background(), b.spaces[0], b.spaces[1], b.c.line)
+	return err
 }
 
 func (b *ends) base() *ends { return b }
 
-// in returns a command as it is run in the namespace.
-func (b *ends) in(args ...string) []string {
-	return append([]string{b.c.programs["nsenter"], "--net=/run/netns/" + b.space}, args...)
+// in returns a command as it is run in the namespace of an end.
+func (b *ends) in(end int, args ...string) []string {
+	return append([]string{b.c.programs["nsenter"], "--net=/run/netns/" + b.spaces[end]}, args...)
 }
 
-func (b *ends) output(ctx context.Context, env []string, args ...string) ([]byte, error) {
-	return measure.Output(ctx, b.dir, env, nil, b.in(args...)...)
+func (b *ends) output(ctx context.Context, end int, env []string, args ...string) ([]byte, error) {
+	return measure.Output(ctx, b.dir, env, nil, b.in(end, args...)...)
 }
 
 // run runs a program to its end, and returns its processor time.
-func (b *ends) run(ctx context.Context, env []string, args ...string) (time.Duration, error) {
-	t, err := measure.Run(ctx, b.dir, env, b.in(args...)...)
+func (b *ends) run(ctx context.Context, end int, env []string, args ...string) (time.Duration, error) {
+	t, err := measure.Run(ctx, b.dir, env, b.in(end, args...)...)
 	return t.CPU, err
 }
 
 // keep runs a program until stop.
-func (b *ends) keep(env []string, args ...string) error {
-	in := b.in(args...)
+func (b *ends) keep(end int, env []string, args ...string) error {
+	in := b.in(end, args...)
 	cmd := exec.Command(in[0], in[1:]...) //nolint:noctx // it lives longer than a call
 	cmd.Dir, cmd.Env = b.dir, append(os.Environ(), env...)
 	log, err := os.OpenFile(filepath.Join(b.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -117,7 +145,7 @@ func (b *ends) keep(env []string, args ...string) error {
 	return nil
 }
 
-// stop ends what keep began, and the namespace.
+// stop ends what keep began, and the network.
 func (b *ends) stop() error {
 	for _, p := range b.procs {
 		_ = p.Process.Signal(syscall.SIGTERM)
@@ -125,26 +153,27 @@ func (b *ends) stop() error {
 		_ = p.Wait() // it was told to end
 		timer.Stop()
 	}
-	_, err := measure.Output(context.Background(), "/", nil, nil, b.c.programs["ip"], "netns", "del", b.space)
-	return err
+	var errs []error
+	if b.line != nil {
+		errs = append(errs, b.line.Close())
+	}
+	for i, name := range b.spaces {
+		if name != "" && (i == 0 || name != b.spaces[0]) {
+			_, err := measure.Output(context.Background(), "/", nil, nil, b.c.programs["ip"], "netns", "del", name)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // usage is what was used until a moment.
 type usage struct {
-	cpu  time.Duration // by all processes in the namespace and those of theirs that ended
-	wire int64         // bytes over its loopback, with the headers of IP
+	cpu  time.Duration // by all processes in the namespaces and those of theirs that ended
+	wire int64         // bytes over the loopback, or over the line, with the headers of IP
 }
 
 func (b *ends) used() (u usage, err error) {
-	out, err := b.output(context.Background(), nil, "cat", "/proc/net/dev")
-	if err != nil {
-		return u, err
-	}
-	f := strings.Fields(measure.Field(string(out), "lo"))
-	if len(f) < 9 {
-		return u, fmt.Errorf("no loopback in %q", out)
-	}
-	if u.wire, err = strconv.ParseInt(f[8], 10, 64); err != nil {
+	if u.wire, err = b.wire(); err != nil {
 		return u, err
 	}
 	var ticks int64
@@ -168,7 +197,23 @@ func (b *ends) used() (u usage, err error) {
 	return u, nil
 }
 
-// pids are the processes in the namespace.
+func (b *ends) wire() (int64, error) {
+	if b.line != nil {
+		there, back := b.line.Counts()
+		return there.Bytes + back.Bytes, nil
+	}
+	out, err := b.output(context.Background(), 0, nil, "cat", "/proc/net/dev")
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(measure.Field(string(out), "lo"))
+	if len(f) < 9 {
+		return 0, fmt.Errorf("no loopback in %q", out)
+	}
+	return strconv.ParseInt(f[8], 10, 64)
+}
+
+// pids are the processes in the namespaces.
 func (b *ends) pids() (all []string) {
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
@@ -176,7 +221,7 @@ func (b *ends) pids() (all []string) {
 	}
 	for _, p := range procs {
 		if name := p.Name(); name[0] >= '1' && name[0] <= '9' {
-			if at, err := os.Readlink("/proc/" + name + "/ns/net"); err == nil && at == b.inode {
+			if at, err := os.Readlink("/proc/" + name + "/ns/net"); err == nil && (at == b.inodes[0] || at == b.inodes[1]) {
 				all = append(all, name)
 			}
 		}
