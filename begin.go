@@ -243,20 +243,22 @@ func (d *Drive) mayCome(err error) bool {
 	return d.replicas != nil && errors.Is(err, refs.ErrIncomplete)
 }
 
-// groundOf returns what the journal lies on, when own is what the head names.
+// groundOf returns what the journal lies on, when own is what the head names. Where that is own it is kept, durably: a crash may have come between the two, and the journal is trimmed
+// to own as soon as the tree is open. If the head moved on then, to what others did, and a crash came again, the journal would be looked for on what it was trimmed away from.
 func (d *Drive) groundOf(ctx context.Context, own chunk.Ref) (chunk.Ref, error) {
 	ground, known, err := d.ground(ctx)
 	if err != nil || own.IsZero() {
 		return ground, err
 	}
-	if !known || ground == own {
+	if known && ground == own {
 		return own, nil
 	}
-	adopting, err := d.wasAdopting(ctx, own)
-	if err != nil || !adopting {
-		return own, err
+	if known {
+		if adopting, err := d.wasAdopting(ctx, own); err != nil || adopting {
+			return ground, err
+		}
 	}
-	return ground, nil
+	return own, d.keepGround(ctx, own)
 }
 
 // openTree opens the tree, in the order that the top of this file tells.

@@ -86,8 +86,11 @@ var mutants = []mutant{
 		{"if other || !seen[1-s].Covers(dot) ||", "if other ||"},
 	}, 1},
 	{"the journal is replayed on what was being adopted", "begin.go", [][2]string{
-		{"if err != nil || !adopting {\n\t\treturn own, err\n\t}", "if true || err != nil || !adopting {\n\t\treturn own, err\n\t}"},
+		{"d.wasAdopting(ctx, own); err != nil || adopting {", "d.wasAdopting(ctx, own); err != nil || adopting && false {"},
 	}, 1},
+	{"what the journal is trimmed to is not kept", "begin.go", [][2]string{
+		{"return own, d.keepGround(ctx, own)", "return own, nil"},
+	}, 96000001},
 	{"fsync does not wait for the disk", "vfs/live/live.go", [][2]string{
 		{"return translate(f.jr.Sync(f.jr.Last()))", "return nil"},
 	}, 1},
