@@ -22,6 +22,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,4 +163,38 @@ func say(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // who asked may be gone
+}
+
+// locked has one request at a time be served. What is sent is read before: a client may stop half-way for as long as it likes, and of what it did not send whole nothing is
+// done; cut answers that.
+func locked(mu *sync.Mutex, serve http.HandlerFunc, cut func(http.ResponseWriter)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			cut(w)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		mu.Lock()
+		defer mu.Unlock()
+		serve(w, r)
+	})
+}
+
+// parts are what has come of an upload in several requests.
+type parts struct{ data []byte }
+
+// add takes the part that a request has by its Content-Range, which begins where the last one ended, and reports whether it was the last one. ok is false for any other.
+func (p *parts) add(r *http.Request) (whole, ok bool) {
+	data, _ := io.ReadAll(r.Body) // of memory
+	span, all, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Content-Range"), "bytes "), "/")
+	from, to, _ := strings.Cut(span, "-")
+	off, err1 := strconv.Atoi(from)
+	last, err2 := strconv.Atoi(to)
+	if err1 != nil || err2 != nil || off != len(p.data) || last-off+1 != len(data) {
+		return false, false
+	}
+	p.data = append(p.data, data...)
+	size, err := strconv.Atoi(all)
+	return err == nil && len(p.data) >= size, true
 }

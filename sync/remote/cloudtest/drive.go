@@ -74,20 +74,14 @@ func NewDrive(t testing.TB) *Drive {
 	mux.HandleFunc("POST /upload/drive/v3/files", d.upload)
 	mux.HandleFunc("PATCH /upload/drive/v3/files/{id}", d.upload)
 	mux.HandleFunc("POST /session/{session}", d.chunk)
-	d.Front = newFront(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	d.Front = newFront(t, locked(&d.mu, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+DriveToken {
 			driveError(w, http.StatusUnauthorized, "authError")
 			return
 		}
-		body, ok := readBody(w, r)
-		if !ok {
-			return
-		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		r.Body = body
 		mux.ServeHTTP(w, r)
-	}), func(w http.ResponseWriter, f *Fault) { driveError(w, f.Status, f.Reason) }, "www.googleapis.com")
+	}, func(w http.ResponseWriter) { driveError(w, http.StatusBadRequest, "badContent") }),
+		func(w http.ResponseWriter, f *Fault) { driveError(w, f.Status, f.Reason) }, "www.googleapis.com")
 	return d
 }
 
@@ -249,6 +243,9 @@ func (d *Drive) list(w http.ResponseWriter, r *http.Request) {
 	say(w, http.StatusOK, answer)
 }
 
+// Top returns the ID of the folder that all is in.
+func (d *Drive) Top() string { return d.Root }
+
 // Expire has all tokens that were given so far be unknown.
 func (d *Drive) Expire() {
 	d.mu.Lock()
@@ -270,8 +267,11 @@ func (d *Drive) add(f *driveFile) string {
 	return d.put(f)
 }
 
-// Mkdir makes a folder, or another thing that has no bytes, of the type mime, and returns its ID.
-func (d *Drive) Mkdir(dir, name, mime string) string {
+// Mkdir makes a folder, also where there is one of that name, and returns its ID.
+func (d *Drive) Mkdir(dir, name string) string { return d.Make(dir, name, DriveFolder) }
+
+// Make makes a thing that has no bytes, of the type mime, and returns its ID.
+func (d *Drive) Make(dir, name, mime string) string {
 	return d.add(&driveFile{name: name, mime: mime, parents: []string{dir}})
 }
 

@@ -10,20 +10,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
-
-// readBody reads what is sent before the Drive is held: a client may stop half-way for as long as it likes.
-func readBody(w http.ResponseWriter, r *http.Request) (io.ReadCloser, bool) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		driveError(w, http.StatusBadRequest, "badContent")
-		return nil, false
-	}
-	return io.NopCloser(bytes.NewReader(body)), true
-}
 
 func (d *Drive) one(w http.ResponseWriter, r *http.Request) *driveFile {
 	id := r.PathValue("id")
@@ -181,7 +170,7 @@ func (d *Drive) copy(w http.ResponseWriter, r *http.Request) {
 type upload struct {
 	id   string // of the file that is there; "": it is a new one
 	meta meta
-	data []byte
+	parts
 }
 
 func (d *Drive) upload(w http.ResponseWriter, r *http.Request) {
@@ -237,17 +226,12 @@ func (d *Drive) chunk(w http.ResponseWriter, r *http.Request) {
 		driveError(w, http.StatusNotFound, "notFound")
 		return
 	}
-	data, _ := io.ReadAll(r.Body) // of memory
-	span, whole, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Content-Range"), "bytes "), "/")
-	from, to, _ := strings.Cut(span, "-")
-	off, err1 := strconv.Atoi(from)
-	last, err2 := strconv.Atoi(to)
-	if err1 != nil || err2 != nil || off != len(up.data) || last-off+1 != len(data) {
+	whole, ok := up.add(r)
+	if !ok {
 		driveError(w, http.StatusBadRequest, "invalid")
 		return
 	}
-	up.data = append(up.data, data...)
-	if size, err := strconv.Atoi(whole); err != nil || len(up.data) < size {
+	if !whole {
 		w.Header().Set("Range", fmt.Sprintf("bytes=0-%d", len(up.data)-1))
 		w.WriteHeader(http.StatusPermanentRedirect)
 		return

@@ -55,7 +55,7 @@ func TestEmulatedDrive_FeedThatFails(t *testing.T) {
 			d := cloudtest.NewDrive(t)
 			tree := openDrive(t, d, "", false)
 			provider.SetSettle(tree, 0)
-			dir := d.Mkdir(d.Root, "dir", cloudtest.DriveFolder)
+			dir := d.Mkdir(d.Root, "dir")
 			f := &follower{tree: tree}
 			f.until(t, false)
 			for i := range 1500 { // more than one page
@@ -135,8 +135,8 @@ func TestEmulatedDrive_WhatNoFeedCovers(t *testing.T) {
 	t.Parallel()
 	for name, odd := range map[string]func(d *cloudtest.Drive){
 		"two folders of one name": func(d *cloudtest.Drive) {
-			d.Mkdir(d.Root, "twice", cloudtest.DriveFolder)
-			d.Mkdir(d.Root, "twice", cloudtest.DriveFolder)
+			d.Mkdir(d.Root, "twice")
+			d.Mkdir(d.Root, "twice")
 		},
 		"a shortcut": func(d *cloudtest.Drive) { d.Link(d.Root, "link", d.Write(d.Root, "target", []byte("1"))) },
 	} {
@@ -163,8 +163,8 @@ func TestEmulatedDrive_WhatNoFeedCovers(t *testing.T) {
 func TestEmulatedDrive_RootThatMoves(t *testing.T) {
 	t.Parallel()
 	d := cloudtest.NewDrive(t)
-	up := d.Mkdir(d.Root, "up", cloudtest.DriveFolder)
-	first := d.Mkdir(up, "root", cloudtest.DriveFolder)
+	up := d.Mkdir(d.Root, "up")
+	first := d.Mkdir(up, "root")
 	d.Write(first, "first", []byte("1"))
 	tree := openDrive(t, d, "up/root", false)
 	f := &follower{tree: tree}
@@ -176,7 +176,7 @@ func TestEmulatedDrive_RootThatMoves(t *testing.T) {
 	if err := f.follow(t, false); err == nil {
 		t.Fatal("a place that is not there was listed")
 	}
-	other := d.Mkdir(d.Mkdir(d.Root, "up", cloudtest.DriveFolder), "root", cloudtest.DriveFolder)
+	other := d.Mkdir(d.Mkdir(d.Root, "up"), "root")
 	d.Write(other, "second", []byte("2"))
 	f.until(t, false)
 	f.same(t, openDrive(t, d, "up/root", false), "with another root")
@@ -195,12 +195,12 @@ func TestEmulatedDrive_NoChange(t *testing.T) {
 		dirs, each = 100, 1000
 	}
 	d := cloudtest.NewDrive(t)
-	root := d.Mkdir(d.Root, "root", cloudtest.DriveFolder)
+	root := d.Mkdir(d.Root, "root")
 	local := memtree.New(memtree.Options{Name: "local"})
 	var some string
 	for i := range dirs {
 		dir := fmt.Sprint("dir", i)
-		id := d.Mkdir(root, dir, cloudtest.DriveFolder)
+		id := d.Mkdir(root, dir)
 		if _, err := local.Mkdir(t.Context(), dir, 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -52,11 +52,11 @@ func (s *stranger) anything() {
 	case k < 3:
 		s.files = append(s.files, s.d.Write(s.pick(s.dirs), file(), []byte(dir)))
 	case k == 3:
-		s.files = append(s.files, s.d.Mkdir(s.pick(s.dirs), file(), cloudtest.DriveDocument))
+		s.files = append(s.files, s.d.Make(s.pick(s.dirs), file(), cloudtest.DriveDocument))
 	case k == 4:
-		s.files = append(s.files, s.d.Mkdir(s.pick(s.dirs), file(), "application/vnd.google-apps.form"))
+		s.files = append(s.files, s.d.Make(s.pick(s.dirs), file(), "application/vnd.google-apps.form"))
 	case k < 7 || len(both) == 0:
-		s.dirs = append(s.dirs, s.d.Mkdir(s.pick(s.dirs), dir, cloudtest.DriveFolder))
+		s.dirs = append(s.dirs, s.d.Mkdir(s.pick(s.dirs), dir))
 	case k == 7 && len(s.files) > 0:
 		s.d.Overwrite(s.pick(s.files), []byte(dir))
 	case k == 8 && len(s.files) > 0:
@@ -171,8 +171,8 @@ func TestEmulatedDrive_WhatIsToldIsWhatIsThere(t *testing.T) {
 		t.Logf("seed %d", seed)
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		d := cloudtest.NewDrive(t)
-		up := d.Mkdir(d.Root, "up", cloudtest.DriveFolder)
-		root := d.Mkdir(up, "root", cloudtest.DriveFolder)
+		up := d.Mkdir(d.Root, "up")
+		root := d.Mkdir(up, "root")
 		s := newStranger(rnd, d, root, up)
 		tree, fresh := openDrive(t, d, "up/root", false), openDrive(t, d, "up/root", false)
 		if rnd.IntN(2) == 0 {
