@@ -82,9 +82,15 @@ func vanished(err error) bool {
 			return true
 		}
 	}
+	if err != nil && strings.Contains(err.Error(), noFolder) {
+		return true
+	}
 	s := status(err)
 	return ntStatus(err) == ntNoShare || (s == http.StatusNotFound || s == http.StatusGone) && !wrongKeys(err)
 }
+
+// noFolder is what the backend of OneDrive says of a path that goes through a file, or a notebook, in an error that has no type.
+const noFolder = "file when looking for folder"
 
 // refused reports whether a server says that a call makes no sense.
 func refused(err error) bool {
