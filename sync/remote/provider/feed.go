@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,12 +22,21 @@ type told struct {
 	id string
 	// parents are the directories that the thing is in now, none if it is gone or in the trash.
 	parents []string
+	// name is what a directory is called in the tree; "" of anything else, and where the feed does not say it. By it is seen that a directory has not moved: some feeds tell of those
+	// above what has changed, too.
+	name string
 }
+
+// A link is a directory on the way to the root of a tree. name is as in told.
+type link struct{ id, name string }
+
+// errNotFollowed says that the feed of a place does not tell of what is at the root of the tree.
+var errNotFollowed = errors.New("the feed does not tell of it")
 
 // A teller asks a place for what changed, by the IDs of things. Its calls are tried once.
 type teller interface {
-	// chain returns the IDs of the directories from the top of the place to the root of the tree. If there is no such path it is fs.ErrNotExist.
-	chain(ctx context.Context) ([]string, error)
+	// chain returns the directories from the top of the place to the root of the tree. If there is no such path it is fs.ErrNotExist, and if it leads elsewhere errNotFollowed.
+	chain(ctx context.Context) ([]link, error)
 	// there returns nil if the directory with that ID is there, and fs.ErrNotExist if it is not, or in the trash.
 	there(ctx context.Context, id string) error
 	// now returns the token after which all changes from now on are told.
@@ -36,8 +44,8 @@ type teller interface {
 	// page returns changes after a token, with one at least for each thing that has one, in any order; more says that there are others after next. A token that
 	// the place knows no more is remote.ErrCursor.
 	page(ctx context.Context, token string) (all []told, next string, more bool, err error)
-	// plain reports whether what is told of an ID covers all that is seen of the thing.
-	plain(id string) bool
+	// key returns by which ID the feed tells of what has an ID in listings. ok is false if what it tells does not cover all that is seen of the thing.
+	key(id string) (key string, ok bool)
 }
 
 const (
@@ -62,12 +70,14 @@ type feed struct {
 	doubled atomic.Int64
 
 	turn chan struct{} // is held by who uses what is below, over calls to the place
-	at   []string      // the chain
+	at   []link        // the chain
 	x    *index        // nil: there is none
 	run  string        // who the index is, in cursors
 	// token is up to where the feed was read. What it told is in pending until it was looked at and is settled.
 	token   string
 	pending map[string]*pending
+	// doubt has the directories to list again, since what is above them may have been elsewhere for a moment when they were listed by their path.
+	doubt map[*node]bool
 	// log has the paths that were told, by the number of the call: a reader that lost the answer, or a second one, is told them again.
 	log    []logged
 	seq    uint64
@@ -84,8 +94,18 @@ type logged struct {
 	path string
 }
 
-func newFeed(t *tree, api teller, chain []string) *feed {
-	return &feed{t: t, api: api, settle: settles, at: chain, turn: make(chan struct{}, 1), pending: map[string]*pending{}}
+// newFeed returns a feed of a tree; nil if none tells of its root.
+func newFeed(ctx context.Context, t *tree, api teller) (*feed, error) {
+	f := &feed{t: t, api: api, settle: settles, turn: make(chan struct{}, 1), pending: map[string]*pending{}, doubt: map[*node]bool{}}
+	var err error
+	f.at, err = f.chain(ctx)
+	switch {
+	case errors.Is(err, errNotFollowed):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return f, nil
 }
 
 // lock waits for the turn, or for ctx.
@@ -103,7 +123,7 @@ func (f *feed) unlock() { <-f.turn }
 // forget drops all that is known. Every cursor ends with it.
 func (f *feed) forget() {
 	f.x, f.log, f.token = nil, nil, ""
-	f.pending = map[string]*pending{}
+	f.pending, f.doubt = map[string]*pending{}, map[*node]bool{}
 }
 
 // A position is what is in a cursor.
@@ -136,7 +156,16 @@ func parsePosition(c remote.Cursor) (p position, ok bool) {
 }
 
 func (f *feed) here() remote.Cursor {
-	return position{run: f.run, seq: f.seq, quiet: len(f.pending) == 0, chain: strings.Join(f.at, "/"), token: f.token}.cursor()
+	return position{run: f.run, seq: f.seq, quiet: len(f.pending)+len(f.doubt) == 0, chain: f.way(), token: f.token}.cursor()
+}
+
+// way returns the chain as cursors have it.
+func (f *feed) way() string {
+	ids := make([]string, len(f.at))
+	for i, l := range f.at {
+		ids[i] = l.id
+	}
+	return strings.Join(ids, "/")
 }
 
 // read returns all that changed after a token, or an error and nothing.
@@ -166,8 +195,18 @@ func (f *feed) advance(ctx context.Context) error {
 		return err
 	}
 	for _, c := range all {
-		if slices.Contains(f.at, c.id) {
-			return fmt.Errorf("a directory above all has changed: %w", remote.ErrCursor)
+		if i := slices.IndexFunc(f.at, func(l link) bool { return l.id == c.id }); i >= 0 {
+			if !f.stays(i, c) {
+				return fmt.Errorf("a directory above all has changed: %w", remote.ErrCursor)
+			}
+			if i > 0 {
+				f.suspect(f.x.root)
+			}
+			continue
+		}
+		if n := f.stayed(c); n != nil {
+			f.suspect(n)
+			continue
 		}
 		p := f.pending[c.id]
 		if p == nil {
@@ -185,7 +224,36 @@ func (f *feed) advance(ctx context.Context) error {
 		}
 	}
 	f.token = next
+	f.x.reads++
 	return nil
+}
+
+// stays reports whether a directory of the chain is where it was. The first one is found by its ID, wherever it is.
+func (f *feed) stays(i int, c told) bool {
+	return c.name != "" && (i == 0 || c.name == f.at[i].name && slices.Equal(c.parents, []string{f.at[i-1].id}))
+}
+
+// stayed returns the node of a directory that is told of and is where the index has it, so that nothing is new but what is told besides; nil if it is not so.
+func (f *feed) stayed(c told) *node {
+	all := f.nodes(c.id)
+	if c.name == "" || len(all) != 1 {
+		return nil
+	}
+	n := all[0]
+	if !n.dir || n.up == nil || n.name != c.name || !slices.Equal(c.parents, []string{n.up.id}) {
+		return nil
+	}
+	return n
+}
+
+// suspect has what was listed below n since the feed was read be listed again: that n is where it was does not say that it was there all the time.
+func (f *feed) suspect(n *node) {
+	if n.dir && n.listed == f.x.reads {
+		f.doubt[n] = true
+	}
+	for _, k := range n.below {
+		f.suspect(k)
+	}
 }
 
 func (f *feed) nodes(id string) []*node {
@@ -229,7 +297,7 @@ func (f *feed) since(ctx context.Context, c remote.Cursor) ([]remote.Change, rem
 // stranger answers to a cursor of another process, or of before the index was made anew. Without an index nobody knows what a change means, but that there is none is
 // known.
 func (f *feed) stranger(ctx context.Context, p position) ([]remote.Change, remote.Cursor, error) {
-	if !p.quiet || p.chain != strings.Join(f.at, "/") {
+	if !p.quiet || p.chain != f.way() {
 		return nil, "", remote.ErrCursor
 	}
 	all, next, err := f.read(ctx, p.token)
@@ -255,7 +323,7 @@ func (f *feed) full(ctx context.Context, give func(remote.Item) error) (remote.C
 		x = newIndex(f.root())
 	}
 	err = f.t.changes(ctx, func(it remote.Item) error {
-		if x != nil && (it.ID == "" || !f.api.plain(it.ID) || !x.put(&it)) {
+		if id, ok := f.key(&it); x != nil && (!ok || !x.put(&it, id)) {
 			x = nil
 		}
 		return give(it)
@@ -281,8 +349,21 @@ func (f *feed) full(ctx context.Context, give func(remote.Item) error) (remote.C
 		differ(f.x.root, x.root, "", f.note)
 	}
 	// What was read after the token by others is read again: they looked at it for the index that was there.
-	f.x, f.token = x, token
+	f.x, f.token, f.doubt = x, token, map[*node]bool{}
+	// What was told while all was listed is told apart from what comes later. If it fails now, it is then told with that.
+	if err := f.advance(ctx); errors.Is(err, remote.ErrCursor) {
+		f.forget()
+		return noFeed, nil
+	}
 	return f.here(), nil
+}
+
+// key returns who the feed calls what a listing has; false if it does not tell of it.
+func (f *feed) key(it *remote.Item) (string, bool) {
+	if it.ID == "" {
+		return "", false
+	}
+	return f.api.key(it.ID)
 }
 
 // begin returns the token from which changes are told that a listing which begins now may have missed, "" if the place does not give one.
@@ -320,7 +401,7 @@ func (f *feed) begin(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-func (f *feed) chain(ctx context.Context) (chain []string, err error) {
+func (f *feed) chain(ctx context.Context) (chain []link, err error) {
 	err = f.t.patiently(ctx, func() (err error) {
 		chain, err = f.api.chain(ctx)
 		return err
@@ -328,7 +409,7 @@ func (f *feed) chain(ctx context.Context) (chain []string, err error) {
 	return chain, err
 }
 
-func (f *feed) root() string { return f.at[len(f.at)-1] }
+func (f *feed) root() string { return f.at[len(f.at)-1].id }
 
 // present is what tree.here is, in one call whatever the root holds.
 func (f *feed) present(ctx context.Context) error {
@@ -347,13 +428,17 @@ func (f *feed) present(ctx context.Context) error {
 		return err
 	}
 	chain, err := f.api.chain(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotFollowed) {
 		return err
 	}
-	if err := f.lock(ctx); err != nil {
-		return err
+	if lerr := f.lock(ctx); lerr != nil {
+		return lerr
 	}
 	defer f.unlock()
+	if err != nil {
+		f.forget() // it is listed
+		return nil
+	}
 	if !slices.Equal(chain, f.at) {
 		f.forget()
 		f.at = chain
@@ -371,156 +456,4 @@ func (f *feed) note(p string) {
 		}
 	}
 	f.log = append(f.log, logged{f.seq, p})
-}
-
-// A looking is one call of look.
-type looking struct {
-	*feed
-	ctx   context.Context // of the call that it belongs to
-	again map[string]bool // the paths to tell in any case
-	out   []remote.Change
-}
-
-// look lists the directories of what is pending, and returns what is not as the index has it, and what was told in the calls after seq. What fails half-way has changed
-// the index already; the log has it, and the next call tells it.
-func (f *feed) look(ctx context.Context, seq uint64) ([]remote.Change, error) {
-	l := &looking{feed: f, ctx: ctx, again: map[string]bool{}}
-	for _, e := range f.log {
-		if e.seq > seq {
-			l.again[e.path] = true
-		}
-	}
-	if len(f.pending) == 0 && len(l.again) == 0 {
-		return nil, nil
-	}
-	now := time.Now()
-	dirs := map[*node]bool{}
-	for id, p := range f.pending {
-		for _, n := range f.x.ids[id] {
-			dirs[n.up] = true
-		}
-		for _, dir := range p.parents {
-			for _, n := range f.x.ids[dir] {
-				dirs[n] = true
-			}
-		}
-	}
-	for p := range l.again {
-		dir, name := split(p)
-		up := f.x.find(dir)
-		if up != nil && up.dir {
-			dirs[up] = true
-		}
-		if up == nil || up.below[name] == nil {
-			l.out = append(l.out, remote.Change{Item: remote.Item{Path: p}, Gone: true})
-		}
-	}
-	if err := l.all(dirs); err != nil {
-		return nil, err
-	}
-	for id, p := range f.pending {
-		if !now.Before(p.until) {
-			delete(f.pending, id)
-		}
-	}
-	return l.out, nil
-}
-
-// all lists directories, those above before those below.
-func (l *looking) all(dirs map[*node]bool) error {
-	order := make([]*node, 0, len(dirs))
-	for n := range dirs {
-		if n != nil { // the root lies in none
-			order = append(order, n)
-		}
-	}
-	if len(order) == 0 {
-		return nil
-	}
-	l.seq++
-	l.t.f.Features().DirCacheFlush()
-	slices.SortFunc(order, func(a, b *node) int { return remote.ComparePaths(a.path(), b.path()) })
-	for _, n := range order {
-		if !l.x.in(n) {
-			continue // it went with one above it
-		}
-		if err := l.list(n, false); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// list compares what a directory holds with the index, and if deep what is below that, too.
-func (l *looking) list(n *node, deep bool) error {
-	items, err := l.t.entries(l.ctx, n.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		if n.up == nil {
-			return fmt.Errorf("%w: %q is not there any more", blob.ErrTemporary, l.t.f.Root())
-		}
-		if err := l.list(n.up, false); err != nil {
-			return err
-		}
-		if l.x.in(n) {
-			return fmt.Errorf("%w: it lists the folder %q and then does not find it", blob.ErrTemporary, n.path())
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	have := make(map[string]bool, len(items))
-	for i := range items {
-		have[path.Base(items[i].Path)] = true
-		if err := l.one(n, &items[i], deep); err != nil {
-			return err
-		}
-	}
-	for _, name := range sortedNames(n.below) {
-		if !have[name] {
-			l.x.cut(n.below[name], l.gone)
-		}
-	}
-	return nil
-}
-
-// one compares one thing in a directory with the index.
-func (l *looking) one(n *node, it *remote.Item, deep bool) error {
-	if it.ID == "" || !l.api.plain(it.ID) {
-		return fmt.Errorf("%q is not covered by the feed: %w", it.Path, remote.ErrCursor)
-	}
-	k, sum := n.below[path.Base(it.Path)], sumOf(it)
-	if k != nil && (k.id != it.ID || k.dir != (it.Kind == remote.Dir)) {
-		l.x.cut(k, l.gone)
-		k = nil
-	}
-	switch {
-	case k == nil:
-		k = l.x.add(n, it)
-		l.came(it)
-	case k.sum != sum:
-		k.sum = sum
-		l.came(it)
-	case l.again[it.Path]:
-		l.out = append(l.out, remote.Change{Item: *it})
-	}
-	if !k.dir || k.whole && !deep {
-		return nil
-	}
-	k.whole = false
-	if err := l.list(k, true); err != nil {
-		return err
-	}
-	k.whole = true
-	return nil
-}
-
-func (l *looking) came(it *remote.Item) {
-	l.note(it.Path)
-	l.out = append(l.out, remote.Change{Item: *it})
-}
-
-func (l *looking) gone(p string) {
-	l.note(p)
-	l.out = append(l.out, remote.Change{Item: remote.Item{Path: p}, Gone: true})
 }

@@ -2,28 +2,20 @@ package provider
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
-	"github.com/rclone/rclone/fs/fserrors"
-	"github.com/rclone/rclone/fs/fshttp"
-
-	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
 // A driveFeed reads the changes of Google Drive, as https://developers.google.com/workspace/drive/api/reference/rest/v3/changes has them. It asks itself, with the token of the
 // backend: what the backend makes of them (ChangeNotify) drops errors, begins when it comes to it, and names only paths that it has met.
 type driveFeed struct {
-	t      *tree
-	http   *http.Client
+	caller
 	leaves leaves
 	top    string // the ID of what the path begins in
 	shared string // the ID of a shared drive; "": it is the user's own
@@ -54,7 +46,7 @@ func newDriveFeed(ctx context.Context, t *tree) (*feed, error) {
 	if v, _ := t.m.Get("token"); v == "" {
 		return nil, nil
 	}
-	d := &driveFeed{t: t, http: fshttp.NewClient(t.conf)}
+	d := &driveFeed{caller: newCaller(t)}
 	d.leaves, _ = t.f.(leaves)
 	team, _ := t.m.Get("team_drive")
 	d.top, _ = t.m.Get("root_folder_id")
@@ -83,15 +75,7 @@ func newDriveFeed(ctx context.Context, t *tree) (*feed, error) {
 		return nil, err
 	}
 	d.top, d.shared = of.ID, of.DriveID
-	var chain []string
-	err = t.patiently(ctx, func() (err error) {
-		chain, err = d.chain(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return newFeed(t, d, chain), nil
+	return newFeed(ctx, t, d)
 }
 
 // A driveFile is what is read of the resource of a file.
@@ -105,7 +89,7 @@ type driveFile struct {
 }
 
 func (d *driveFeed) file(ctx context.Context, id string) (f driveFile, err error) {
-	err = d.get(ctx, "files/"+url.PathEscape(id), url.Values{"fields": {"id,mimeType,trashed,driveId,ownedByMe"}}, &f)
+	err = d.get(ctx, driveAPI+"files/"+url.PathEscape(id), url.Values{"fields": {"id,mimeType,trashed,driveId,ownedByMe"}}, &f)
 	var a *answerError
 	if errors.As(err, &a) && a.StatusCode == http.StatusNotFound || err == nil && f.Trashed {
 		err = fmt.Errorf("folder %s: %w", id, fs.ErrNotExist)
@@ -118,26 +102,29 @@ func (d *driveFeed) there(ctx context.Context, id string) error {
 	return err
 }
 
-func (d *driveFeed) chain(ctx context.Context) ([]string, error) {
-	ids := []string{d.top}
+func (d *driveFeed) chain(ctx context.Context) ([]link, error) {
+	all := []link{{id: d.top}}
 	for name := range strings.SplitSeq(strings.Trim(d.t.f.Root(), "/"), "/") {
 		if name == "" {
 			continue
 		}
-		id, found, err := d.leaves.FindLeaf(ctx, ids[len(ids)-1], name)
+		id, found, err := d.leaves.FindLeaf(ctx, all[len(all)-1].id, name)
 		if err != nil {
 			return nil, err
 		}
-		if !found || !d.plain(id) {
+		if !found {
 			return nil, fmt.Errorf("folder %q: %w", name, fs.ErrNotExist)
 		}
-		ids = append(ids, id)
+		if _, ok := d.key(id); !ok {
+			return nil, fmt.Errorf("folder %q: %w", name, errNotFollowed)
+		}
+		all = append(all, link{id: id})
 	}
-	return ids, nil
+	return all, nil
 }
 
-// plain is false for what rclone makes of a shortcut: an ID of two. What it points to may be where no feed tells of it.
-func (d *driveFeed) plain(id string) bool { return !strings.Contains(id, "\t") }
+// key knows nothing of what rclone makes of a shortcut: an ID of two. What it points to may be where no feed tells of it.
+func (d *driveFeed) key(id string) (string, bool) { return id, !strings.Contains(id, "\t") }
 
 func (d *driveFeed) values(v url.Values) url.Values {
 	v.Set("supportsAllDrives", "true")
@@ -151,7 +138,7 @@ func (d *driveFeed) now(ctx context.Context) (string, error) {
 	var got struct {
 		StartPageToken string `json:"startPageToken"`
 	}
-	err := d.get(ctx, "changes/startPageToken", d.values(url.Values{}), &got)
+	err := d.get(ctx, driveAPI+"changes/startPageToken", d.values(url.Values{}), &got)
 	return got.StartPageToken, err
 }
 
@@ -165,7 +152,7 @@ func (d *driveFeed) page(ctx context.Context, token string) (all []told, next st
 			File    driveFile `json:"file"`
 		} `json:"changes"`
 	}
-	err = d.get(ctx, "changes", d.values(url.Values{
+	err = d.get(ctx, driveAPI+"changes", d.values(url.Values{
 		"pageToken": {token}, "pageSize": {"1000"}, "includeRemoved": {"true"}, "includeItemsFromAllDrives": {"true"},
 		"fields": {"nextPageToken,newStartPageToken,changes(fileId,removed,file(id,mimeType,parents,trashed))"},
 	}), &got)
@@ -193,89 +180,4 @@ func (d *driveFeed) page(ctx context.Context, token string) (all []told, next st
 		return all, got.NextPageToken, true, nil
 	}
 	return all, got.NewStartPageToken, false, nil
-}
-
-// An answerError is an answer of a place that is none to what it was asked.
-type answerError struct {
-	StatusCode int
-	Header     http.Header
-	Reason     string // as the place calls it; "" if it does not
-}
-
-func (e *answerError) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("the place answers %d %s", e.StatusCode, e.Reason))
-}
-
-// soon reports whether it is only that too much was asked. The place calls that a refusal, too.
-func (e *answerError) soon() bool {
-	return e.Reason == "rateLimitExceeded" || e.Reason == "userRateLimitExceeded"
-}
-
-const answerMost = 64 << 20 // bytes, of what a page may be at most
-
-// get asks for a resource and reads the answer into v.
-func (d *driveFeed) get(ctx context.Context, what string, q url.Values, v any) error {
-	token, err := bearer(ctx, d.t)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, driveAPI+what+"?"+q.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := d.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = res.Body.Close() }() // it was read
-	body, err := io.ReadAll(io.LimitReader(res.Body, answerMost))
-	if err != nil {
-		return fmt.Errorf("%w: read what changed: %w", blob.ErrTemporary, err)
-	}
-	if res.StatusCode != http.StatusOK {
-		var why struct {
-			Error struct {
-				Errors []struct {
-					Reason string `json:"reason"`
-				} `json:"errors"`
-			} `json:"error"`
-		}
-		_ = json.Unmarshal(body, &why) // an answer of a machine in between may be anything
-		a := &answerError{StatusCode: res.StatusCode, Header: res.Header}
-		if len(why.Error.Errors) > 0 {
-			a.Reason = why.Error.Errors[0].Reason
-		}
-		if a.soon() {
-			return fserrors.RetryError(a)
-		}
-		return a
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("%w: an answer that is cut off, or none of this place: %w", blob.ErrTemporary, err)
-	}
-	return nil
-}
-
-// bearer returns the token by which the backend of a tree is let in. One that has ended is renewed by whoever renews it: the source of tokens, or the backend when it is called.
-func bearer(ctx context.Context, t *tree) (string, error) {
-	for try := 0; ; try++ {
-		v, _ := t.m.Get("token")
-		if err := t.m.refused(); err != nil {
-			return "", err
-		}
-		var token struct {
-			AccessToken string    `json:"access_token"`
-			Expiry      time.Time `json:"expiry"`
-		}
-		if err := json.Unmarshal([]byte(v), &token); err != nil || token.AccessToken == "" {
-			return "", fmt.Errorf("%w: there is no token", blob.ErrUnauthorized)
-		}
-		if token.Expiry.IsZero() || time.Until(token.Expiry) > 10*time.Second || try > 0 {
-			return token.AccessToken, nil
-		}
-		if _, err := t.f.List(ctx, ""); err != nil {
-			return "", err
-		}
-	}
 }

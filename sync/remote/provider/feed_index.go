@@ -14,6 +14,8 @@ import (
 type index struct {
 	root *node
 	ids  map[string][]*node // a thing may be seen in two places when it moves while all is listed
+	// reads counts how often the feed was read since the index was made.
+	reads uint64
 }
 
 // A node is one thing in an index.
@@ -21,10 +23,11 @@ type node struct {
 	name, id string
 	dir      bool
 	// whole says of a directory that all it holds is in the index: a listing that failed leaves it false, and it is listed anew.
-	whole bool
-	sum   uint64 // of all that was told of it
-	up    *node  // nil: the root, or what is no longer in the index
-	below map[string]*node
+	whole  bool
+	listed uint64 // the count of reads when what it holds was listed
+	sum    uint64 // of all that was told of it
+	up     *node  // nil: the root, or what is no longer in the index
+	below  map[string]*node
 }
 
 func newIndex(root string) *index {
@@ -80,9 +83,9 @@ func (x *index) find(p string) *node {
 	return n
 }
 
-// add puts what a listing has told of into the directory up, where nothing has its name.
-func (x *index) add(up *node, it *remote.Item) *node {
-	n := &node{name: path.Base(it.Path), id: it.ID, dir: it.Kind == remote.Dir, sum: sumOf(it), up: up}
+// add puts what a listing has told of, and the feed calls id, into the directory up, where nothing has its name.
+func (x *index) add(up *node, it *remote.Item, id string) *node {
+	n := &node{name: path.Base(it.Path), id: id, dir: it.Kind == remote.Dir, sum: sumOf(it), up: up}
 	if up.below == nil {
 		up.below = map[string]*node{}
 	}
@@ -92,13 +95,13 @@ func (x *index) add(up *node, it *remote.Item) *node {
 }
 
 // put adds what a listing of all has told of, whose directory was told before. It returns false if that was not so.
-func (x *index) put(it *remote.Item) bool {
+func (x *index) put(it *remote.Item, id string) bool {
 	dir, name := split(it.Path)
 	up := x.find(dir)
 	if up == nil || !up.dir || up.below[name] != nil {
 		return false
 	}
-	x.add(up, it).whole = true
+	x.add(up, it, id).whole = true
 	return true
 }
 
