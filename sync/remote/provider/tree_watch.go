@@ -48,14 +48,18 @@ func (t *tree) Watch(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
+// feeds find the feed of a tree by the name of its backend; nil if the place has none that tells all.
+var feeds = map[string]func(context.Context, *tree) (*feed, error){"drive": newDriveFeed, "onedrive": newOneDriveFeed}
+
 // follow finds out whether the place tells what changes.
 func (t *tree) follow(ctx context.Context) (err error) {
-	if t.b.name != "drive" {
+	find := feeds[t.b.name]
+	if find == nil {
 		return nil
 	}
 	ctx, cancel := t.with(ctx)
 	defer cancel()
-	if t.feed, err = newDriveFeed(ctx, t); err != nil {
+	if t.feed, err = find(ctx, t); err != nil {
 		return fmt.Errorf("find the feed of %s: %w", t.f.Name(), t.failed(ctx, err))
 	}
 	t.can.ChangeFeed = t.feed != nil
