@@ -29,6 +29,9 @@ import (
 	"time"
 )
 
+// Token is the token that all that is emulated takes.
+const Token = "good"
+
 // A Fault is an answer that a server gives instead of doing what it is asked.
 type Fault struct {
 	Status int

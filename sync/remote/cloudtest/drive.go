@@ -16,9 +16,6 @@ import (
 	"time"
 )
 
-// DriveToken is the token that an emulated Drive takes.
-const DriveToken = "good"
-
 // Types of what is in a Drive, besides files.
 const (
 	DriveFolder   = "application/vnd.google-apps.folder"
@@ -75,7 +72,7 @@ func NewDrive(t testing.TB) *Drive {
 	mux.HandleFunc("PATCH /upload/drive/v3/files/{id}", d.upload)
 	mux.HandleFunc("POST /session/{session}", d.chunk)
 	d.Front = newFront(t, locked(&d.mu, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer "+DriveToken {
+		if r.Header.Get("Authorization") != "Bearer "+Token {
 			driveError(w, http.StatusUnauthorized, "authError")
 			return
 		}

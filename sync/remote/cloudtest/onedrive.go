@@ -13,14 +13,13 @@ import (
 	"time"
 )
 
-// OneDriveToken is the token that an emulated OneDrive takes.
-const OneDriveToken = "good"
-
 const (
 	graphHost = "graph.microsoft.com"
 	// Bytes go to and come from elsewhere, by addresses that need no token and must not be given one:
 	// https://learn.microsoft.com/graph/api/driveitem-createuploadsession and driveitem-get-content.
 	graphBytes = "sn3302.up.1drv.com"
+	// farDrive is the drive of somebody else, in which there are empty folders.
+	farDrive = "0123456789abcdef"
 )
 
 // A OneDrive is one drive of Microsoft OneDrive, as https://learn.microsoft.com/graph/api/resources/onedrive has it: items by ID and by path, uploads in one request and in
@@ -89,7 +88,7 @@ func (d *OneDrive) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Host == graphBytes && token == "":
 		d.bytes(w, r)
-	case r.Host != graphBytes && token == "Bearer "+OneDriveToken:
+	case r.Host != graphBytes && token == "Bearer "+Token:
 		d.graph(w, r)
 	default:
 		graphError(w, http.StatusUnauthorized, "unauthenticated")
@@ -127,6 +126,10 @@ func (d *OneDrive) target(path string) (to target, action string) {
 }
 
 func (d *OneDrive) graph(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/v1.0/drives/"+farDrive+"/items/") && strings.HasSuffix(r.URL.Path, "/children") {
+		say(w, http.StatusOK, map[string]any{"value": []any{}})
+		return
+	}
 	path, ok := strings.CutPrefix(r.URL.Path, "/v1.0/drives/"+d.Drive)
 	if !ok {
 		graphError(w, http.StatusNotFound, "itemNotFound")
@@ -178,7 +181,7 @@ func (d *OneDrive) item(t *thing) map[string]any {
 	}
 	if t.far {
 		it["remoteItem"] = map[string]any{
-			"id": "0123456789ABCDEF!1", "name": t.name, "folder": map[string]any{}, "parentReference": map[string]any{"driveId": "0123456789abcdef", "driveType": d.Type},
+			"id": "0123456789ABCDEF!1", "name": t.name, "folder": map[string]any{}, "parentReference": map[string]any{"driveId": farDrive, "driveType": d.Type},
 		}
 		delete(it, "folder")
 	}
@@ -245,6 +248,9 @@ func (d *OneDrive) delta(w http.ResponseWriter, r *http.Request, to target) {
 		last[e.id] = i
 	}
 	value, told, i := []any{}, map[string]bool{}, from
+	if d.Type == "personal" {
+		value = d.above(value, told, nil) // whatever has changed
+	}
 	for n := 0; i < len(d.events) && n < size; i++ {
 		id := d.events[i].id
 		if id == "" || last[id] != i {

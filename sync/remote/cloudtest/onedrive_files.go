@@ -28,7 +28,9 @@ func (m *graphMeta) apply(t *thing) {
 	}
 }
 
-func (d *OneDrive) get(w http.ResponseWriter, _ *http.Request, to target) { say(w, http.StatusOK, d.item(to.t)) }
+func (d *OneDrive) get(w http.ResponseWriter, _ *http.Request, to target) {
+	say(w, http.StatusOK, d.item(to.t))
+}
 
 func (d *OneDrive) remove(w http.ResponseWriter, _ *http.Request, to target) {
 	if to.t == d.top {
