@@ -204,26 +204,28 @@ func TestEmulated_AFolderThatWasElsewhere(t *testing.T) {
 				c := start(t)
 				dir := c.Mkdir(c.Top(), "folder")
 				c.Write(dir, "right", []byte("1"))
+				other := c.Mkdir(c.Top(), "other")
+				c.Write(other, "wrong", []byte("3"))
 				tree := c.open(t, path, false)
 				provider.SetSettle(tree, 0)
 				f := &follower{tree: tree}
 				f.until(t, false)
 				c.Write(dir, "new", []byte("2"))
-				other := ""
+				swapped := false
 				c.SetFault(func(r *http.Request) *cloudtest.Fault {
-					if other == "" && !c.asks(r) {
+					if !swapped && !c.asks(r) {
 						c.Move(dir, c.Top(), "away")
-						other = c.Mkdir(c.Top(), "folder")
-						c.Write(other, "wrong", []byte("3"))
+						c.Move(other, c.Top(), "folder")
+						swapped = true
 					}
 					return nil
 				})
 				_ = f.follow(t, false) // it may see the one or the other
 				c.SetFault(nil)
-				if other == "" {
+				if !swapped {
 					t.Fatal("nothing was listed")
 				}
-				c.Delete(other, false)
+				c.Move(other, c.Top(), "other")
 				c.Move(dir, c.Top(), "folder")
 				f.until(t, false)
 				f.same(t, c.open(t, path, false), "when it is back")
