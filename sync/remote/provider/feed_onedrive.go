@@ -38,8 +38,11 @@ func newOneDriveFeed(ctx context.Context, t *tree) (*feed, error) {
 		return v
 	}
 	d := &oneDriveFeed{caller: newCaller(t), host: graphs[get("region")], drive: get("drive_id"), top: get("root_folder_id")}
-	if d.host == "" || d.drive == "" || get("tenant_url") != "" || get("token") == "" || d.enc.Set(get("encoding")) != nil {
+	if d.host == "" || d.drive == "" || get("tenant_url") != "" || get("token") == "" {
 		return nil, nil
+	}
+	if err := d.enc.Set(get("encoding")); err != nil {
+		return nil, err
 	}
 	d.api = d.host + "/v1.0/drives/" + url.PathEscape(d.drive)
 	if d.top != "" {
