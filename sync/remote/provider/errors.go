@@ -82,15 +82,15 @@ func vanished(err error) bool {
 			return true
 		}
 	}
-	if err != nil && strings.Contains(err.Error(), noFolder) {
+	if err != nil && slices.ContainsFunc(noFolder, func(text string) bool { return strings.Contains(err.Error(), text) }) {
 		return true
 	}
 	s := status(err)
 	return ntStatus(err) == ntNoShare || (s == http.StatusNotFound || s == http.StatusGone) && !wrongKeys(err)
 }
 
-// noFolder is what the backend of OneDrive says of a path that goes through a file, or a notebook, in an error that has no type.
-const noFolder = "file when looking for folder"
+// noFolder is what the backends of OneDrive and Dropbox say of a path that goes through a file, or a notebook, in errors of which no type says it.
+var noFolder = []string{"file when looking for folder", "path/not_folder"}
 
 // refused reports whether a server says that a call makes no sense.
 func refused(err error) bool {

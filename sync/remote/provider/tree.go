@@ -57,7 +57,7 @@ func openTree(ctx context.Context, k *remote.Kind, b *backend, info *rclone.RegI
 	}
 	if p := t.f.Precision(); p != rclone.ModTimeNotSupported && !t.serverTime() {
 		t.can.MTime = max(p, 1)
-		t.can.Touch = true
+		t.can.Touch = t.b.name != "dropbox" // which takes a time with the bytes alone
 	}
 	if err := t.follow(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
@@ -391,13 +391,18 @@ func (t *tree) changes(ctx context.Context, give func(remote.Item) error) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if flush := t.f.Features().DirCacheFlush; flush != nil {
-		flush() // folders may have been made or moved by others
-	}
+	t.flush()
 	if listR := t.f.Features().ListR; listR != nil && t.objects() {
 		return t.flat(ctx, listR, give)
 	}
 	return t.walk(ctx, "", give)
+}
+
+// flush has the backend forget where folders are: they may have been made or moved by others.
+func (t *tree) flush() {
+	if flush := t.f.Features().DirCacheFlush; flush != nil {
+		flush()
+	}
 }
 
 // flat lists a place of objects, and adds the directories that are only in the names of what they hold.
