@@ -75,6 +75,14 @@ var clouds = map[string]func(t testing.TB) *cloud{
 			},
 		}
 	},
+	"Dropbox": func(t testing.TB) *cloud {
+		d := cloudtest.NewDropbox(t)
+		return &cloud{
+			emulated: d, front: d.Front, kind: "dropbox", options: map[string]string{"pacer_min_sleep": "1ms", "batch_mode": "off"},
+			feed: "/list_folder/continue", list: "/list_folder", forgotten: cloudtest.Fault{Status: 409, Reason: "reset"},
+			files: []string{"a", "A", "b", "c", "Dé.docx", "e：f", "．"}, blind: true,
+		}
+	},
 	"OneDrive of a person":   func(t testing.TB) *cloud { return oneDrive(cloudtest.NewOneDrive(t, false)) },
 	"OneDrive of a business": func(t testing.TB) *cloud { return oneDrive(cloudtest.NewOneDrive(t, true)) },
 }

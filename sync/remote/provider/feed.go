@@ -17,9 +17,12 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
-// A told is what a feed says of one thing. What it does not say is where the thing was, nor whether that is in the tree.
+// A told is what a feed says of one thing. Most name it by its ID; then what it does not say is where the thing was, nor whether that is in the tree. Others tell of paths.
 type told struct {
-	id string
+	id string // "" if the feed tells of paths, and nothing is at this one
+	// path is where something has changed, come or gone, from the top of the place, as names of the tree in small letters; "" if the feed does not tell of paths. What else is here but
+	// for id is not set then.
+	path string
 	// parents are the directories that the thing is in now, none if it is gone or in the trash.
 	parents []string
 	// name is what a directory is called in the tree; "" of anything else, and where the feed does not say it. By it is seen that a directory has not moved: some feeds tell of those
@@ -27,8 +30,8 @@ type told struct {
 	name string
 }
 
-// A link is a directory on the way to the root of a tree. name is as in told.
-type link struct{ id, name string }
+// A link is a directory on the way to the root of a tree. name and path are as in told.
+type link struct{ id, name, path string }
 
 // errNotFollowed says that the feed of a place does not tell of what is at the root of the tree.
 var errNotFollowed = errors.New("the feed does not tell of it")
@@ -86,6 +89,7 @@ type feed struct {
 
 type pending struct {
 	parents []string
+	path    string // from the root of the tree, if the feed tells of paths
 	until   time.Time
 }
 
@@ -96,7 +100,7 @@ type logged struct {
 
 // newFeed returns a feed of a tree; nil if none tells of its root.
 func newFeed(ctx context.Context, t *tree, api teller) (*feed, error) {
-	f := &feed{t: t, api: api, settle: settles, turn: make(chan struct{}, 1), pending: map[string]*pending{}, doubt: map[*node]bool{}}
+	f := newFeedAt(t, api, nil)
 	var err error
 	f.at, err = f.chain(ctx)
 	switch {
@@ -106,6 +110,10 @@ func newFeed(ctx context.Context, t *tree, api teller) (*feed, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+func newFeedAt(t *tree, api teller, at []link) *feed {
+	return &feed{t: t, api: api, settle: settles, at: at, turn: make(chan struct{}, 1), pending: map[string]*pending{}, doubt: map[*node]bool{}}
 }
 
 // lock waits for the turn, or for ctx.
@@ -195,7 +203,7 @@ func (f *feed) advance(ctx context.Context) error {
 		return err
 	}
 	for _, c := range all {
-		if i := slices.IndexFunc(f.at, func(l link) bool { return l.id == c.id }); i >= 0 {
+		if i := slices.IndexFunc(f.at, c.of); i >= 0 {
 			if !f.stays(i, c) {
 				return fmt.Errorf("a directory above all has changed: %w", remote.ErrCursor)
 			}
@@ -204,16 +212,17 @@ func (f *feed) advance(ctx context.Context) error {
 			}
 			continue
 		}
+		if c.path != "" {
+			if err := f.toldPath(c, all); err != nil {
+				return err
+			}
+			continue
+		}
 		if n := f.stayed(c); n != nil {
 			f.suspect(n)
 			continue
 		}
-		p := f.pending[c.id]
-		if p == nil {
-			p = &pending{}
-			f.pending[c.id] = p
-		}
-		p.until = time.Now().Add(f.settle)
+		p := f.pend(c.id)
 		for _, n := range f.nodes(c.id) {
 			n.whole = false // when it was listed, another one may have had its path
 		}
@@ -228,8 +237,22 @@ func (f *feed) advance(ctx context.Context) error {
 	return nil
 }
 
+// pend has what is told of be looked at, until it is settled.
+func (f *feed) pend(key string) *pending {
+	p := f.pending[key]
+	if p == nil {
+		p = &pending{}
+		f.pending[key] = p
+	}
+	p.until = time.Now().Add(f.settle)
+	return p
+}
+
 // stays reports whether a directory of the chain is where it was. The first one is found by its ID, wherever it is.
 func (f *feed) stays(i int, c told) bool {
+	if c.path != "" {
+		return c.id == f.at[i].id
+	}
 	return c.name != "" && (i == 0 || c.name == f.at[i].name && slices.Equal(c.parents, []string{f.at[i-1].id}))
 }
 
@@ -304,6 +327,7 @@ func (f *feed) stranger(ctx context.Context, p position) ([]remote.Change, remot
 	if err != nil {
 		return nil, "", err
 	}
+	all = slices.DeleteFunc(all, f.elsewhere)
 	if len(all) > 0 {
 		return nil, "", fmt.Errorf("it is not known where %d things were that have changed: %w", len(all), remote.ErrCursor)
 	}
@@ -423,7 +447,7 @@ func (f *feed) present(ctx context.Context) error {
 		return err
 	}
 	// Another one may have its place.
-	f.t.f.Features().DirCacheFlush()
+	f.t.flush()
 	if err := f.t.here(ctx, 0); err != nil {
 		return err
 	}

@@ -115,8 +115,14 @@ func reason(body []byte) string {
 			Code string `json:"code"`
 		} `json:"error"`
 	}
-	_ = json.Unmarshal(body, &graph) // it may be anything
-	return graph.Error.Code
+	if json.Unmarshal(body, &graph) == nil && graph.Error.Code != "" {
+		return graph.Error.Code
+	}
+	var dropbox struct {
+		Summary string `json:"error_summary"`
+	}
+	_ = json.Unmarshal(body, &dropbox) // it may be anything
+	return dropbox.Summary
 }
 
 // bearer returns the token by which the backend of a tree is let in. One that has ended is renewed by whoever renews it: the source of tokens, or the backend when it is called.

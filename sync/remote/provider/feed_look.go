@@ -40,6 +40,11 @@ func (f *feed) look(ctx context.Context, seq uint64) ([]remote.Change, error) {
 		for _, n := range f.x.ids[id] {
 			dirs[n.up] = true
 		}
+		if p.path != "" {
+			dir, _ := split(p.path)
+			n, _ := f.x.near(dir)
+			dirs[n] = true
+		}
 		for _, dir := range p.parents {
 			for _, n := range f.x.ids[dir] {
 				dirs[n] = true
@@ -80,7 +85,7 @@ func (l *looking) all(dirs map[*node]bool) error {
 		return nil
 	}
 	l.seq++
-	l.t.f.Features().DirCacheFlush()
+	l.t.flush()
 	slices.SortFunc(order, func(a, b *node) int { return remote.ComparePaths(a.path(), b.path()) })
 	for _, n := range order {
 		if !l.x.in(n) {

@@ -49,7 +49,7 @@ func (t *tree) Watch(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // feeds find the feed of a tree by the name of its backend; nil if the place has none that tells all.
-var feeds = map[string]func(context.Context, *tree) (*feed, error){"drive": newDriveFeed, "onedrive": newOneDriveFeed}
+var feeds = map[string]func(context.Context, *tree) (*feed, error){"dropbox": newDropboxFeed, "drive": newDriveFeed, "onedrive": newOneDriveFeed}
 
 // follow finds out whether the place tells what changes.
 func (t *tree) follow(ctx context.Context) (err error) {
