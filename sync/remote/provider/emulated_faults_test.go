@@ -195,6 +195,40 @@ func TestEmulated_AChangeIsLookedAtWhereItIs(t *testing.T) {
 	})
 }
 
+// TestEmulated_AfterARestart: a cursor of an earlier process holds if nothing has changed in the tree, as far as the feed says where that was. What has changed is never missed. The places
+// are emulated.
+func TestEmulated_AfterARestart(t *testing.T) {
+	eachCloud(t, func(t *testing.T, start func(testing.TB) *cloud) {
+		c := start(t)
+		up := c.Mkdir(c.Top(), "up")
+		root, beside := c.Mkdir(up, "root"), c.Mkdir(up, "rootless")
+		f := &follower{tree: c.open(t, "up/root", false)}
+		f.until(t, false)
+		for i, x := range []struct {
+			what string
+			do   func()
+			full bool
+		}{
+			{"nothing has changed", func() {}, false},
+			{"something has changed beside it", func() { c.Write(beside, "file", []byte("1")) }, !c.paths},
+			{"something has changed in it", func() { c.Write(root, "file", []byte("1")) }, true},
+			{"the root is another one", func() {
+				c.Move(root, c.Top(), "away")
+				c.Write(c.Mkdir(up, "root"), "other", []byte("2"))
+			}, true},
+		} {
+			before := f.full
+			x.do()
+			f.tree = c.open(t, "up/root", false)
+			f.until(t, false)
+			if full := f.full > before; full != x.full {
+				t.Errorf("%d: %s: all was listed: %v, want %v", i, x.what, full, x.full)
+			}
+			f.same(t, c.open(t, "up/root", false), x.what)
+		}
+	})
+}
+
 // TestEmulated_AFolderThatWasElsewhere: while a folder is listed by its path, another one has that, and then all is as before. What the other one held is not taken to be there for
 // longer than a turn. The places are emulated.
 func TestEmulated_AFolderThatWasElsewhere(t *testing.T) {

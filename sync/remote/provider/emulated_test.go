@@ -45,6 +45,7 @@ type cloud struct {
 	forgotten  cloudtest.Fault // says that a token is known no more
 	faults     map[string]fault
 	files      []string // names that files have
+	paths      bool     // its feed tells of paths
 	blind      bool     // it has hashes that nobody else has: a first turn reads all files
 	// odd makes things of no bytes, in the folder dir, by what they are.
 	odd []func(dir, name string) string
@@ -80,7 +81,7 @@ var clouds = map[string]func(t testing.TB) *cloud{
 		return &cloud{
 			emulated: d, front: d.Front, kind: "dropbox", options: map[string]string{"pacer_min_sleep": "1ms", "batch_mode": "off"},
 			feed: "/list_folder/continue", list: "/list_folder", forgotten: cloudtest.Fault{Status: 409, Reason: "reset"},
-			files: []string{"a", "A", "b", "c", "Dé.docx", "e：f", "．"}, blind: true,
+			files: []string{"a", "A", "b", "c", "Dé.docx", "e：f", "．"}, paths: true, blind: true,
 		}
 	},
 	"OneDrive of a person":   func(t testing.TB) *cloud { return oneDrive(cloudtest.NewOneDrive(t, false)) },
