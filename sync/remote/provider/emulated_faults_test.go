@@ -195,6 +195,23 @@ func TestEmulated_AChangeIsLookedAtWhereItIs(t *testing.T) {
 	})
 }
 
+// TestEmulated_RootElsewhere: a tree whose root is reached through what leads elsewhere is opened and listed, and has no feed. The places are emulated.
+func TestEmulated_RootElsewhere(t *testing.T) {
+	eachCloud(t, func(t *testing.T, start func(testing.TB) *cloud) {
+		c := start(t)
+		if c.link == nil {
+			t.Skip("nothing leads elsewhere in it")
+		}
+		c.link(c.Top(), "link")
+		tree := c.tree(t, "link", false)
+		if tree.Can().ChangeFeed {
+			t.Error("it has a feed, which tells of another place")
+		}
+		f := &follower{tree: tree}
+		f.until(t, false)
+	})
+}
+
 // TestEmulated_AfterARestart: a cursor of an earlier process holds if nothing has changed in the tree, as far as the feed says where that was. What has changed is never missed. The places
 // are emulated.
 func TestEmulated_AfterARestart(t *testing.T) {

@@ -51,6 +51,8 @@ type cloud struct {
 	odd []func(dir, name string) string
 	// uncovered makes what no feed covers, by what it is.
 	uncovered map[string]func(dir string)
+	// link makes a folder in the folder dir that is one of elsewhere; nil: there is no such thing.
+	link func(dir, name string)
 }
 
 // clouds starts a provider, by its name.
@@ -74,6 +76,7 @@ var clouds = map[string]func(t testing.TB) *cloud{
 				},
 				"a shortcut": func(dir string) { d.Link(dir, "link", d.Write(dir, "target", []byte("1"))) },
 			},
+			link: func(dir, name string) { d.Link(dir, name, d.Mkdir(d.Mkdir(dir, "target of "+name), "in it")) },
 		}
 	},
 	"Dropbox": func(t testing.TB) *cloud {
@@ -97,6 +100,7 @@ func oneDrive(d *cloudtest.OneDrive) *cloud {
 		},
 		files: []string{"a", "A", "b", "c", "d.docx", "e：f", "．"}, blind: true,
 		uncovered: map[string]func(dir string){"a folder of another drive": func(dir string) { d.Link(dir, "link") }},
+		link:      func(dir, name string) { d.Link(dir, name) },
 	}
 }
 
@@ -119,8 +123,18 @@ func through(ctx context.Context, f *cloudtest.Front) context.Context {
 	return ctx
 }
 
-// open opens a folder of a cloud with rclone's own backend, and closes it at the end of the test. There has to be a feed.
+// open opens a folder of which the feed tells.
 func (c *cloud) open(t testing.TB, path string, mk bool) remote.Tree {
+	t.Helper()
+	tree := c.tree(t, path, mk)
+	if !tree.Can().ChangeFeed {
+		t.Fatal("there is no feed")
+	}
+	return tree
+}
+
+// tree opens a folder of a cloud with rclone's own backend, and closes it at the end of the test.
+func (c *cloud) tree(t testing.TB, path string, mk bool) remote.Tree {
 	t.Helper()
 	kind, err := provider.Kinds().Find(c.kind)
 	if err != nil {
@@ -138,9 +152,6 @@ func (c *cloud) open(t testing.TB, path string, mk bool) remote.Tree {
 			t.Error(err)
 		}
 	})
-	if !tree.Can().ChangeFeed {
-		t.Fatal("there is no feed")
-	}
 	return tree
 }
 
