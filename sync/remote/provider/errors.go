@@ -82,15 +82,28 @@ func vanished(err error) bool {
 			return true
 		}
 	}
-	if err != nil && slices.ContainsFunc(noFolder, func(text string) bool { return strings.Contains(err.Error(), text) }) {
+	if err != nil && belowFile(err) {
 		return true
 	}
 	s := status(err)
 	return ntStatus(err) == ntNoShare || (s == http.StatusNotFound || s == http.StatusGone) && !wrongKeys(err)
 }
 
-// noFolder is what the backends of OneDrive and Dropbox say of a path that goes through a file, or a notebook, in errors of which no type says it.
-var noFolder = []string{"file when looking for folder", "path/not_folder"}
+// belowFile reports whether the backends of OneDrive or Dropbox say that a path goes through a file, or a notebook, in errors of which no type says it. Only what wraps no other error
+// is looked at: the text of others may have names of files in it.
+func belowFile(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // it goes through all that are wrapped
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), belowFile)
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return belowFile(inner)
+		}
+		return false
+	}
+	text := err.Error()
+	return text == "found file when looking for folder" || text == "found OneNote file when looking for folder" || strings.HasPrefix(text, "path/not_folder/")
+}
 
 // refused reports whether a server says that a call makes no sense.
 func refused(err error) bool {

@@ -265,3 +265,15 @@ func TestTree_AMoveThatEndsHalfWayHidesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestVanished_NamesOfFilesSayNothing: a file may be called as an error is.
+func TestVanished_NamesOfFilesSayNothing(t *testing.T) {
+	for _, name := range []string{"found file when looking for folder", "path/not_folder/x"} {
+		if err := fmt.Errorf("open %s: %w", name, io.ErrUnexpectedEOF); vanished(err) {
+			t.Errorf("%v: it counts as not there", err)
+		}
+		if err := fmt.Errorf("list: %w", errors.New(name)); !vanished(err) {
+			t.Errorf("%v: it does not count as not there", err)
+		}
+	}
+}
