@@ -44,8 +44,8 @@ type system interface {
 // ends are what all systems have.
 type ends struct {
 	name           string
-	dir            string // all that it makes lies here
-	source, target string // the folders; source is "" for a system that writes by itself
+	dir            string         // all that it makes lies here
+	source, target string         // the folders; source is "" for a system that writes by itself
 	spaces         [2]string      // of the network, by end; the same twice if there is no line
 	inodes         [2]string      // by which processes in them are known
 	addr           [2]string      // at which each end is reached

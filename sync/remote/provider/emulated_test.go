@@ -21,6 +21,15 @@ import (
 
 // An emulated is a provider on loopback. Its methods do what other people and devices do; the ID of what cannot be made is "".
 type emulated interface {
+	changed
+	Lag(n int)
+	Expire()
+	Calls() []string
+	SetFault(fault func(*http.Request) *cloudtest.Fault)
+}
+
+// changed is what people and other devices do there, by IDs.
+type changed interface {
 	Top() string
 	Write(dir, name string, data []byte) string
 	Mkdir(dir, name string) string
@@ -28,10 +37,6 @@ type emulated interface {
 	Move(id, dir, name string)
 	Trash(id string, in bool)
 	Delete(id string, tellBelow bool)
-	Lag(n int)
-	Expire()
-	Calls() []string
-	SetFault(fault func(*http.Request) *cloudtest.Fault)
 }
 
 // A cloud is an emulated provider, and what is to be known of it.

@@ -7,8 +7,8 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote"
 )
 
-// TestFeed_FoldersUnderOtherLetters: what small letters of a name are is up to a place. A path that may lead through a folder which is there is not taken for one that has come.
-func TestFeed_FoldersUnderOtherLetters(t *testing.T) {
+// TestFeedPath_FoldersUnderOtherLetters: what small letters of a name are is up to a place. A path that may lead through a folder which is there is not taken for one that has come.
+func TestFeedPath_FoldersUnderOtherLetters(t *testing.T) {
 	for what, c := range map[string]struct {
 		path string
 		told []string
