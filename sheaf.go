@@ -4,6 +4,7 @@
 package sheaf
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -371,8 +372,11 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 	t.Device, t.Chunker, t.Entropy = d.device.ID().Short(), params, rand.Reader
 	t.Journal = d.journalOptions()
 	t.Adopting, t.State = d.noteAdopting, d.stateOf
-	if d.replicas != nil && t.Idle == 0 && t.MaxAge == 0 {
-		t.Pace = d.replicas.pace
+	if r, set := d.replicas, t; r != nil {
+		t.Pace = func() (idle, age time.Duration) {
+			idle, age = r.pace()
+			return cmp.Or(set.Idle, idle), cmp.Or(set.MaxAge, age)
+		}
 	}
 	t.Publish, t.Usage, t.LocalUsage, t.Log = d.publish, d.o.Usage, d.o.LocalUsage, d.o.Log
 	if d.replicas != nil {

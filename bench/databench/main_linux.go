@@ -8,10 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -20,61 +17,30 @@ import (
 
 // A config is what the flags say.
 type config struct {
+	measure.Flags
 	programs map[string]string
-	dir, out string
-	rounds   int
-	scale    int
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := command(ctx, os.Args[1:])
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "databench:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("databench", command) }
 
 func command(ctx context.Context, args []string) error {
-	c := config{programs: map[string]string{}, rounds: 5}
-	if s := os.Getenv("ROUNDS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return fmt.Errorf("ROUNDS: %w", err)
-		}
-		c.rounds = n
-	}
-	f := flag.NewFlagSet("databench", flag.ContinueOnError)
-	f.IntVar(&c.rounds, "rounds", c.rounds, "how often each row is measured (environment: ROUNDS)")
-	f.IntVar(&c.scale, "scale", 1, "divides all sizes and numbers")
-	sheaf := f.String("sheaf", "bin/sheaf", "the `program` sheaf")
-	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that all are measured on")
-	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+	c := config{programs: map[string]string{}}
+	if err := c.Parse("databench", 5, args, nil); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if c.rounds < 1 || c.scale < 1 || f.NArg() > 0 {
-		return errors.New("rounds and scale are at least 1, and there are no arguments")
-	}
-	if err := c.find(*sheaf); err != nil {
+	if err := c.find(); err != nil {
 		return err
 	}
 	return bench(ctx, c, os.Stdout, os.Stderr)
 }
 
 // find finds the programs. One that is not there is left out, but for ours and one to compare with.
-func (c *config) find(sheaf string) error {
-	full, err := filepath.Abs(sheaf)
-	if err != nil {
+func (c *config) find() (err error) {
+	if c.programs[sheafName], err = c.Program(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(full); err != nil {
-		return fmt.Errorf("%w: run make build", err)
-	}
-	c.programs[sheafName] = full
 	for _, name := range systemNames[1:] {
 		if p, err := exec.LookPath(name); err == nil {
 			c.programs[name] = p
@@ -99,10 +65,10 @@ func (c *config) names() []string {
 
 // bench measures all rows and prints them. What it made is gone when it returns.
 func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
-	if err := measure.Room(c.dir, int64(30*1024/c.scale+512)); err != nil {
+	if err := measure.Room(c.Dir, int64(30*1024/c.Scale+512)); err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(c.dir, "databench-")
+	work, err := os.MkdirTemp(c.Dir, "databench-")
 	if err != nil {
 		return err
 	}
@@ -113,19 +79,19 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 			versions = append(versions, []string{p, flag})
 		}
 	}
-	m, err := measure.Describe(ctx, work, c.rounds, c.scale, versions)
+	m, err := measure.Describe(ctx, work, c.Rounds, c.Scale, versions)
 	if err != nil {
 		return err
 	}
 	m.Print(progress)
-	l, err := newLoad(ctx, work, c.scale)
+	l, err := newLoad(ctx, work, c.Scale)
 	if err != nil {
 		return fmt.Errorf("make the data: %w", err)
 	}
 	all := steps(l)
 	r := &runner{config: c, load: l, progress: progress, book: measure.NewBook(c.names(), []string{measure.Best}, rowsOf(all))}
 	data := fmt.Sprintf("big file %d MiB, tree of %d files and %d MiB", l.bigSize>>20, l.files, l.treeSize>>20)
-	return measure.Rounds(out, m, r.book, data, c.out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), all, i) })
+	return measure.Rounds(out, m, r.book, data, c.Out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), all, i) })
 }
 
 // A runner measures, round by round.

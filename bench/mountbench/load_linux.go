@@ -124,7 +124,7 @@ func (l *load) makeRepo(ctx context.Context, work string) error {
 // machine describes what runs here.
 func (c *config) machine(ctx context.Context, work string) (measure.Machine, error) {
 	programs := [][]string{
-		{c.sheaf, "version"},
+		{c.Sheaf, "version"},
 		{c.crypt, "-version"},
 		{"fio", "--version"},
 		{"sqlite3", "--version"},
@@ -136,7 +136,7 @@ func (c *config) machine(ctx context.Context, work string) (measure.Machine, err
 	if c.juice != "" {
 		programs = append(programs, []string{c.juice, "version"})
 	}
-	m, err := measure.Describe(ctx, work, c.rounds, c.scale, programs)
+	m, err := measure.Describe(ctx, work, c.Rounds, c.Scale, programs)
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
 			if d.Path == "github.com/hanwen/go-fuse/v2" {

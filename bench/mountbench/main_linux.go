@@ -8,12 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,59 +23,32 @@ import (
 
 // A config is what the flags say.
 type config struct {
-	self   string // this program
-	sheaf  string // the program sheaf
-	crypt  string // the program gocryptfs
-	juice  string // the program juicefs; "" if there is none
-	dir    string // below which all is made
-	out    string // the file of the lines of JSON; "" for none
-	rounds int
-	scale  int
-	rows   *regexp.Regexp // which rows are measured; nil for all
+	measure.Flags
+	self  string         // this program
+	crypt string         // the program gocryptfs
+	juice string         // the program juicefs; "" if there is none
+	rows  *regexp.Regexp // which rows are measured; nil for all
 }
 
-func main() {
-	// A second interruption changes nothing: the mounts are being taken away.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := command(ctx, os.Args[1:])
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "mountbench:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("mountbench", command) }
 
 func command(ctx context.Context, args []string) error {
-	rounds := 5
-	if s := os.Getenv("ROUNDS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return fmt.Errorf("ROUNDS: %w", err)
-		}
-		rounds = n
-	}
 	var c config
-	f := flag.NewFlagSet("mountbench", flag.ContinueOnError)
-	f.IntVar(&c.rounds, "rounds", rounds, "how often each row is measured (environment: ROUNDS)")
-	f.IntVar(&c.scale, "scale", 1, "divides all sizes and numbers")
-	f.StringVar(&c.sheaf, "sheaf", "bin/sheaf", "the `program` sheaf")
-	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that all are measured on")
-	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
-	f.Func("rows", "measure only the rows whose names match this `pattern`", func(s string) (err error) {
-		c.rows, err = regexp.Compile(s)
-		return err
+	null := ""
+	err := c.Parse("mountbench", 5, args, func(f *flag.FlagSet) {
+		f.Func("rows", "measure only the rows whose names match this `pattern`", func(s string) (err error) {
+			c.rows, err = regexp.Compile(s)
+			return err
+		})
+		f.StringVar(&null, "serve-null", "", "serve the empty file system at a `folder`, and measure nothing")
 	})
-	null := f.String("serve-null", "", "serve the empty file system at a `folder`, and measure nothing")
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if *null != "" {
-		return serveNull(ctx, *null)
-	}
-	if c.rounds < 1 || c.scale < 1 || f.NArg() > 0 {
-		return errors.New("rounds and scale are at least 1, and there are no arguments")
+	if null != "" {
+		return serveNull(ctx, null)
 	}
 	if err := c.find(); err != nil {
 		return err
@@ -112,11 +82,8 @@ func (c *config) find() error {
 	if c.self, err = os.Executable(); err != nil {
 		return err
 	}
-	if c.sheaf, err = filepath.Abs(c.sheaf); err != nil {
+	if c.Sheaf, err = c.Program(); err != nil {
 		return err
-	}
-	if _, err := os.Stat(c.sheaf); err != nil {
-		return fmt.Errorf("%w: run make build", err)
 	}
 	for _, p := range []string{cryptName, "fio", "sqlite3", "git", "fusermount3"} {
 		path, err := exec.LookPath(p)
@@ -136,7 +103,7 @@ func (c *config) find() error {
 
 // bench measures all rows and prints them. What it made is gone when it returns.
 func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
-	work, err := os.MkdirTemp(c.dir, "mountbench-")
+	work, err := os.MkdirTemp(c.Dir, "mountbench-")
 	if err != nil {
 		return err
 	}
@@ -145,11 +112,11 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := measure.Room(work, int64(16*1024/c.scale+512)); err != nil { // for all systems at once
+	if err := measure.Room(work, int64(16*1024/c.Scale+512)); err != nil { // for all systems at once
 		return err
 	}
 	m.Print(progress)
-	l, err := newLoad(ctx, work, c.scale)
+	l, err := newLoad(ctx, work, c.Scale)
 	if err != nil {
 		return err
 	}
@@ -157,7 +124,7 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	b := newBook(systemNames(c.juice != ""), rowsOf(all))
 	r := &runner{config: c, load: l, steps: all, book: b, progress: progress, cold: dropCaches() == nil}
 	data := fmt.Sprintf("big file %d MiB, tree of %d files, %d random operations, %d transactions", len(l.data)/mib, l.files, l.ops, l.txs)
-	return measure.Rounds(out, m, b, data, c.out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), i) })
+	return measure.Rounds(out, m, b, data, c.Out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), i) })
 }
 
 // chosen returns the steps of the rows that are asked for. Some build on each other: what is read was written before.

@@ -71,7 +71,7 @@ func newSystem(ctx context.Context, name, base string, c config) (*system, error
 		s.away = []string{c.juice, "umount", s.dir}
 	case sheafName:
 		s.env = []string{"HOME=" + lower, "SHEAF_STORE=" + filepath.Join(lower, "packs")}
-		home := []string{c.sheaf, "--home", filepath.Join(lower, "home")}
+		home := []string{c.Sheaf, "--home", filepath.Join(lower, "home")}
 		make = append(home[:3:3], "init", "--quiet", "--device-name", "bench")
 		s.serve = append(home[:3:3], "mount", "--foreground", s.dir)
 		s.rest = append(home[:3:3], "wait", "--quiet")

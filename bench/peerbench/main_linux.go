@@ -8,13 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,75 +22,52 @@ import (
 
 // A config is what the flags say.
 type config struct {
+	measure.Flags
 	programs map[string]string
-	dir, out string
-	rounds   int
-	scale    int
 	systems  []string // that are measured; the first is ours
 	rows     *regexp.Regexp
 	line     longline.Options // the zero Options: both ends are on one loopback
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := command(ctx, os.Args[1:])
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "peerbench:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("peerbench", command) }
 
 func command(ctx context.Context, args []string) error {
-	c := config{programs: map[string]string{}, rounds: 3}
-	if s := os.Getenv("ROUNDS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return fmt.Errorf("ROUNDS: %w", err)
-		}
-		c.rounds = n
-	}
-	f := flag.NewFlagSet("peerbench", flag.ContinueOnError)
-	f.IntVar(&c.rounds, "rounds", c.rounds, "how often each row is measured (environment: ROUNDS)")
-	f.IntVar(&c.scale, "scale", 1, "divides all sizes and numbers")
-	sheaf := f.String("sheaf", "bin/sheaf", "the `program` sheaf")
-	croc := f.String("croc", os.Getenv("CROC"), "the `program` croc (environment: CROC); without it, the one in PATH")
-	systems := f.String("systems", strings.Join(systemNames, ","), "which `systems` are measured")
-	rows := f.String("rows", "", "a `pattern` of the rows that are measured; what they need goes before")
-	trip := f.Duration("trip", 0, "puts the ends at a line, over which a round `trip` takes that long")
-	rate := f.Int64("rate", 0, "how many `Mbit` go over the line in a second, each way; 0: as many as come")
-	loss := f.Float64("loss", 0, "how many `percent` of the packets get lost on the line, each way")
-	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that all are measured on")
-	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+	c := config{programs: map[string]string{}}
+	var croc, systems, rows string
+	var trip time.Duration
+	var rate int64
+	var loss float64
+	err := c.Parse("peerbench", 3, args, func(f *flag.FlagSet) {
+		f.StringVar(&croc, "croc", os.Getenv("CROC"), "the `program` croc (environment: CROC); without it, the one in PATH")
+		f.StringVar(&systems, "systems", strings.Join(systemNames, ","), "which `systems` are measured")
+		f.StringVar(&rows, "rows", "", "a `pattern` of the rows that are measured; what they need goes before")
+		f.DurationVar(&trip, "trip", 0, "puts the ends at a line, over which a round `trip` takes that long")
+		f.Int64Var(&rate, "rate", 0, "how many `Mbit` go over the line in a second, each way; 0: as many as come")
+		f.Float64Var(&loss, "loss", 0, "how many `percent` of the packets get lost on the line, each way")
+	})
+	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if c.rounds < 1 || c.scale < 1 || f.NArg() > 0 {
-		return errors.New("rounds and scale are at least 1, and there are no arguments")
+	if trip < 0 || rate < 0 || loss < 0 || loss > 100 {
+		return errors.New("trip and rate are not below 0, and loss is from 0 to 100")
 	}
-	c.line = longline.Options{Delay: *trip / 2, Rate: *rate * 1_000_000, Loss: *loss / 100}
-	var err error
-	if c.rows, err = regexp.Compile(*rows); err != nil {
+	c.line = longline.Options{Delay: trip / 2, Rate: rate * 1_000_000, Loss: loss / 100}
+	if c.rows, err = regexp.Compile(rows); err != nil {
 		return fmt.Errorf("rows: %w", err)
 	}
-	if err := c.find(*sheaf, *croc, strings.Split(*systems, ",")); err != nil {
+	if err := c.find(croc, strings.Split(systems, ",")); err != nil {
 		return err
 	}
 	return bench(ctx, c, os.Stdout, os.Stderr)
 }
 
 // find finds the programs. A rival that is not there is left out.
-func (c *config) find(sheaf, croc string, wanted []string) error {
-	full, err := filepath.Abs(sheaf)
-	if err != nil {
+func (c *config) find(croc string, wanted []string) (err error) {
+	if c.programs[sheafName], err = c.Program(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(full); err != nil {
-		return fmt.Errorf("%w: run make build", err)
-	}
-	c.programs[sheafName] = full
 	for _, name := range []string{"ip", "nsenter", "curl", "ssh", "ssh-keygen", "sshd", syncthingName, rsyncName, crocName} {
 		at := name
 		if name == crocName && croc != "" {
@@ -139,10 +113,10 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("only root makes network namespaces: run it as root")
 	}
-	if err := measure.Room(c.dir, int64(24*1024/c.scale+512)); err != nil {
+	if err := measure.Room(c.Dir, int64(24*1024/c.Scale+512)); err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(c.dir, "peerbench-")
+	work, err := os.MkdirTemp(c.Dir, "peerbench-")
 	if err != nil {
 		return err
 	}
@@ -154,12 +128,12 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 		}
 	}
 	slices.SortFunc(versions, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
-	m, err := measure.Describe(ctx, work, c.rounds, c.scale, versions)
+	m, err := measure.Describe(ctx, work, c.Rounds, c.Scale, versions)
 	if err != nil {
 		return err
 	}
 	m.Print(progress)
-	l, err := newLoad(work, c.scale)
+	l, err := newLoad(work, c.Scale)
 	if err != nil {
 		return fmt.Errorf("make the data: %w", err)
 	}
@@ -169,7 +143,7 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if c.line != (longline.Options{}) {
 		data += fmt.Sprintf("; a line of %v there and back, %d Mbit/s, %g %% lost", 2*c.line.Delay, c.line.Rate/1_000_000, 100*c.line.Loss)
 	}
-	return measure.Rounds(out, m, r.book, data, c.out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), all, i) })
+	return measure.Rounds(out, m, r.book, data, c.Out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), all, i) })
 }
 
 // A runner measures, round by round.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/sheaf-drive/sheaf/bench/measure"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
@@ -28,18 +29,18 @@ func TestBench_MeasuresTwoDevicesAndARival(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../../cmd/sheaf").CombinedOutput(); err != nil {
 		t.Fatalf("build sheaf: %v\n%s", err, out)
 	}
-	c := config{programs: map[string]string{}, rounds: 1, scale: 128, dir: t.TempDir(), rows: everything}
-	if err := c.find(bin, "", []string{sheafName, rsyncName}); err != nil {
+	c := config{programs: map[string]string{}, Flags: measure.Flags{Rounds: 1, Scale: 128, Dir: t.TempDir(), Sheaf: bin}, rows: everything}
+	if err := c.find("", []string{sheafName, rsyncName}); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	l, err := newLoad(c.dir, c.scale)
+	l, err := newLoad(c.Dir, c.Scale)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := steps(l)
 	r := newRunner(c, l, all, &out)
-	err = r.round(t.Context(), filepath.Join(c.dir, "round"), all, 0) // it compares what came
+	err = r.round(t.Context(), filepath.Join(c.Dir, "round"), all, 0) // it compares what came
 	t.Logf("%s", out.Bytes())
 	if err != nil {
 		t.Fatal(err)

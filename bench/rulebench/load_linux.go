@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/sheaf-drive/sheaf/bench/measure"
 )
 
 // A load is a tree of files that cannot be compressed, in four parts, of which one is renamed.
@@ -163,38 +164,13 @@ func within(ctx context.Context, dir, other string) (files int, err error) {
 		if err != nil {
 			return err
 		}
-		return same(p, filepath.Join(other, rel))
+		same, err := measure.Same(p, filepath.Join(other, rel))
+		if err == nil && !same {
+			err = fmt.Errorf("%s is not the same on both sides", rel)
+		}
+		return err
 	})
 	return files, err
-}
-
-func same(a, b string) error {
-	x, err := os.Open(a)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = x.Close() }() // it was only read
-	y, err := os.Open(b)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = y.Close() }() // the same
-	p, q := make([]byte, 1<<16), make([]byte, 1<<16)
-	for {
-		n, err := io.ReadFull(x, p)
-		m, err2 := io.ReadFull(y, q)
-		if !bytes.Equal(p[:n], q[:m]) {
-			return fmt.Errorf("%s is not what %s is", b, a)
-		}
-		for _, e := range [...]error{err, err2} {
-			if e != nil && !errors.Is(e, io.EOF) && !errors.Is(e, io.ErrUnexpectedEOF) {
-				return e
-			}
-		}
-		if err != nil {
-			return nil // both have ended: else one piece would have been longer
-		}
-	}
 }
 
 // patience is how long one turn of a program may take.

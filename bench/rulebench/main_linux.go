@@ -8,13 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -23,69 +20,40 @@ import (
 
 // A config is what the flags say.
 type config struct {
+	measure.Flags
 	programs map[string]string
-	dir, out string
-	rounds   int
-	scale    int
 	systems  []string       // that are measured; the first is ours
 	rows     *regexp.Regexp // of "load, route"
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := command(ctx, os.Args[1:])
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "rulebench:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("rulebench", command) }
 
 func command(ctx context.Context, args []string) error {
-	c := config{programs: map[string]string{}, rounds: 3}
-	if s := os.Getenv("ROUNDS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return fmt.Errorf("ROUNDS: %w", err)
-		}
-		c.rounds = n
-	}
-	f := flag.NewFlagSet("rulebench", flag.ContinueOnError)
-	f.IntVar(&c.rounds, "rounds", c.rounds, "how often each row is measured (environment: ROUNDS)")
-	f.IntVar(&c.scale, "scale", 1, "divides how many files there are")
-	sheaf := f.String("sheaf", "bin/sheaf", "the `program` sheaf")
-	systems := f.String("systems", strings.Join(systemNames, ","), "which `systems` are measured")
-	rows := f.String("rows", "", "a `pattern` of what is measured, as \"small, local\" or \"big, SFTP\"")
-	f.StringVar(&c.dir, "dir", os.TempDir(), "the `folder` on the disk that all are measured on")
-	f.StringVar(&c.out, "json", "", "a `file` for the results as lines of JSON")
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+	c := config{programs: map[string]string{}}
+	var systems, rows string
+	err := c.Parse("rulebench", 3, args, func(f *flag.FlagSet) {
+		f.StringVar(&systems, "systems", strings.Join(systemNames, ","), "which `systems` are measured")
+		f.StringVar(&rows, "rows", "", "a `pattern` of what is measured, as \"small, local\" or \"big, SFTP\"")
+	})
+	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if c.rounds < 1 || c.scale < 1 || f.NArg() > 0 {
-		return errors.New("rounds and scale are at least 1, and there are no arguments")
-	}
-	var err error
-	if c.rows, err = regexp.Compile(*rows); err != nil {
+	if c.rows, err = regexp.Compile(rows); err != nil {
 		return fmt.Errorf("rows: %w", err)
 	}
-	if err := c.find(*sheaf, strings.Split(*systems, ",")); err != nil {
+	if err := c.find(strings.Split(systems, ",")); err != nil {
 		return err
 	}
 	return bench(ctx, c, os.Stdout, os.Stderr)
 }
 
 // find finds the programs, all of them: a table in which a rival is missing says nothing of the best.
-func (c *config) find(sheaf string, wanted []string) error {
-	full, err := filepath.Abs(sheaf)
-	if err != nil {
+func (c *config) find(wanted []string) (err error) {
+	if c.programs["sheaf"], err = c.Program(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(full); err != nil {
-		return fmt.Errorf("%w: run make build", err)
-	}
-	c.programs["sheaf"] = full
 	for _, name := range []string{"rclone", "unison", "ssh", "ssh-keygen", "sshd"} {
 		p, err := exec.LookPath(name)
 		if err != nil {
@@ -114,13 +82,13 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("sshd lets in who started it, and here that is root: run it as root")
 	}
-	work, err := os.MkdirTemp(c.dir, "rulebench-")
+	work, err := os.MkdirTemp(c.Dir, "rulebench-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	var used []*load
-	for _, l := range loads(work, c.scale) {
+	for _, l := range loads(work, c.Scale) {
 		if slices.ContainsFunc(routes, func(r route) bool { return c.rows.MatchString(l.name + ", " + r.name) }) {
 			used = append(used, l)
 		}
@@ -129,10 +97,10 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 	for _, l := range used { // itself, and one copy at a time
 		need += 2 * int64(l.files) * int64(l.max) >> 20
 	}
-	if err := measure.Room(c.dir, need); err != nil {
+	if err := measure.Room(c.Dir, need); err != nil {
 		return err
 	}
-	m, err := measure.Describe(ctx, work, c.rounds, c.scale, [][]string{{c.programs["sheaf"], "version"}, {c.programs["rclone"], "version"}, {c.programs["unison"], "-version"}})
+	m, err := measure.Describe(ctx, work, c.Rounds, c.Scale, [][]string{{c.programs["sheaf"], "version"}, {c.programs["rclone"], "version"}, {c.programs["unison"], "-version"}})
 	if err != nil {
 		return err
 	}
@@ -145,7 +113,7 @@ func bench(ctx context.Context, c config, out, progress io.Writer) (err error) {
 		data = append(data, fmt.Sprintf("%s: %d files of %d MiB", l.name, l.files, l.bytes>>20))
 	}
 	r := newRunner(c, used, progress)
-	err = measure.Rounds(out, m, r.book, strings.Join(data, "; "), c.out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), i) })
+	err = measure.Rounds(out, m, r.book, strings.Join(data, "; "), c.Out, func(i int) error { return r.round(ctx, filepath.Join(work, "round"), i) })
 	return errors.Join(append(r.wrong, err)...)
 }
 

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/sheaf-drive/sheaf/bench/measure"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 )
 
@@ -19,7 +20,7 @@ func TestBench_MeasuresARuleAndARival(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("sshd lets in who started it, and the benchmark says that this is root")
 	}
-	c := config{programs: map[string]string{}, rounds: 1, scale: 100, systems: []string{sheafName, rcloneName}, dir: t.TempDir(), rows: regexp.MustCompile(`small, (local|SFTP|WebDAV twice)$`)}
+	c := config{Flags: measure.Flags{Rounds: 1, Scale: 100, Dir: t.TempDir()}, programs: map[string]string{}, systems: []string{sheafName, rcloneName}, rows: regexp.MustCompile(`small, (local|SFTP|WebDAV twice)$`)}
 	for _, name := range []string{"rclone", "ssh", "ssh-keygen", "sshd"} {
 		c.programs[name] = testkit.Program(t, name, "rulebench")
 	}
@@ -29,13 +30,13 @@ func TestBench_MeasuresARuleAndARival(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build sheaf: %v\n%s", err, out)
 	}
-	l := loads(c.dir, c.scale)[0]
+	l := loads(c.Dir, c.Scale)[0]
 	if err := l.make(); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
 	r := newRunner(c, []*load{l}, &out)
-	err := r.round(t.Context(), filepath.Join(c.dir, "round"), 0) // it compares what came
+	err := r.round(t.Context(), filepath.Join(c.Dir, "round"), 0) // it compares what came
 	t.Logf("%s", out.Bytes())
 	if err != nil || len(r.wrong) > 0 {
 		t.Fatal(err, r.wrong)

@@ -178,9 +178,10 @@ func (p *pipe) write(b []byte) (n int, err error) {
 			return
 		}
 		var some []byte
-		some, err = p.c.pair.carry(b)
+		var delay time.Duration
+		some, delay, err = p.c.pair.carry(b)
 		n = len(some)
-		p.parts = append(p.parts, part{some, time.Now().Add(p.c.pair.delay)})
+		p.parts = append(p.parts, part{some, time.Now().Add(delay)})
 	})
 	if err != nil {
 		p.c.cut()
@@ -243,10 +244,9 @@ type pair struct {
 	rot   int           // bytes until one of a body is another one; negative: none is
 	delay time.Duration // of what goes over it
 	cable *cable        // the newest
-	told  map[string]int
 }
 
-func newPair(a, b *device) *pair { return &pair{a: a, b: b, left: -1, rot: -1, told: map[string]int{}} }
+func newPair(a, b *device) *pair { return &pair{a: a, b: b, left: -1, rot: -1} }
 
 func (p *pair) other(d *device) *device {
 	if p.a == d {
@@ -258,31 +258,29 @@ func (p *pair) other(d *device) *device {
 // body is how long what is written has to be at least to be the body of a blob, for bytes that rot: heads and calls are shorter mostly.
 const body = 1500
 
-// carry returns what arrives of some bytes. The error says that the cable has broken by it.
-func (p *pair) carry(b []byte) ([]byte, error) {
+// carry returns what arrives of some bytes, and after what time. The error says that the cable has broken by it.
+func (p *pair) carry(b []byte) (some []byte, delay time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	some := append([]byte(nil), b...)
+	some, delay = append([]byte(nil), b...), p.delay
 	if p.rot >= 0 && len(b) > body {
 		if p.rot < len(b)-body {
 			some[body+p.rot] ^= 1 << (p.rot % 8) // whoever sends has bad memory: TLS would not let it happen on the way
-			p.told["rot"]++
 			p.rot = -1
 		} else {
 			p.rot -= len(b) - body
 		}
 	}
 	if p.left < 0 {
-		return some, nil
+		return some, delay, nil
 	}
 	if p.left >= len(some) {
 		p.left -= len(some)
-		return some, nil
+		return some, delay, nil
 	}
 	some = some[:p.left]
 	p.left = -1
-	p.told["cut"]++
-	return some, errCable
+	return some, delay, errCable
 }
 
 // heal ends what is wrong.
@@ -309,10 +307,13 @@ func (d *device) dial(_ context.Context, key peer.Key, addr string) (peer.Link, 
 			return nil, fmt.Errorf("%s is another device by now: %w", o.name, peer.ErrImpostor)
 		}
 		c := newCable(p, d, o)
-		if p.cable != nil {
-			p.cable.cut()
-		}
+		p.mu.Lock()
+		before := p.cable
 		p.cable = c
+		p.mu.Unlock()
+		if before != nil {
+			before.cut()
+		}
 		o.peers.Serve(d.key, c.ends[1])
 		return c.ends[0], nil
 	}

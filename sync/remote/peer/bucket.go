@@ -98,7 +98,7 @@ func (s *session) askHello(ctx context.Context) (*hello, error) {
 // calling is a call of this side.
 type calling struct {
 	s    *session
-	st   stream
+	st   Stream
 	ctx  context.Context
 	stop func() bool
 	buf  []byte
@@ -126,7 +126,7 @@ func (s *session) begin(ctx context.Context, c call) (*calling, error) {
 	k := &calling{s: s, st: st, ctx: ctx}
 	life, cancel := context.WithCancel(ctx)
 	both := context.AfterFunc(s.life, cancel)
-	one := context.AfterFunc(life, st.drop)
+	one := context.AfterFunc(life, st.Drop)
 	k.stop = func() bool { defer cancel(); both(); return one() }
 	if err := k.send(frameCall, c.encode()); err != nil {
 		return nil, k.end(err)
@@ -178,7 +178,7 @@ func (c *calling) end(err error) error {
 				q.CancelRead(0)
 			}
 		} else {
-			c.st.drop()
+			c.st.Drop()
 		}
 		<-c.s.calls
 	}
@@ -273,13 +273,13 @@ func (c *calling) put(r io.Reader) error {
 	for {
 		n, rerr := io.ReadFull(r, frame[frameHead:frameHead+c.s.rate.part(maxData)])
 		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
-			c.st.drop()
+			c.st.Drop()
 			<-reply //nolint:errcheck // it is over, however it was
 			return &failed{rerr}
 		}
 		if n > 0 {
 			if err := c.s.rate.send(c.ctx, n); err != nil {
-				c.st.drop()
+				c.st.Drop()
 				<-reply //nolint:errcheck // the same
 				return err
 			}

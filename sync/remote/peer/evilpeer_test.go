@@ -22,7 +22,7 @@ import (
 )
 
 // evilPeer listens as a device that is admitted, greets as it should, and answers all else as evil does. It returns its key and address.
-func evilPeer(t *testing.T, r *roll, evil func(c call, st stream)) (Key, string) {
+func evilPeer(t *testing.T, r *roll, evil func(c call, st Stream)) (Key, string) {
 	t.Helper()
 	n := newNode(t, r, nil)
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -333,31 +333,31 @@ func TestEvilPeer_APackOfAnotherNameIsNotStored(t *testing.T) {
 func TestEvilPeer_BodiesThatDoNotEnd(t *testing.T) {
 	junk := make([]byte, maxData)
 	data := appendFrame(nil, frameData, junk)
-	evils := map[string]func(st stream){
-		"more data than asked for": func(st stream) {
+	evils := map[string]func(st Stream){
+		"more data than asked for": func(st Stream) {
 			for {
 				if _, err := st.Write(data); err != nil {
 					return
 				}
 			}
 		},
-		"empty frames for ever": func(st stream) {
+		"empty frames for ever": func(st Stream) {
 			for {
 				if _, err := st.Write(appendFrame(nil, frameData, nil)); err != nil {
 					return
 				}
 			}
 		},
-		"a frame of 4 GiB":       func(st stream) { _, _ = st.Write([]byte{byte(frameAnswer), 255, 255, 255, 255}) },
-		"a frame of no kind":     func(st stream) { _, _ = st.Write([]byte{99, 0, 0, 0, 0}) },
-		"a call for an answer":   func(st stream) { c := call{op: opGet}; _, _ = st.Write(appendFrame(nil, frameCall, c.encode())) },
-		"a failure that is none": func(st stream) { _, _ = st.Write(appendFrame(nil, frameFail, junk[:100])) },
-		"an end too early":       func(st stream) { _, _ = st.Write([]byte{byte(frameData), 0, 0, 1}); st.drop() },
+		"a frame of 4 GiB":       func(st Stream) { _, _ = st.Write([]byte{byte(frameAnswer), 255, 255, 255, 255}) },
+		"a frame of no kind":     func(st Stream) { _, _ = st.Write([]byte{99, 0, 0, 0, 0}) },
+		"a call for an answer":   func(st Stream) { c := call{op: opGet}; _, _ = st.Write(appendFrame(nil, frameCall, c.encode())) },
+		"a failure that is none": func(st Stream) { _, _ = st.Write(appendFrame(nil, frameFail, junk[:100])) },
+		"an end too early":       func(st Stream) { _, _ = st.Write([]byte{byte(frameData), 0, 0, 1}); st.Drop() },
 	}
 	for what, f := range evils {
 		t.Run(what, func(t *testing.T) {
 			var r roll
-			key, addr := evilPeer(t, &r, func(_ call, st stream) { f(st) })
+			key, addr := evilPeer(t, &r, func(_ call, st Stream) { f(st) })
 			near := newNode(t, &r, nil)
 			b := near.Bucket(key, at(addr))
 			got, err := tryGet(t, b, "small", 0, 1000)
@@ -393,7 +393,7 @@ func TestEvilPeer_ListingsThatLie(t *testing.T) {
 	for what, lie := range lies {
 		t.Run(what, func(t *testing.T) {
 			var r roll
-			key, addr := evilPeer(t, &r, func(_ call, st stream) {
+			key, addr := evilPeer(t, &r, func(_ call, st Stream) {
 				_, _ = st.Write(appendFrame(nil, frameAnswer, encodeInfos(lie)))
 				_, _ = st.Write(appendFrame(nil, frameEnd, nil))
 				_ = st.CloseWrite()

@@ -53,20 +53,9 @@ func (n *Node) dialGiven(ctx context.Context, key Key, addr string) (link, error
 // givenLink is a Link as sessions have it.
 type givenLink struct{ l Link }
 
-func (g givenLink) open(ctx context.Context) (stream, error)   { return given(g.l.Open(ctx)) }
-func (g givenLink) accept(ctx context.Context) (stream, error) { return given(g.l.Accept(ctx)) }
+func (g givenLink) open(ctx context.Context) (Stream, error)   { return g.l.Open(ctx) }
+func (g givenLink) accept(ctx context.Context) (Stream, error) { return g.l.Accept(ctx) }
 func (g givenLink) done() <-chan struct{}                      { return g.l.Done() }
 func (g givenLink) close(string)                               { g.l.Close() }
 func (g givenLink) remote() net.Addr                           { return g.l.RemoteAddr() }
 func (g givenLink) kind() string                               { return "given" }
-
-func given(s Stream, err error) (stream, error) {
-	if err != nil {
-		return nil, err
-	}
-	return givenStream{s}, nil
-}
-
-type givenStream struct{ Stream }
-
-func (s givenStream) drop() { s.Drop() }

@@ -18,16 +18,11 @@ import (
 // madeLink is a Link of streams over a pipe.
 type madeLink struct{ s *yamux.Session }
 
-// madeStream is one of its streams.
-type madeStream struct{ tcpStream }
-
-func (s madeStream) Drop() { s.drop() }
-
 func made(s *yamux.Stream, err error) (Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return madeStream{tcpStream{s}}, nil
+	return tcpStream{s}, nil
 }
 
 func (l madeLink) Open(context.Context) (Stream, error) { return made(l.s.OpenStream()) }

@@ -14,25 +14,14 @@ import (
 
 // A link is a connection with streams. Either side opens them.
 type link interface {
-	open(ctx context.Context) (stream, error)
-	accept(ctx context.Context) (stream, error)
+	open(ctx context.Context) (Stream, error)
+	accept(ctx context.Context) (Stream, error)
 	// done is closed when the link is.
 	done() <-chan struct{}
 	close(why string)
 	remote() net.Addr
 	// kind is "quic", "tcp", "relay" or "given".
 	kind() string
-}
-
-// A stream is one call.
-type stream interface {
-	io.ReadWriter
-	SetReadDeadline(t time.Time) error
-	SetWriteDeadline(t time.Time) error
-	// CloseWrite ends what is written: the far side reads to an end.
-	CloseWrite() error
-	// drop ends the stream in both directions. The far side gets an error, or an early end.
-	drop()
 }
 
 // The limits of a link.
@@ -59,7 +48,7 @@ func quicConfig() *quic.Config {
 // quicLink is a link over QUIC.
 type quicLink struct{ c *quic.Conn }
 
-func (l quicLink) open(ctx context.Context) (stream, error) {
+func (l quicLink) open(ctx context.Context) (Stream, error) {
 	s, err := l.c.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, err
@@ -67,7 +56,7 @@ func (l quicLink) open(ctx context.Context) (stream, error) {
 	return quicStream{s}, nil
 }
 
-func (l quicLink) accept(ctx context.Context) (stream, error) {
+func (l quicLink) accept(ctx context.Context) (Stream, error) {
 	s, err := l.c.AcceptStream(ctx)
 	if err != nil {
 		return nil, err
@@ -84,7 +73,7 @@ type quicStream struct{ *quic.Stream }
 
 func (s quicStream) CloseWrite() error { return s.Close() }
 
-func (s quicStream) drop() {
+func (s quicStream) Drop() {
 	s.CancelRead(0)
 	s.CancelWrite(0)
 }
@@ -118,7 +107,7 @@ func newTCPLink(conn *tls.Conn, dialled bool) (link, error) {
 	return tcpLink{s, conn}, nil
 }
 
-func (l tcpLink) open(ctx context.Context) (stream, error) {
+func (l tcpLink) open(ctx context.Context) (Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -129,7 +118,7 @@ func (l tcpLink) open(ctx context.Context) (stream, error) {
 	return tcpStream{s}, nil
 }
 
-func (l tcpLink) accept(ctx context.Context) (stream, error) {
+func (l tcpLink) accept(ctx context.Context) (Stream, error) {
 	s, err := l.s.AcceptStreamWithContext(ctx)
 	if err != nil {
 		return nil, err
@@ -150,7 +139,7 @@ type tcpStream struct{ *yamux.Stream }
 
 func (s tcpStream) CloseWrite() error { return s.Close() }
 
-func (s tcpStream) drop() {
+func (s tcpStream) Drop() {
 	past := time.Unix(1, 0)
 	_ = s.SetReadDeadline(past)
 	_ = s.SetWriteDeadline(past)

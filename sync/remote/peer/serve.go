@@ -51,10 +51,10 @@ func (s *session) serve() {
 }
 
 // answer answers one call.
-func (s *session) answer(st stream) {
+func (s *session) answer(st Stream) {
 	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
-	stop := context.AfterFunc(ctx, st.drop) // when the session is cut, and at the end
+	stop := context.AfterFunc(ctx, st.Drop) // when the session is cut, and at the end
 	a := &answering{s: s, st: st, ctx: ctx, cancel: cancel}
 	err := a.call()
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *session) answer(st stream) {
 // answering is a call of the far side.
 type answering struct {
 	s      *session
-	st     stream
+	st     Stream
 	ctx    context.Context
 	cancel context.CancelFunc
 }
@@ -272,7 +272,7 @@ func (a *answering) put(c call) error {
 
 // arriving reads the data of frames: exactly so many bytes, or it fails.
 type arriving struct {
-	st    stream
+	st    Stream
 	ctx   context.Context // of the call
 	rate  *Rate
 	left  int64

@@ -141,14 +141,20 @@ func (c *cloud) open(t testing.TB, path string, mk bool) remote.Tree {
 // tree opens a folder of a cloud with rclone's own backend, and closes it at the end of the test.
 func (c *cloud) tree(t testing.TB, path string, mk bool) remote.Tree {
 	t.Helper()
-	kind, err := provider.Kinds().Find(c.kind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := kind.Tree(through(t.Context(), c.front), remote.Config{
+	return openAs(through(t.Context(), c.front), t, c.kind, remote.Config{
 		Path: path, Make: mk, Options: c.options,
 		Secrets: remote.NewPassing(map[string]string{"token": `{"access_token":"` + cloudtest.Token + `","token_type":"Bearer","expiry":"2099-01-01T00:00:00Z"}`}),
 	})
+}
+
+// openAs opens a place of plain files, and closes it at the end of the test.
+func openAs(ctx context.Context, t testing.TB, name string, c remote.Config) remote.Tree {
+	t.Helper()
+	kind, err := provider.Kinds().Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := kind.Tree(ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +28,31 @@ type caller struct {
 
 func newCaller(t *tree) caller { return caller{t: t, http: fshttp.NewClient(t.conf)} }
 
+// option returns an option of the backend, "" if it is not set.
+func (c *caller) option(name string) string {
+	v, _ := c.t.m.Get(name)
+	return v
+}
+
+// anySet reports whether one of some options is set, or on.
+func (c *caller) anySet(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		v := c.option(name)
+		return v != "" && v != "false"
+	})
+}
+
+// names yields the names of the directories from the top of the place to the root of the tree, as the backend has them.
+func (c *caller) names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range strings.SplitSeq(strings.Trim(c.t.f.Root(), "/"), "/") {
+			if name != "" && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
 // An answerError is an answer of a place that is none to what it was asked.
 type answerError struct {
 	StatusCode int
@@ -34,6 +62,12 @@ type answerError struct {
 
 func (e *answerError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("the place answers %d %s", e.StatusCode, e.Reason))
+}
+
+// answered reports whether err is an answer with one of some status codes.
+func answered(err error, codes ...int) bool {
+	var a *answerError
+	return errors.As(err, &a) && slices.Contains(codes, a.StatusCode)
 }
 
 // soon reports whether it is only that too much was asked. The place calls that a refusal, too.

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,26 +39,11 @@ var notFollowed = []string{
 
 // newDriveFeed returns the feed of a tree, nil if there is none that tells all.
 func newDriveFeed(ctx context.Context, t *tree) (*feed, error) {
-	for _, o := range notFollowed {
-		if v, _ := t.m.Get(o); v != "" && v != "false" {
-			return nil, nil
-		}
-	}
-	if v, _ := t.m.Get("token"); v == "" {
-		return nil, nil
-	}
 	d := &driveFeed{caller: newCaller(t)}
 	d.leaves, _ = t.f.(leaves)
-	team, _ := t.m.Get("team_drive")
-	d.top, _ = t.m.Get("root_folder_id")
-	if d.top == "" {
-		d.top = team
-	}
-	if d.leaves == nil || d.top == "appDataFolder" {
+	d.top = cmp.Or(d.option("root_folder_id"), d.option("team_drive"), "root")
+	if d.anySet(notFollowed...) || d.option("token") == "" || d.leaves == nil || d.top == "appDataFolder" {
 		return nil, nil
-	}
-	if d.top == "" {
-		d.top = "root"
 	}
 	var of driveFile
 	err := t.patiently(ctx, func() (err error) {
@@ -90,8 +76,7 @@ type driveFile struct {
 
 func (d *driveFeed) file(ctx context.Context, id string) (f driveFile, err error) {
 	err = d.get(ctx, driveAPI+"files/"+url.PathEscape(id), url.Values{"fields": {"id,mimeType,trashed,driveId,ownedByMe"}}, &f)
-	var a *answerError
-	if errors.As(err, &a) && a.StatusCode == http.StatusNotFound || err == nil && f.Trashed {
+	if answered(err, http.StatusNotFound) || err == nil && f.Trashed {
 		err = fmt.Errorf("folder %s: %w", id, fs.ErrNotExist)
 	}
 	return f, err
@@ -104,10 +89,7 @@ func (d *driveFeed) there(ctx context.Context, id string) error {
 
 func (d *driveFeed) chain(ctx context.Context) ([]link, error) {
 	all := []link{{id: d.top}}
-	for name := range strings.SplitSeq(strings.Trim(d.t.f.Root(), "/"), "/") {
-		if name == "" {
-			continue
-		}
+	for name := range d.names() {
 		id, found, err := d.leaves.FindLeaf(ctx, all[len(all)-1].id, name)
 		if err != nil {
 			return nil, err
@@ -156,12 +138,8 @@ func (d *driveFeed) page(ctx context.Context, token string) (all []told, next st
 		"pageToken": {token}, "pageSize": {"1000"}, "includeRemoved": {"true"}, "includeItemsFromAllDrives": {"true"},
 		"fields": {"nextPageToken,newStartPageToken,changes(fileId,removed,file(id,mimeType,parents,trashed))"},
 	}), &got)
-	var a *answerError
-	if errors.As(err, &a) {
-		switch a.StatusCode {
-		case http.StatusBadRequest, http.StatusNotFound, http.StatusGone:
-			err = fmt.Errorf("%w: %w", remote.ErrCursor, err)
-		}
+	if answered(err, http.StatusBadRequest, http.StatusNotFound, http.StatusGone) {
+		err = fmt.Errorf("%w: %w", remote.ErrCursor, err)
 	}
 	if err != nil {
 		return nil, "", false, err

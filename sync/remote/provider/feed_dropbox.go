@@ -24,17 +24,14 @@ const dropboxAPI = "https://api.dropboxapi.com/2/files/"
 
 // newDropboxFeed returns the feed of a tree, nil if there is none that tells all.
 func newDropboxFeed(ctx context.Context, t *tree) (*feed, error) {
-	for _, o := range []string{"impersonate", "impersonate_admin", "root_namespace", "shared_files", "shared_folders", "skip_shared_folders", "skip_unowned_folders"} {
-		if v, _ := t.m.Get(o); v != "" && v != "false" { // another place, or another view of it
-			return nil, nil
-		}
+	d := &dropboxFeed{caller: newCaller(t)}
+	if d.anySet("impersonate", "impersonate_admin", "root_namespace", "shared_files", "shared_folders", "skip_shared_folders", "skip_unowned_folders") {
+		return nil, nil // another place, or another view of it
 	}
-	if v, _ := t.m.Get("token"); v == "" || strings.HasPrefix(t.m.c.Path, "/") { // by which the backend means the space of a team
+	if d.option("token") == "" || strings.HasPrefix(t.m.c.Path, "/") { // by which the backend means the space of a team
 		return nil, nil
 	}
-	d := &dropboxFeed{caller: newCaller(t)}
-	v, _ := t.m.Get("encoding")
-	if err := d.enc.Set(v); err != nil {
+	if err := d.enc.Set(d.option("encoding")); err != nil {
 		return nil, err
 	}
 	return newFeed(ctx, t, d)
@@ -82,10 +79,7 @@ func (d *dropboxFeed) there(ctx context.Context, id string) error {
 func (d *dropboxFeed) chain(ctx context.Context) ([]link, error) {
 	all := []link{{}}
 	path := ""
-	for name := range strings.SplitSeq(strings.Trim(d.t.f.Root(), "/"), "/") {
-		if name == "" {
-			continue
-		}
+	for name := range d.names() {
 		path += "/" + d.enc.FromStandardName(name)
 		e, err := d.folder(ctx, path)
 		if err != nil {
@@ -113,8 +107,7 @@ func (d *dropboxFeed) page(ctx context.Context, token string) (all []told, next 
 		More    bool           `json:"has_more"`
 	}
 	err = d.ask(ctx, "list_folder/continue", map[string]any{"cursor": token}, &got)
-	var a *answerError
-	if errors.As(err, &a) && (a.StatusCode == http.StatusBadRequest || a.StatusCode == http.StatusConflict) { // it has to be reset, or is none
+	if answered(err, http.StatusBadRequest, http.StatusConflict) { // it has to be reset, or is none
 		err = fmt.Errorf("%w: %w", remote.ErrCursor, err)
 	}
 	if err != nil {

@@ -33,15 +33,12 @@ var graphs = map[string]string{
 
 // newOneDriveFeed returns the feed of a tree, nil if there is none that tells all.
 func newOneDriveFeed(ctx context.Context, t *tree) (*feed, error) {
-	get := func(o string) string {
-		v, _ := t.m.Get(o)
-		return v
-	}
-	d := &oneDriveFeed{caller: newCaller(t), host: graphs[get("region")], drive: get("drive_id"), top: get("root_folder_id")}
-	if d.host == "" || d.drive == "" || get("tenant_url") != "" || get("token") == "" {
+	d := &oneDriveFeed{caller: newCaller(t)}
+	d.host, d.drive, d.top = graphs[d.option("region")], d.option("drive_id"), d.option("root_folder_id")
+	if d.host == "" || d.drive == "" || d.option("tenant_url") != "" || d.option("token") == "" {
 		return nil, nil
 	}
-	if err := d.enc.Set(get("encoding")); err != nil {
+	if err := d.enc.Set(d.option("encoding")); err != nil {
 		return nil, err
 	}
 	d.api = d.host + "/v1.0/drives/" + url.PathEscape(d.drive)
@@ -85,8 +82,7 @@ func (d *oneDriveFeed) name(it *graphItem) string {
 
 func (d *oneDriveFeed) item(ctx context.Context, where string) (it graphItem, err error) {
 	err = d.get(ctx, d.api+where, url.Values{"$select": {graphFields}}, &it)
-	var a *answerError
-	if errors.As(err, &a) && a.StatusCode == http.StatusNotFound || err == nil && it.Deleted != nil {
+	if answered(err, http.StatusNotFound) || err == nil && it.Deleted != nil {
 		err = fmt.Errorf("folder %s: %w", where, fs.ErrNotExist)
 	}
 	return it, err
@@ -99,10 +95,7 @@ func (d *oneDriveFeed) there(ctx context.Context, id string) error {
 
 func (d *oneDriveFeed) chain(ctx context.Context) ([]link, error) {
 	all := []link{{id: d.top}}
-	for name := range strings.SplitSeq(strings.Trim(d.t.f.Root(), "/"), "/") {
-		if name == "" {
-			continue
-		}
+	for name := range d.names() {
 		it, err := d.item(ctx, "/items/"+url.PathEscape(all[len(all)-1].id)+":/"+url.PathEscape(d.enc.FromStandardName(name))+":")
 		switch {
 		case err != nil:
@@ -137,12 +130,8 @@ func (d *oneDriveFeed) now(ctx context.Context) (string, error) {
 // page reads a page. The token is the address that the page before has told, as the documents have it.
 func (d *oneDriveFeed) page(ctx context.Context, token string) (all []told, next string, more bool, err error) {
 	all, next, more, err = d.read(ctx, token)
-	var a *answerError
-	if errors.As(err, &a) {
-		switch a.StatusCode {
-		case http.StatusBadRequest, http.StatusNotFound, http.StatusGone:
-			err = fmt.Errorf("%w: %w", remote.ErrCursor, err)
-		}
+	if answered(err, http.StatusBadRequest, http.StatusNotFound, http.StatusGone) {
+		err = fmt.Errorf("%w: %w", remote.ErrCursor, err)
 	}
 	return all, next, more, err
 }

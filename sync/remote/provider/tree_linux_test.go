@@ -2,13 +2,11 @@ package provider_test
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"sync/atomic"
 	"testing"
 
 	"github.com/sheaf-drive/sheaf/sync/remote"
-	"github.com/sheaf-drive/sheaf/sync/remote/provider"
 	"github.com/sheaf-drive/sheaf/sync/remote/remotetest"
 	"github.com/sheaf-drive/sheaf/sync/remote/treetest"
 )
@@ -16,20 +14,7 @@ import (
 // openTree opens a place of plain files, and closes it at the end of the test.
 func openTree(t *testing.T, p remotetest.Place, mk bool) remote.Tree {
 	t.Helper()
-	kind, err := provider.Kinds().Find(p.Kind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := kind.Tree(t.Context(), remote.Config{Path: p.Path, Options: p.Options, Secrets: remote.NewPassing(p.Secrets), Make: mk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := tree.(io.Closer).Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return tree
+	return openAs(t.Context(), t, p.Kind, remote.Config{Path: p.Path, Options: p.Options, Secrets: remote.NewPassing(p.Secrets), Make: mk})
 }
 
 // cannot says of which rules of the contract a kind of server keeps off, and why.

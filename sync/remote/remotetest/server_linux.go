@@ -25,14 +25,14 @@ type Server struct {
 	Addr string // host:port, the same for its whole life
 	Dir  string // of what it keeps
 
-	t     testing.TB
-	args  func(addr string) []string
-	hello string
-	set   settings
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	out   *tail
-	gone  chan struct{}
+	t    testing.TB
+	args func(addr string) []string
+	up   func(net.Conn) bool
+	set  settings
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	out  *tail
+	gone chan struct{}
 }
 
 func need(t testing.TB, name string) string {
@@ -77,17 +77,24 @@ type settings struct{ space int64 }
 // Space gives the server a disk of its own of so many bytes.
 func Space(bytes int64) Setting { return func(s *settings) { s.space = bytes } }
 
-// What a server is asked before it is taken to be up. That it takes connections says little: one that has just begun may drop them.
-const (
-	web    = "OPTIONS / HTTP/1.0\r\n\r\n"
-	banner = ""       // it speaks first
-	mute   = "mute\n" // it answers to nothing that is as simple
-)
+// What a server has to do before it is taken to be up. That it takes connections says little: one that has just begun may drop them.
+
+func banner(c net.Conn) bool { // it speaks first
+	_, err := io.ReadFull(c, make([]byte, 1))
+	return err == nil
+}
+
+func web(c net.Conn) bool {
+	_, err := io.WriteString(c, "OPTIONS / HTTP/1.0\r\n\r\n")
+	return err == nil && banner(c)
+}
+
+func mute(net.Conn) bool { return true } // it answers to nothing that is as simple
 
 // serve starts a server on a free port of this machine. args returns the command for an address. If the test fails, what the server said is told.
-func serve(t testing.TB, dir, hello string, set []Setting, args func(addr string) []string) *Server {
+func serve(t testing.TB, dir string, up func(net.Conn) bool, set []Setting, args func(addr string) []string) *Server {
 	t.Helper()
-	s := &Server{t: t, Dir: dir, args: args, hello: hello}
+	s := &Server{t: t, Dir: dir, args: args, up: up}
 	for _, f := range set {
 		f(&s.set)
 	}
@@ -170,7 +177,7 @@ func (s *Server) start() error {
 		return err
 	}
 	for end := time.Now().Add(startTime); ; {
-		there := answers(s.t.Context(), s.Addr, s.hello)
+		there := answers(s.t.Context(), s.Addr, s.up)
 		select {
 		case <-gone:
 			return errors.New("it ended at once")
@@ -187,22 +194,15 @@ func (s *Server) start() error {
 	}
 }
 
-func answers(ctx context.Context, addr, hello string) bool {
+func answers(ctx context.Context, addr string, up func(net.Conn) bool) bool {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = c.Close() }()
-	if hello == mute {
-		return true
-	}
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // a connection has deadlines
-	if _, err := io.WriteString(c, hello); err != nil {
-		return false
-	}
-	_, err = io.ReadFull(c, make([]byte, 1))
-	return err == nil
+	return up(c)
 }
 
 // tail keeps the end of what a program says.

@@ -1,19 +1,17 @@
-package pair_test
+package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/sheaf-drive/sheaf/bench/measure"
 	"github.com/sheaf-drive/sheaf/chunkstore/kv/pebblekv"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
 	"github.com/sheaf-drive/sheaf/sync/pair"
@@ -21,27 +19,10 @@ import (
 	"github.com/sheaf-drive/sheaf/sync/remote/localdir"
 )
 
-// memory returns a line of /proc/self/status in MiB.
-func memory(t *testing.T, field string) (mib int) {
-	t.Helper()
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
-		if rest, ok := strings.CutPrefix(sc.Text(), field+":"); ok {
-			if _, err := fmt.Sscan(rest, &mib); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return mib >> 10
-}
-
-// TestPair_AMillionFiles is for who wants to know what a rule over so many takes: SHEAF_RULE_FILES says how many there are, and is needed. Two folders of one disk; nothing but figures is
+// TestRule_AMillionFiles is for who wants to know what a rule over so many takes: SHEAF_RULE_FILES says how many there are, and is needed. Two folders of one disk; nothing but figures is
 // told, for they are of the machine: the most that was resident, how long it took to list and plan, and to go on after a restart. The memory of the
 // process is kept low as the program does it.
-func TestPair_AMillionFiles(t *testing.T) {
+func TestRule_AMillionFiles(t *testing.T) {
 	n := testkit.Environ(t, "SHEAF_RULE_FILES", 0)
 	if n == 0 {
 		t.Skip("only with SHEAF_RULE_FILES: it measures")
@@ -104,7 +85,12 @@ func TestPair_AMillionFiles(t *testing.T) {
 		if err != nil && ctx.Err() == nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %d files: listed and planned after %.1f s, all of it %.1f s, at most %d MiB resident", what, n, planned.Seconds(), time.Since(began).Seconds(), memory(t, "VmHWM"))
+		took := time.Since(began)
+		status, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d files: listed and planned after %.1f s, all of it %.1f s, at most %.0f MiB resident", what, n, planned.Seconds(), took.Seconds(), measure.KiB(measure.Field(string(status), "VmHWM")))
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
