@@ -180,6 +180,12 @@ func (s *Server) start() error {
 		there := answers(s.t.Context(), s.Addr, s.up)
 		select {
 		case <-gone:
+			s.mu.Lock()
+			killed := s.cmd != cmd
+			s.mu.Unlock()
+			if killed {
+				return nil // by Kill, before it was seen to be up: whoever did that starts it again
+			}
 			return errors.New("it ended at once")
 		default:
 		}
