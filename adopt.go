@@ -31,7 +31,7 @@ func (d *Drive) Adopt(ctx context.Context) (changed bool, err error) {
 		err = errors.Join(err, d.agree(ctx))
 	}
 	if d.o.Replication != nil && (changed || !d.firstKept) && ctx.Err() == nil {
-		kerr := d.keepFirst(ctx)
+		kerr := d.keepFirst(ctx, nil)
 		if d.firstKept = kerr == nil; kerr != nil && ctx.Err() == nil {
 			d.o.Log.Warn("this device may not open while its places cannot be reached", "err", kerr)
 		}

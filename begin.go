@@ -423,7 +423,9 @@ func (d *Drive) near(ctx context.Context, first []chunk.ID) (near []refs.Near) {
 
 // keepFirst keeps on this device what is read first of its newest state, where that lies at other places only: without it the drive
 // would not open while these cannot be reached. It may have to ask them, so no commit waits for it; what a commit changes is here anyhow.
-func (d *Drive) keepFirst(ctx context.Context) error {
+//
+// Of the packs in away it is to take none for being here.
+func (d *Drive) keepFirst(ctx context.Context, away map[blob.Name]bool) error {
 	ref, err := d.head(ctx)
 	if err != nil || ref.IsZero() {
 		return err
@@ -439,7 +441,7 @@ func (d *Drive) keepFirst(ctx context.Context) error {
 			return is
 		}
 		for info, err := range d.o.Replication.Own.List(ctx, blob.Name(name.BlobName())) {
-			is = is || err == nil && info.Name == blob.Name(name.BlobName())
+			is = is || err == nil && info.Name == blob.Name(name.BlobName()) && !away[info.Name]
 		}
 		own[name] = is
 		return is

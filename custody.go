@@ -274,7 +274,7 @@ type count struct {
 	c      *Custodian
 	lacks  []bool // for each place: it does not have all
 	some   bool   // this device has put some of it
-	others bool   // others have put some of it
+	others bool   // some of it is not kept here for good: others have put it, or it was evicted
 	err    error
 }
 
@@ -301,9 +301,9 @@ func (w *count) met(ctx context.Context, ref chunk.Ref) bool {
 			w.elsewhere(name, at.Len)
 		}
 	}
-	own := at.Open || h.Own
+	own := at.Open || h.Own || h.Evicted
 	w.some = w.some || own
-	w.others = w.others || !own
+	w.others = w.others || !own || h.Evicted
 	lacking := false
 	for i, p := range w.c.places {
 		if at.Open || !slices.Contains(h.Remotes, p.name) {

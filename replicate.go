@@ -30,7 +30,7 @@ var ErrOtherDrive = errors.New("another drive is there")
 
 // Replication makes a drive one of many places. The Bucket of the Options is the Tier then.
 type Replication struct {
-	// Tier is the bucket of the drive, Own its bucket for what this device puts.
+	// Tier is the bucket of the drive, Own its bucket for what this device puts: the Local of the Tier.
 	Tier *tier.Tier
 	Own  blob.Bucket
 	// Mirror is the bucket of the Tier for the small blobs of others.
@@ -41,6 +41,8 @@ type Replication struct {
 	Poll time.Duration
 	// Parallel is as engine.Options have it.
 	Parallel int
+	// Limit is how many bytes of packs may be in Own. What is more goes, the oldest first, when replicas keep it: see Drive.Evict. 0: there is no limit.
+	Limit int64
 }
 
 // replicating is the work of an open drive on its replicas.
@@ -81,7 +83,7 @@ func (d *Drive) reach() error {
 		return nil
 	}
 	e := engine.New(engine.Options{
-		Tier: r.Tier, Own: r.Own, Mirror: r.Mirror, Poll: max(r.Poll, 0), Parallel: r.Parallel, Memory: d.db, Log: d.o.Log, Top: d.top,
+		Tier: r.Tier, Own: r.Tier.Own(), Mirror: r.Mirror, Poll: max(r.Poll, 0), Parallel: r.Parallel, Memory: d.db, Log: d.o.Log, Top: d.top,
 		Check: (&vetter{account: d.account, bucket: d.o.Bucket}).check, Lacking: d.lacking,
 		Index: func(name blob.Name, body []byte) error { return d.store.CheckIndex(name, body) },
 		Adopt: func(ctx context.Context) error {
@@ -122,6 +124,9 @@ func (d *Drive) replicate() {
 		}
 	})
 	r.all.Go(func() { d.followPins(life, moved) })
+	if d.o.Replication.Limit > 0 {
+		r.all.Go(func() { d.keepBelow(life, d.o.Replication.Limit) })
+	}
 }
 
 // end stops the turns and closes the places.
@@ -234,7 +239,7 @@ func at(ctx context.Context, p engine.Place, do func(blob.Bucket) error) (err er
 // mine lists the packs that this device has put.
 func (r *Replication) mine(ctx context.Context) (map[pack.Name]struct{}, error) {
 	mine := map[pack.Name]struct{}{}
-	for info, err := range r.Own.List(ctx, pack.Prefix) {
+	for info, err := range r.Tier.Own().List(ctx, pack.Prefix) { // what was evicted is this device's still
 		if err != nil {
 			return nil, err
 		}
@@ -248,7 +253,7 @@ func (r *Replication) mine(ctx context.Context) (map[pack.Name]struct{}, error) 
 // Bucket returns where the sealed packs lie: with replicas, all that this device has and knows of them.
 func (d *Drive) Bucket() blob.Bucket { return d.o.Bucket }
 
-// Own returns the bucket of what this device has put itself.
+// Own returns the bucket of what this device has put itself, without what was evicted.
 func (d *Drive) Own() blob.Bucket {
 	if d.o.Replication == nil {
 		return d.o.Bucket

@@ -221,19 +221,18 @@ func (s *Service) RemoveReplica(ctx context.Context, r *sheafv1.ReplicasRemoveRe
 			return nil, errorf(sheafv1.Code_CODE_UNSUPPORTED, "sheaf device revoke NAME", "%s is a replica because it is a device of the drive", r.GetName())
 		}
 	}
-	if !r.GetForce() {
-		only, err := e.OnlyAt(ctx, r.GetName())
-		if err != nil {
-			return nil, replicaError(err)
-		}
-		if only > 0 {
+	s.replicas.Lock()
+	defer s.replicas.Unlock()
+	if r.GetForce() {
+		err = e.Drop(r.GetName())
+	} else {
+		var only int
+		if only, err = e.DropSpare(ctx, r.GetName()); only > 0 && err == nil {
 			return nil, errorf(sheafv1.Code_CODE_DECISION, "copy them first (sheaf replica heal), or give them up: --force",
 				"%d packs of the drive are at %s and, as far as is known, nowhere else", only, r.GetName())
 		}
 	}
-	s.replicas.Lock()
-	defer s.replicas.Unlock()
-	if err := e.Drop(r.GetName()); err != nil {
+	if err != nil {
 		return nil, replicaError(err)
 	}
 	return &sheafv1.ReplicasRemoveResponse{}, s.keepReplicas(e)

@@ -100,7 +100,7 @@ func TestSim_AllSchedulesComeToOneTree(t *testing.T) {
 	t.Logf("%d schedules from %d by %d, %.1f ms each: %s", n, first, every, time.Since(began).Seconds()*1e3/float64(n), sums(sum))
 	wanted := []string{"due", "crashes", "ended", "run twice"}
 	if n >= 1000 {
-		wanted = append(wanted, "conflicts", "freed", "wipes", "set back", "unaware", "revoked", "nights", "ghosts", "refused", "let in", "crashes of who serves")
+		wanted = append(wanted, "conflicts", "freed", "wipes", "set back", "unaware", "revoked", "nights", "ghosts", "refused", "let in", "evicted", "crashes of who serves")
 	}
 	for _, what := range wanted {
 		if n >= 30 && sum[what] == 0 {

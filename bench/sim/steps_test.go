@@ -48,6 +48,8 @@ func (w *world) step() error {
 		if err == nil {
 			d.synced()
 		}
+	case n >= 54 && n < 68 && w.evicts() && w.rng.IntN(2) == 0:
+		what, err = "evict", w.evict(d)
 	case n < 63:
 		what, err = "exchange", d.exchange()
 		switch {
@@ -218,6 +220,16 @@ func (w *world) trouble(d *device) {
 
 // loses reports whether this is a schedule in which places lose what they have acknowledged.
 func (w *world) loses() bool { return w.seed%4 == 1 }
+
+// evicts reports whether this is a schedule in which devices let go what places have.
+func (w *world) evicts() bool { return w.seed%8 == 2 || w.seed%8 == 5 || w.seed%8 == 7 }
+
+// evict lets go all of what a device has put, or some of it, that one of its places has, or each of two.
+func (w *world) evict(d *device) error {
+	r, err := d.d.Evict(w.ctx, sheaf.EvictOptions{Keep: int64(w.rng.IntN(2) * w.rng.IntN(256<<10)), Copies: w.rng.IntN(2)}, nil)
+	w.count["evicted"] += int(r.Packs)
+	return err
+}
 
 // night lets hours or days go by, while all devices are off.
 func (w *world) night() {

@@ -62,7 +62,7 @@ type Options struct {
 	// Tier is the bucket of the drive: what this device has put, and what it knows of others. The Engine gives it the replicas
 	// to read from.
 	Tier *tier.Tier
-	// Own is what this device has put, Mirror takes the small blobs of others.
+	// Own is what this device has put, also what was evicted: the Own of the Tier. Mirror takes the small blobs of others.
 	Own, Mirror blob.Bucket
 	// Adopt is called, one call at a time, when there are new heads of others; nil: nobody wants to know. An error keeps
 	// nothing from going on.
@@ -122,6 +122,7 @@ type Status struct {
 type Engine struct {
 	o        Options
 	adopting sync.Mutex
+	keeping  sync.Mutex // held to evict what replicas keep, and to drop one of them; before mu
 	meeting  sync.Mutex
 
 	mu      sync.Mutex // guards the rest
@@ -238,6 +239,23 @@ func (e *Engine) find(name string) *place {
 
 // Drop takes a place from the replicas and returns when its turn, if one was under way, has ended. What lies there stays.
 func (e *Engine) Drop(name string) error {
+	e.keeping.Lock() // what is evicted now may be nowhere else
+	defer e.keeping.Unlock()
+	return e.drop(name)
+}
+
+// DropSpare is Drop, if there is no pack that is there and, as far as is known, nowhere else: only counts these. If there are, nothing is changed.
+func (e *Engine) DropSpare(ctx context.Context, name string) (only int, err error) {
+	e.keeping.Lock() // what is counted here could be evicted before it is dropped
+	defer e.keeping.Unlock()
+	if only, err = e.OnlyAt(ctx, name); err != nil || only > 0 {
+		return only, err
+	}
+	return 0, e.drop(name)
+}
+
+// drop is Drop under the lock of keeping.
+func (e *Engine) drop(name string) error {
 	e.mu.Lock()
 	p := e.find(name)
 	if p == nil {

@@ -37,7 +37,7 @@ func newSide(t *testing.T) *side {
 		t.Fatal(err)
 	}
 	s.e = New(Options{
-		Tier: s.tier, Own: s.own, Mirror: s.mirror, Memory: memkv.New(), Adopt: func(context.Context) error { s.adopted.Add(1); return nil },
+		Tier: s.tier, Own: s.tier.Own(), Mirror: s.mirror, Memory: memkv.New(), Adopt: func(context.Context) error { s.adopted.Add(1); return nil },
 	})
 	t.Cleanup(func() {
 		if err := errors.Join(s.e.Close(), s.tier.Close()); err != nil {

@@ -91,7 +91,7 @@ func (e *Engine) doTurn(ctx context.Context, p *place) (pushed, news bool, err e
 	if e.o.Bridge != nil {
 		push.Bridge = func(g replica.Gap) bool { return e.o.Bridge(g.Folder, g.First) }
 	}
-	if from != e.o.Own {
+	if from != e.o.Own || e.o.Tier.Evicts() {
 		push.Forget, push.Lacking = e.o.Tier.Forget, e.o.Lacking
 	}
 	end := e.offers(ctx, p, &push)
@@ -386,7 +386,7 @@ func (e *Engine) shows(ctx context.Context, p *place, at *catalog.Table) (bool, 
 	was := p.table
 	e.mu.Unlock()
 	for info := range at.All(catalog.Packs) {
-		if _, ok := was.Size(info.Name); ok || e.o.Tier.Copies(info.Name) > 0 {
+		if _, ok := was.Size(info.Name); ok || e.o.Tier.Copies(info.Name) > 0 || e.o.Tier.Evicted(info.Name) {
 			continue
 		}
 		r, err := e.o.Own.Get(ctx, info.Name, 0, 0)
@@ -518,7 +518,7 @@ func (e *Engine) OnlyAt(ctx context.Context, name string) (int, error) {
 		return 0, fmt.Errorf("replica %s: %w", name, ErrNotFound)
 	}
 	here := map[blob.Name]struct{}{}
-	for info, err := range e.o.Own.List(ctx, catalog.Packs) {
+	for info, err := range e.o.Tier.Kept(ctx) { // what was evicted is not here
 		if err != nil {
 			return 0, fmt.Errorf("list packs of this device: %w", err)
 		}

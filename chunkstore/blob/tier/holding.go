@@ -11,6 +11,7 @@ import (
 // A Holding says where a pack is, as far as is known without asking anybody.
 type Holding struct {
 	Own     bool     // it is in Local
+	Evicted bool     // it was, and is this device's still
 	Size    int64    // in bytes; -1: not known
 	Pieces  uint32   // which pieces of 1 MiB are in the cache, the first in the lowest bit
 	Remotes []string // whose catalogs have it in that size, in the order of their names
@@ -48,6 +49,7 @@ func (t *Tier) Holding(ctx context.Context, name blob.Name) (Holding, error) {
 		}
 	}
 	if !h.Own {
+		h.Evicted = t.Evicted(name)
 		sources, size := t.sources(name)
 		if h.Size = size; h.Size > 0 && h.Size <= maxPieces*Grid {
 			h.Pieces = t.cache.has(hash, h.Size)

@@ -183,11 +183,11 @@ func (t *Tier) Copies(name blob.Name) int {
 	return n
 }
 
-// Missing returns how many packs and index blobs Local has that a remote lacks, by the catalog, and their bytes.
+// Missing returns how many packs and index blobs of this device a remote lacks, by the catalog, and their bytes.
 func (t *Tier) Missing(ctx context.Context, remote string) (blobs int, size int64, err error) {
 	table, _ := t.known.of(remote)
 	for _, dir := range []blob.Name{catalog.Packs, catalog.Index} {
-		for info, err := range t.o.Local.List(ctx, dir) {
+		for info, err := range t.Own().List(ctx, dir) {
 			if err != nil {
 				return 0, 0, fmt.Errorf("count what a remote lacks: %w", err)
 			}

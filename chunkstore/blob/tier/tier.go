@@ -45,10 +45,15 @@
 // Remove removes from Local, the Mirror and the cache, and notes the names, durably, for each remote that is known: Removed gives them to a Push.
 // From then on the tier does not show them, whatever a remote lists. A name that is Put again is taken off the note.
 //
+// # Evicting
+//
+// Evict removes packs from Local that remotes keep, and notes that they are this device's all the same: Own is the bucket in which they are
+// still, so that they are brought to places that lack them, and collected when nothing needs them.
+//
 // # What is kept in Dir
 //
-// The files catalog, removed and pins, and the folder packs with the cache. All but removed may be deleted while the tier is
-// closed: the next Fetch and reads bring it back. Nothing is scanned when a tier is opened: the catalog is read when it is first needed, a cached
+// The files catalog, removed, evicted and pins, and the folder packs with the cache. All but removed and evicted may be deleted while the tier is
+// closed: the next Fetch and reads bring it back. Without evicted, what was evicted is nobody's: it is read, and never collected. Nothing is scanned when a tier is opened: the catalog is read when it is first needed, a cached
 // pack is found when it is asked for, and what the cache takes is counted in the background.
 // With Dir "" all of it is in memory, and lost with the process, so that the tier works in a browser, too.
 //
@@ -124,6 +129,7 @@ type Tier struct {
 
 	cache   *cache
 	removed *removedLog
+	evicted *removedLog // packs of this device that are at remotes only, under evictedKey
 	known   *knowledge
 	habits  habits
 
@@ -169,8 +175,11 @@ func Open(o Options) (*Tier, error) {
 	if t.removed, err = openRemoved(path("removed"), o.Log); err != nil {
 		return nil, fmt.Errorf("open tier: %w", err)
 	}
-	if t.cache, err = openCache(path("packs"), path("pins"), o.CacheBytes, o.Log); err != nil {
+	if t.evicted, err = openRemoved(path("evicted"), o.Log); err != nil {
 		return nil, errors.Join(fmt.Errorf("open tier: %w", err), t.removed.close())
+	}
+	if t.cache, err = openCache(path("packs"), path("pins"), o.CacheBytes, o.Log); err != nil {
+		return nil, errors.Join(fmt.Errorf("open tier: %w", err), t.removed.close(), t.evicted.close())
 	}
 	if o.Dir != "" {
 		t.wg.Go(func() { t.cache.scan(t.life) })
@@ -184,7 +193,7 @@ func (t *Tier) Close() error {
 	t.end()
 	t.mu.Unlock()
 	t.wg.Wait()
-	return t.removed.close()
+	return errors.Join(t.removed.close(), t.evicted.close())
 }
 
 // SetRemotes says which remotes there are from now on, in the order in which they are asked. What is under way goes on with those before. A
@@ -268,6 +277,10 @@ func (t *Tier) Remove(ctx context.Context, names ...blob.Name) error {
 	noted := t.removed.note(remotes, names)
 	if noted != nil && !errors.Is(noted, blob.ErrNoSpace) {
 		return fmt.Errorf("note removed blobs: %w", noted)
+	}
+	// Those that were evicted are none of this device's any more. It is said before they are gone here, or one that a crash leaves here would count as evicted.
+	if err := t.evicted.done(evictedKey, names); err != nil && !errors.Is(err, blob.ErrNoSpace) {
+		return fmt.Errorf("note removed blobs: %w", err)
 	}
 	if err := t.o.Local.Remove(ctx, names...); err != nil {
 		return err
