@@ -164,4 +164,3 @@ func (d *Drive) evictTo(ctx context.Context, limit int64) int64 {
 	}
 	return limit - limit/10
 }
-

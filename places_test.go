@@ -26,6 +26,8 @@ type resident struct {
 	places []engine.Place
 	mirror *mem.Bucket
 	own    *mem.Bucket
+	noted  string // where its tier keeps what it notes; "": nowhere
+	limit  int64
 }
 
 func newResident(t testing.TB, places ...engine.Place) *resident {
@@ -41,14 +43,14 @@ func place(name string, b blob.Bucket) engine.Place {
 // settle makes the options of a drive that is opened now.
 func (r *resident) settle() Options {
 	r.t.Helper()
-	tr, err := tier.Open(tier.Options{Local: r.own, Mirror: r.mirror, Log: r.log})
+	tr, err := tier.Open(tier.Options{Local: r.own, Mirror: r.mirror, Dir: r.noted, Log: r.log})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = tr.Close() })
 	o := r.options(Secret{})
 	o.Bucket = nil
-	o.Replication = &Replication{Tier: tr, Own: r.own, Mirror: r.mirror, Places: r.places, Poll: -1}
+	o.Replication = &Replication{Tier: tr, Own: r.own, Mirror: r.mirror, Places: r.places, Poll: -1, Limit: r.limit}
 	return o
 }
 
