@@ -116,6 +116,7 @@ type Custodian struct {
 type heldAt struct {
 	name string
 	root chunk.Ref // the root directory of the newest state of this device that is there as a whole; zero: none is known
+	all  bool      // that is the newest state that this device has, and there is nothing that is in no state yet
 }
 
 // Custodian returns a new one.
@@ -128,6 +129,7 @@ func (d *Drive) Custodian(ctx context.Context) (*Custodian, error) {
 	if d.replicas == nil {
 		return c, nil
 	}
+	settled := d.Pending() == 0 // before the head is looked up
 	head, err := d.head(ctx)
 	if err != nil {
 		return nil, err
@@ -139,6 +141,7 @@ func (d *Drive) Custodian(ctx context.Context) (*Custodian, error) {
 	for _, h := range held {
 		at := heldAt{name: h.Name}
 		if ref, err := chunk.ParseRef(h.Top); err == nil {
+			at.all = settled && ref == head && !ref.IsZero()
 			if at.root, err = c.rootOf(ctx, ref); err != nil {
 				return nil, err
 			}
@@ -343,6 +346,9 @@ func (w *count) heads(ctx context.Context, f live.Content) error {
 		}
 	}
 	for i, p := range w.c.places {
+		if p.all && !f.Changed {
+			continue // also where the directories that lead there are not on this device
+		}
 		e, err := entryAt(ctx, w.c, p.root, names)
 		if err != nil && !errors.Is(err, errElsewhere) {
 			return err

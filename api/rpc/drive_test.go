@@ -140,6 +140,10 @@ func (d *fakeDrive) Verify(ctx context.Context, p sheaf.Progress) (sheaf.VerifyR
 	return sheaf.VerifyReport{}, nil
 }
 
+func (d *fakeDrive) Evict(context.Context, sheaf.EvictOptions, sheaf.Progress) (sheaf.EvictReport, error) {
+	return sheaf.EvictReport{}, nil
+}
+
 func (d *fakeDrive) GC(context.Context, sheaf.GCOptions, sheaf.Progress) (sheaf.GCReport, error) {
 	return sheaf.GCReport{Freed: 5}, nil
 }

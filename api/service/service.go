@@ -72,6 +72,7 @@ type Past interface {
 type Care interface {
 	Verify(ctx context.Context, p sheaf.Progress) (sheaf.VerifyReport, error)
 	GC(ctx context.Context, o sheaf.GCOptions, p sheaf.Progress) (sheaf.GCReport, error)
+	Evict(ctx context.Context, o sheaf.EvictOptions, p sheaf.Progress) (sheaf.EvictReport, error)
 	Stats(ctx context.Context) (sheaf.Stats, error)
 	Unique(ctx context.Context, path string) (logical, unique, stored int64, err error)
 }

@@ -53,6 +53,9 @@ func (s *Service) workOf(request *sheafv1.StartRequest) (kind string, w work, er
 		return "verify", &careWork{verify: true}, nil
 	case *sheafv1.StartRequest_Gc:
 		return "gc", &careWork{grace: time.Duration(r.Gc.GetGraceSeconds()) * time.Second}, nil
+	case *sheafv1.StartRequest_Evict:
+		w, err := evictWorkOf(r.Evict)
+		return "evict", w, err
 	case *sheafv1.StartRequest_Rule:
 		if r.Rule.GetAllowDeletes() < 0 {
 			return "", nil, errorf(sheafv1.Code_CODE_USAGE, "--allow-deletes 100", "the number of files that may be deleted is not negative")

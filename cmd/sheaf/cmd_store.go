@@ -13,7 +13,7 @@ import (
 
 func (a *app) storeCmd() *cobra.Command {
 	c := &cobra.Command{Use: "store", Short: "Where the packs lie, and their upkeep", Args: cobra.NoArgs, RunE: needsVerb}
-	c.AddCommand(a.storePathCmd(), a.storeStatsCmd(), a.storeVerifyCmd(), a.storeGCCmd())
+	c.AddCommand(a.storePathCmd(), a.storeStatsCmd(), a.storeVerifyCmd(), a.storeGCCmd(), a.storeEvictCmd())
 	return c
 }
 

@@ -41,6 +41,7 @@ type device struct {
 	remotes *service.Remotes
 
 	cacheSize int64         // of what is kept of replicas, in bytes; 0: the default
+	storeSize int64         // of what this device has put and replicas have, in bytes; 0: all of it
 	poll      time.Duration // as sheaf.Replication has it
 	noLAN     bool          // no announcements to the networks of this machine, whatever is set
 
@@ -63,6 +64,9 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 	}
 	if n, err := parseSize(set.value(settings.CacheSize, c)); err == nil {
 		d.cacheSize = max(n, 1)
+	}
+	if n, err := parseSize(set.value(settings.StoreSize, c)); err == nil && daemon { // off is no size
+		d.storeSize = n
 	}
 	set.keep(c)
 	o := service.Options{
@@ -242,7 +246,7 @@ func (d *device) options(store string, replicas []home.Replica, create bool) (o 
 		return sheaf.Options{}, errors.Join(fmt.Errorf("open what peers have put here: %w", err), t.Close(), mirror.Close())
 	}
 	d.shelf = shelf
-	r := &sheaf.Replication{Tier: t, Own: own, Mirror: mirror, Poll: d.poll, Places: []engine.Place{peering.ShelfPlace(shelf)}}
+	r := &sheaf.Replication{Tier: t, Own: own, Mirror: mirror, Poll: d.poll, Limit: d.storeSize, Places: []engine.Place{peering.ShelfPlace(shelf)}}
 	for _, p := range replicas {
 		r.Places = append(r.Places, engine.Place{Name: p.Name, At: p.At, Open: func(ctx context.Context) (blob.Bucket, error) {
 			return d.reach.Open(ctx, p.At, false)

@@ -37,10 +37,7 @@ type Eviction struct {
 //
 // No replica can be dropped while what it keeps is evicted, and one that was dropped before does not count.
 func (e *Engine) Evict(ctx context.Context, packs []blob.Info, want int64, copies int, progress func(done, total int64)) (ev Eviction, err error) {
-	k := &keepers{e: e, sizes: map[blob.Name]int64{}}
-	for _, info := range packs {
-		k.sizes[info.Name] = info.Size
-	}
+	k := &keepers{e: e}
 	if err := k.list(ctx); err != nil {
 		return ev, err
 	}
@@ -77,19 +74,33 @@ func (e *Engine) Evict(ctx context.Context, packs []blob.Info, want int64, copie
 	return ev, nil
 }
 
-// keepers are the replicas that count, and what of some packs they list.
+// keeps reports whether a replica counts as one that keeps what is brought there. e.mu is held.
+func (p *place) keeps() bool { return !p.Place.Here && !p.Place.Direct && !p.Gives }
+
+// Keepers returns how many replicas count for Evict, be they within reach or not.
+func (e *Engine) Keepers() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range e.places {
+		if p.keeps() {
+			n++
+		}
+	}
+	return n
+}
+
+// keepers are the replicas that count.
 type keepers struct {
 	e      *Engine
-	sizes  map[blob.Name]int64 // of the packs that it is about
-	all    int                 // how many there are that count if they can be asked
+	all    int // how many there are that count if they can be asked
 	places []*keeper
 	away   []string
 }
 
-// keeper is one of them.
+// keeper is one of them, and what it lists now.
 type keeper struct {
 	*place
-	has map[blob.Name]bool
+	lists *catalog.Table
 }
 
 // list asks all of them what they have.
@@ -97,7 +108,7 @@ func (k *keepers) list(ctx context.Context) error {
 	k.e.mu.Lock()
 	var all []*place
 	for _, p := range k.e.places {
-		if !p.Place.Here && !p.Place.Direct && !p.Gives {
+		if p.keeps() {
 			all = append(all, p)
 		}
 	}
@@ -108,17 +119,12 @@ func (k *keepers) list(ctx context.Context) error {
 	asking.SetLimit(max(k.e.o.Parallel, 1))
 	for i, p := range all {
 		asking.Go(func() error {
-			has := map[blob.Name]bool{}
-			for info, err := range p.at.List(ctx, catalog.Packs) {
-				if err != nil {
-					k.e.o.Log.Info("a replica cannot be asked what it keeps", "replica", p.Place.Name, "err", err)
-					return nil
-				}
-				if size, ok := k.sizes[info.Name]; ok && size == info.Size {
-					has[info.Name] = true
-				}
+			lists, err := catalog.List(p.at.List(ctx, catalog.Packs))
+			if err == nil {
+				found[i] = &keeper{p, lists}
+			} else if ctx.Err() == nil {
+				k.e.o.Log.Info("a replica cannot be asked what it keeps", "replica", p.Place.Name, "err", err)
 			}
-			found[i] = &keeper{p, has}
 			return nil
 		})
 	}
@@ -163,7 +169,10 @@ func (k *keepers) evict(ctx context.Context, packs []blob.Info, copies int) (n i
 // proof is a tier.Proof: it compares one piece of a pack, any one, with what is here. Asked for it is only if the listing had the pack.
 func (k *keepers) proof(ctx context.Context, r tier.Remote, name blob.Name, size int64) error {
 	i := slices.IndexFunc(k.places, func(p *keeper) bool { return p.Place.Name == r.Name })
-	if i < 0 || !k.places[i].has[name] {
+	if i < 0 {
+		return errNotListed
+	}
+	if listed, ok := k.places[i].lists.Size(name); !ok || listed != size {
 		return errNotListed
 	}
 	off := rand.Int64N((size+tier.Grid-1)/tier.Grid) * tier.Grid //nolint:gosec // a sample

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
 )
 
@@ -211,5 +212,41 @@ func TestEvict_WhatIsRemovedGoesEverywhere(t *testing.T) {
 	}
 	if has(t, a, pack) || has(t, s.tier, pack) {
 		t.Error("it is there still")
+	}
+}
+
+// What a place has is known from before, also to an Engine in which it had no turn, and if it is not, the place is asked.
+func TestOnlyAt_BeforeAnyTurn(t *testing.T) {
+	for _, learned := range []bool{true, false} {
+		a := &flaky{Bucket: mem.New()}
+		s, _ := evicting(t, placeOf("a", a))
+		if ev := s.evict(t, 0); ev.Packs != 1 {
+			t.Fatalf("%+v", ev)
+		}
+		if err := s.e.Drop("a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.e.Add(placeOf("a", a)); err != nil {
+			t.Fatal(err)
+		}
+		a.down.Store(true)
+		if only, err := s.e.DropSpare(t.Context(), "a"); err == nil || only != 0 || len(s.e.List()) != 1 {
+			t.Errorf("nothing is known, and it cannot be asked: only at a are %d, %v, there are %d places", only, err, len(s.e.List()))
+		}
+		a.down.Store(false)
+		if learned {
+			table, err := catalog.List(a.List(t.Context(), catalog.Packs))
+			if err == nil {
+				err = s.tier.Learn("a", table)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.down.Store(true)
+		}
+		if only, err := s.e.DropSpare(t.Context(), "a"); err != nil || only != 1 || len(s.e.List()) != 1 {
+			t.Errorf("learned %t: only at a are %d, %v, there are %d places", learned, only, err, len(s.e.List()))
+		}
+		a.down.Store(false)
 	}
 }

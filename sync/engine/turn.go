@@ -504,18 +504,29 @@ func (e *Engine) Bucket(name string) (blob.Bucket, error) {
 	return p.at, nil
 }
 
-// OnlyAt returns how many packs are at a replica and, as far as is known, nowhere else. One that had no turn yet since the
-// Engine was made is not known.
+// OnlyAt returns how many packs are at a replica and, as far as is known, nowhere else. One of which nothing is known is asked.
 func (e *Engine) OnlyAt(ctx context.Context, name string) (int, error) {
-	e.mu.Lock()
-	p := e.find(name)
-	var table *catalog.Table
-	if p != nil {
-		table = p.table
+	table := func() (*place, *catalog.Table) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		p := e.find(name)
+		switch {
+		case p == nil:
+			return nil, nil
+		case p.table != nil:
+			return p, p.table
+		}
+		return p, e.o.Tier.Catalog(name) // it had no turn yet since this Engine was made
 	}
-	e.mu.Unlock()
+	p, at := table()
 	if p == nil {
 		return 0, fmt.Errorf("replica %s: %w", name, ErrNotFound)
+	}
+	if at == nil {
+		if err := e.look(ctx, []*place{p}); err != nil {
+			return 0, fmt.Errorf("find out what replica %s has: %w", name, err)
+		}
+		_, at = table()
 	}
 	here := map[blob.Name]struct{}{}
 	for info, err := range e.o.Tier.Kept(ctx) { // what was evicted is not here
@@ -525,7 +536,7 @@ func (e *Engine) OnlyAt(ctx context.Context, name string) (int, error) {
 		here[info.Name] = struct{}{}
 	}
 	n := 0
-	for info := range table.All(catalog.Packs) {
+	for info := range at.All(catalog.Packs) {
 		if _, own := here[info.Name]; !own && e.o.Tier.Copies(info.Name) < 2 {
 			n++
 		}

@@ -106,6 +106,7 @@ type StartRequest struct {
 	//	*StartRequest_ReplicaHeal
 	//	*StartRequest_Pin
 	//	*StartRequest_Rule
+	//	*StartRequest_Evict
 	Work          isStartRequest_Work `protobuf_oneof:"work"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -247,6 +248,15 @@ func (x *StartRequest) GetRule() *RuleJob {
 	return nil
 }
 
+func (x *StartRequest) GetEvict() *EvictJob {
+	if x != nil {
+		if x, ok := x.Work.(*StartRequest_Evict); ok {
+			return x.Evict
+		}
+	}
+	return nil
+}
+
 type isStartRequest_Work interface {
 	isStartRequest_Work()
 }
@@ -306,6 +316,11 @@ type StartRequest_Rule struct {
 	Rule *RuleJob `protobuf:"bytes,11,opt,name=rule,proto3,oneof"`
 }
 
+type StartRequest_Evict struct {
+	// Let go what replicas keep.
+	Evict *EvictJob `protobuf:"bytes,12,opt,name=evict,proto3,oneof"`
+}
+
 func (*StartRequest_Import) isStartRequest_Work() {}
 
 func (*StartRequest_Export) isStartRequest_Work() {}
@@ -327,6 +342,8 @@ func (*StartRequest_ReplicaHeal) isStartRequest_Work() {}
 func (*StartRequest_Pin) isStartRequest_Work() {}
 
 func (*StartRequest_Rule) isStartRequest_Work() {}
+
+func (*StartRequest_Evict) isStartRequest_Work() {}
 
 // CopyOptions are common to all that copy.
 type CopyOptions struct {
@@ -770,6 +787,62 @@ func (x *GCJob) GetGraceSeconds() int64 {
 	return 0
 }
 
+// EvictJob removes packs from this device that replicas keep, the oldest first. They stay part of the
+// drive, and are read from the replicas when they are needed. Fails with CODE_UNSUPPORTED if there are no replicas.
+type EvictJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many bytes of the packs that this device has put stay on it.
+	KeepBytes int64 `protobuf:"varint,1,opt,name=keep_bytes,json=keepBytes,proto3" json:"keep_bytes,omitempty"`
+	// How many replicas must have a pack; 0: two, or one if there is one. Other devices do not count.
+	Copies        int32 `protobuf:"varint,2,opt,name=copies,proto3" json:"copies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvictJob) Reset() {
+	*x = EvictJob{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvictJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvictJob) ProtoMessage() {}
+
+func (x *EvictJob) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvictJob.ProtoReflect.Descriptor instead.
+func (*EvictJob) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *EvictJob) GetKeepBytes() int64 {
+	if x != nil {
+		return x.KeepBytes
+	}
+	return 0
+}
+
+func (x *EvictJob) GetCopies() int32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
 // ReplicaCopyJob brings a drive from one place to another, sealed as it lies, without
 // opening it. It needs no drive on this device.
 type ReplicaCopyJob struct {
@@ -784,7 +857,7 @@ type ReplicaCopyJob struct {
 
 func (x *ReplicaCopyJob) Reset() {
 	*x = ReplicaCopyJob{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +869,7 @@ func (x *ReplicaCopyJob) String() string {
 func (*ReplicaCopyJob) ProtoMessage() {}
 
 func (x *ReplicaCopyJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[8]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +882,7 @@ func (x *ReplicaCopyJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaCopyJob.ProtoReflect.Descriptor instead.
 func (*ReplicaCopyJob) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{8}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReplicaCopyJob) GetFrom() string {
@@ -840,7 +913,7 @@ type ReplicaVerifyJob struct {
 
 func (x *ReplicaVerifyJob) Reset() {
 	*x = ReplicaVerifyJob{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +925,7 @@ func (x *ReplicaVerifyJob) String() string {
 func (*ReplicaVerifyJob) ProtoMessage() {}
 
 func (x *ReplicaVerifyJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[9]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +938,7 @@ func (x *ReplicaVerifyJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaVerifyJob.ProtoReflect.Descriptor instead.
 func (*ReplicaVerifyJob) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{9}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReplicaVerifyJob) GetName() string {
@@ -893,7 +966,7 @@ type ReplicaHealJob struct {
 
 func (x *ReplicaHealJob) Reset() {
 	*x = ReplicaHealJob{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +978,7 @@ func (x *ReplicaHealJob) String() string {
 func (*ReplicaHealJob) ProtoMessage() {}
 
 func (x *ReplicaHealJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[10]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +991,7 @@ func (x *ReplicaHealJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaHealJob.ProtoReflect.Descriptor instead.
 func (*ReplicaHealJob) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{10}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReplicaHealJob) GetName() string {
@@ -941,7 +1014,7 @@ type PinJob struct {
 
 func (x *PinJob) Reset() {
 	*x = PinJob{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1026,7 @@ func (x *PinJob) String() string {
 func (*PinJob) ProtoMessage() {}
 
 func (x *PinJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[11]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1039,7 @@ func (x *PinJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinJob.ProtoReflect.Descriptor instead.
 func (*PinJob) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{11}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PinJob) GetPaths() []string {
@@ -990,7 +1063,7 @@ type RuleJob struct {
 
 func (x *RuleJob) Reset() {
 	*x = RuleJob{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1075,7 @@ func (x *RuleJob) String() string {
 func (*RuleJob) ProtoMessage() {}
 
 func (x *RuleJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[12]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1088,7 @@ func (x *RuleJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleJob.ProtoReflect.Descriptor instead.
 func (*RuleJob) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{12}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RuleJob) GetRule() string {
@@ -1037,7 +1110,7 @@ type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its ID, while the process lives.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What it is, in one word: import, export, copy, restore, verify, gc, replicate, check, heal, pin, sync.
+	// What it is, in one word: import, export, copy, restore, verify, gc, replicate, check, heal, pin, sync, evict.
 	Work string `protobuf:"bytes,2,opt,name=work,proto3" json:"work,omitempty"`
 	// How it stands.
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=sheaf.v1.JobState" json:"state,omitempty"`
@@ -1080,14 +1153,16 @@ type Job struct {
 	// Items that were kept beside under another name by a restore.
 	Renamed int64 `protobuf:"varint,22,opt,name=renamed,proto3" json:"renamed,omitempty"`
 	// What was copied, found or mended at a replica, once it has ended.
-	Replica       *ReplicaResult `protobuf:"bytes,23,opt,name=replica,proto3" json:"replica,omitempty"`
+	Replica *ReplicaResult `protobuf:"bytes,23,opt,name=replica,proto3" json:"replica,omitempty"`
+	// What evict did, once it has ended.
+	Evict         *EvictResult `protobuf:"bytes,24,opt,name=evict,proto3" json:"evict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1174,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[13]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1187,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Job) GetId() string {
@@ -1276,6 +1351,13 @@ func (x *Job) GetReplica() *ReplicaResult {
 	return nil
 }
 
+func (x *Job) GetEvict() *EvictResult {
+	if x != nil {
+		return x.Evict
+	}
+	return nil
+}
+
 // Failure is an item that could not be done.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1291,7 +1373,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1385,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[14]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1398,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{14}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetPath() string {
@@ -1357,7 +1439,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1451,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[15]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1464,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{15}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VerifyResult) GetPacks() int64 {
@@ -1428,7 +1510,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1522,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[16]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1535,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{16}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Finding) GetBlob() string {
@@ -1501,7 +1583,7 @@ type GCResult struct {
 
 func (x *GCResult) Reset() {
 	*x = GCResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1595,7 @@ func (x *GCResult) String() string {
 func (*GCResult) ProtoMessage() {}
 
 func (x *GCResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[17]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1608,7 @@ func (x *GCResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GCResult.ProtoReflect.Descriptor instead.
 func (*GCResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{17}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GCResult) GetLiveBytes() int64 {
@@ -1578,6 +1660,88 @@ func (x *GCResult) GetWaits() []string {
 	return nil
 }
 
+// EvictResult is what evict did.
+type EvictResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Packs that left this device.
+	Packs int64 `protobuf:"varint,1,opt,name=packs,proto3" json:"packs,omitempty"`
+	// Their bytes.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Bytes of packs that this device has put and that are on it.
+	KeptBytes int64 `protobuf:"varint,3,opt,name=kept_bytes,json=keptBytes,proto3" json:"kept_bytes,omitempty"`
+	// Packs that stay, because too few replicas are seen to have them.
+	Short int64 `protobuf:"varint,4,opt,name=short,proto3" json:"short,omitempty"`
+	// Replicas that could not be asked, by name.
+	Away          []string `protobuf:"bytes,5,rep,name=away,proto3" json:"away,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvictResult) Reset() {
+	*x = EvictResult{}
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvictResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvictResult) ProtoMessage() {}
+
+func (x *EvictResult) ProtoReflect() protoreflect.Message {
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvictResult.ProtoReflect.Descriptor instead.
+func (*EvictResult) Descriptor() ([]byte, []int) {
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EvictResult) GetPacks() int64 {
+	if x != nil {
+		return x.Packs
+	}
+	return 0
+}
+
+func (x *EvictResult) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *EvictResult) GetKeptBytes() int64 {
+	if x != nil {
+		return x.KeptBytes
+	}
+	return 0
+}
+
+func (x *EvictResult) GetShort() int64 {
+	if x != nil {
+		return x.Short
+	}
+	return 0
+}
+
+func (x *EvictResult) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
 // JobsListRequest asks for all.
 type JobsListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1587,7 +1751,7 @@ type JobsListRequest struct {
 
 func (x *JobsListRequest) Reset() {
 	*x = JobsListRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1763,7 @@ func (x *JobsListRequest) String() string {
 func (*JobsListRequest) ProtoMessage() {}
 
 func (x *JobsListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[18]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1776,7 @@ func (x *JobsListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsListRequest.ProtoReflect.Descriptor instead.
 func (*JobsListRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{18}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{20}
 }
 
 // JobsListResponse has all.
@@ -1626,7 +1790,7 @@ type JobsListResponse struct {
 
 func (x *JobsListResponse) Reset() {
 	*x = JobsListResponse{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +1802,7 @@ func (x *JobsListResponse) String() string {
 func (*JobsListResponse) ProtoMessage() {}
 
 func (x *JobsListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[19]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +1815,7 @@ func (x *JobsListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsListResponse.ProtoReflect.Descriptor instead.
 func (*JobsListResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{19}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobsListResponse) GetJobs() []*Job {
@@ -1672,7 +1836,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1848,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[20]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1861,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{20}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -1718,7 +1882,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1894,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[21]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1907,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{21}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchResponse) GetJob() *Job {
@@ -1764,7 +1928,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1940,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[22]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1953,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{22}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CancelRequest) GetId() string {
@@ -1810,7 +1974,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1986,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[23]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1999,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{23}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResumeRequest) GetId() string {
@@ -1866,7 +2030,7 @@ type ReplicaResult struct {
 
 func (x *ReplicaResult) Reset() {
 	*x = ReplicaResult{}
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[24]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2042,7 @@ func (x *ReplicaResult) String() string {
 func (*ReplicaResult) ProtoMessage() {}
 
 func (x *ReplicaResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sheaf_v1_jobs_proto_msgTypes[24]
+	mi := &file_sheaf_v1_jobs_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2055,7 @@ func (x *ReplicaResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaResult.ProtoReflect.Descriptor instead.
 func (*ReplicaResult) Descriptor() ([]byte, []int) {
-	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{24}
+	return file_sheaf_v1_jobs_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReplicaResult) GetPacks() int64 {
@@ -1940,7 +2104,7 @@ var File_sheaf_v1_jobs_proto protoreflect.FileDescriptor
 
 const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\n" +
-	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\xb3\x04\n" +
+	"\x13sheaf/v1/jobs.proto\x12\bsheaf.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sheaf/v1/errors.proto\"\xdf\x04\n" +
 	"\fStartRequest\x12-\n" +
 	"\x06import\x18\x01 \x01(\v2\x13.sheaf.v1.ImportJobH\x00R\x06import\x12-\n" +
 	"\x06export\x18\x02 \x01(\v2\x13.sheaf.v1.ExportJobH\x00R\x06export\x12'\n" +
@@ -1953,7 +2117,8 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\freplica_heal\x18\t \x01(\v2\x18.sheaf.v1.ReplicaHealJobH\x00R\vreplicaHeal\x12$\n" +
 	"\x03pin\x18\n" +
 	" \x01(\v2\x10.sheaf.v1.PinJobH\x00R\x03pin\x12'\n" +
-	"\x04rule\x18\v \x01(\v2\x11.sheaf.v1.RuleJobH\x00R\x04ruleB\x06\n" +
+	"\x04rule\x18\v \x01(\v2\x11.sheaf.v1.RuleJobH\x00R\x04rule\x12*\n" +
+	"\x05evict\x18\f \x01(\v2\x12.sheaf.v1.EvictJobH\x00R\x05evictB\x06\n" +
 	"\x04work\"`\n" +
 	"\vCopyOptions\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12\x1c\n" +
@@ -1982,7 +2147,11 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\aoptions\x18\x05 \x01(\v2\x15.sheaf.v1.CopyOptionsR\aoptions\"\v\n" +
 	"\tVerifyJob\",\n" +
 	"\x05GCJob\x12#\n" +
-	"\rgrace_seconds\x18\x01 \x01(\x03R\fgraceSeconds\"4\n" +
+	"\rgrace_seconds\x18\x01 \x01(\x03R\fgraceSeconds\"A\n" +
+	"\bEvictJob\x12\x1d\n" +
+	"\n" +
+	"keep_bytes\x18\x01 \x01(\x03R\tkeepBytes\x12\x16\n" +
+	"\x06copies\x18\x02 \x01(\x05R\x06copies\"4\n" +
 	"\x0eReplicaCopyJob\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\">\n" +
@@ -1995,7 +2164,7 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\"B\n" +
 	"\aRuleJob\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12#\n" +
-	"\rallow_deletes\x18\x02 \x01(\x03R\fallowDeletes\"\xe4\x05\n" +
+	"\rallow_deletes\x18\x02 \x01(\x03R\fallowDeletes\"\x91\x06\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\tR\x04work\x12(\n" +
@@ -2022,7 +2191,8 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\x06verify\x18\x14 \x01(\v2\x16.sheaf.v1.VerifyResultR\x06verify\x12\"\n" +
 	"\x02gc\x18\x15 \x01(\v2\x12.sheaf.v1.GCResultR\x02gc\x12\x18\n" +
 	"\arenamed\x18\x16 \x01(\x03R\arenamed\x121\n" +
-	"\areplica\x18\x17 \x01(\v2\x17.sheaf.v1.ReplicaResultR\areplica\"W\n" +
+	"\areplica\x18\x17 \x01(\v2\x17.sheaf.v1.ReplicaResultR\areplica\x12+\n" +
+	"\x05evict\x18\x18 \x01(\v2\x15.sheaf.v1.EvictResultR\x05evict\"W\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\"\n" +
@@ -2046,7 +2216,14 @@ const file_sheaf_v1_jobs_proto_rawDesc = "" +
 	"\tcondemned\x18\x04 \x01(\x03R\tcondemned\x12\x14\n" +
 	"\x05packs\x18\x05 \x01(\x03R\x05packs\x12\x1c\n" +
 	"\tannounced\x18\x06 \x01(\x03R\tannounced\x12\x14\n" +
-	"\x05waits\x18\a \x03(\tR\x05waits\"\x11\n" +
+	"\x05waits\x18\a \x03(\tR\x05waits\"\x82\x01\n" +
+	"\vEvictResult\x12\x14\n" +
+	"\x05packs\x18\x01 \x01(\x03R\x05packs\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"kept_bytes\x18\x03 \x01(\x03R\tkeptBytes\x12\x14\n" +
+	"\x05short\x18\x04 \x01(\x03R\x05short\x12\x12\n" +
+	"\x04away\x18\x05 \x03(\tR\x04away\"\x11\n" +
 	"\x0fJobsListRequest\"5\n" +
 	"\x10JobsListResponse\x12!\n" +
 	"\x04jobs\x18\x01 \x03(\v2\r.sheaf.v1.JobR\x04jobs\"\x1e\n" +
@@ -2093,7 +2270,7 @@ func file_sheaf_v1_jobs_proto_rawDescGZIP() []byte {
 }
 
 var file_sheaf_v1_jobs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sheaf_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_sheaf_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sheaf_v1_jobs_proto_goTypes = []any{
 	(JobState)(0),                 // 0: sheaf.v1.JobState
 	(*StartRequest)(nil),          // 1: sheaf.v1.StartRequest
@@ -2104,25 +2281,27 @@ var file_sheaf_v1_jobs_proto_goTypes = []any{
 	(*RestoreJob)(nil),            // 6: sheaf.v1.RestoreJob
 	(*VerifyJob)(nil),             // 7: sheaf.v1.VerifyJob
 	(*GCJob)(nil),                 // 8: sheaf.v1.GCJob
-	(*ReplicaCopyJob)(nil),        // 9: sheaf.v1.ReplicaCopyJob
-	(*ReplicaVerifyJob)(nil),      // 10: sheaf.v1.ReplicaVerifyJob
-	(*ReplicaHealJob)(nil),        // 11: sheaf.v1.ReplicaHealJob
-	(*PinJob)(nil),                // 12: sheaf.v1.PinJob
-	(*RuleJob)(nil),               // 13: sheaf.v1.RuleJob
-	(*Job)(nil),                   // 14: sheaf.v1.Job
-	(*Failure)(nil),               // 15: sheaf.v1.Failure
-	(*VerifyResult)(nil),          // 16: sheaf.v1.VerifyResult
-	(*Finding)(nil),               // 17: sheaf.v1.Finding
-	(*GCResult)(nil),              // 18: sheaf.v1.GCResult
-	(*JobsListRequest)(nil),       // 19: sheaf.v1.JobsListRequest
-	(*JobsListResponse)(nil),      // 20: sheaf.v1.JobsListResponse
-	(*WatchRequest)(nil),          // 21: sheaf.v1.WatchRequest
-	(*WatchResponse)(nil),         // 22: sheaf.v1.WatchResponse
-	(*CancelRequest)(nil),         // 23: sheaf.v1.CancelRequest
-	(*ResumeRequest)(nil),         // 24: sheaf.v1.ResumeRequest
-	(*ReplicaResult)(nil),         // 25: sheaf.v1.ReplicaResult
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(Code)(0),                     // 27: sheaf.v1.Code
+	(*EvictJob)(nil),              // 9: sheaf.v1.EvictJob
+	(*ReplicaCopyJob)(nil),        // 10: sheaf.v1.ReplicaCopyJob
+	(*ReplicaVerifyJob)(nil),      // 11: sheaf.v1.ReplicaVerifyJob
+	(*ReplicaHealJob)(nil),        // 12: sheaf.v1.ReplicaHealJob
+	(*PinJob)(nil),                // 13: sheaf.v1.PinJob
+	(*RuleJob)(nil),               // 14: sheaf.v1.RuleJob
+	(*Job)(nil),                   // 15: sheaf.v1.Job
+	(*Failure)(nil),               // 16: sheaf.v1.Failure
+	(*VerifyResult)(nil),          // 17: sheaf.v1.VerifyResult
+	(*Finding)(nil),               // 18: sheaf.v1.Finding
+	(*GCResult)(nil),              // 19: sheaf.v1.GCResult
+	(*EvictResult)(nil),           // 20: sheaf.v1.EvictResult
+	(*JobsListRequest)(nil),       // 21: sheaf.v1.JobsListRequest
+	(*JobsListResponse)(nil),      // 22: sheaf.v1.JobsListResponse
+	(*WatchRequest)(nil),          // 23: sheaf.v1.WatchRequest
+	(*WatchResponse)(nil),         // 24: sheaf.v1.WatchResponse
+	(*CancelRequest)(nil),         // 25: sheaf.v1.CancelRequest
+	(*ResumeRequest)(nil),         // 26: sheaf.v1.ResumeRequest
+	(*ReplicaResult)(nil),         // 27: sheaf.v1.ReplicaResult
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(Code)(0),                     // 29: sheaf.v1.Code
 }
 var file_sheaf_v1_jobs_proto_depIdxs = []int32{
 	3,  // 0: sheaf.v1.StartRequest.import:type_name -> sheaf.v1.ImportJob
@@ -2131,43 +2310,45 @@ var file_sheaf_v1_jobs_proto_depIdxs = []int32{
 	6,  // 3: sheaf.v1.StartRequest.restore:type_name -> sheaf.v1.RestoreJob
 	7,  // 4: sheaf.v1.StartRequest.verify:type_name -> sheaf.v1.VerifyJob
 	8,  // 5: sheaf.v1.StartRequest.gc:type_name -> sheaf.v1.GCJob
-	9,  // 6: sheaf.v1.StartRequest.replica_copy:type_name -> sheaf.v1.ReplicaCopyJob
-	10, // 7: sheaf.v1.StartRequest.replica_verify:type_name -> sheaf.v1.ReplicaVerifyJob
-	11, // 8: sheaf.v1.StartRequest.replica_heal:type_name -> sheaf.v1.ReplicaHealJob
-	12, // 9: sheaf.v1.StartRequest.pin:type_name -> sheaf.v1.PinJob
-	13, // 10: sheaf.v1.StartRequest.rule:type_name -> sheaf.v1.RuleJob
-	2,  // 11: sheaf.v1.ImportJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 12: sheaf.v1.ExportJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 13: sheaf.v1.CopyJob.options:type_name -> sheaf.v1.CopyOptions
-	2,  // 14: sheaf.v1.RestoreJob.options:type_name -> sheaf.v1.CopyOptions
-	0,  // 15: sheaf.v1.Job.state:type_name -> sheaf.v1.JobState
-	26, // 16: sheaf.v1.Job.started:type_name -> google.protobuf.Timestamp
-	26, // 17: sheaf.v1.Job.ended:type_name -> google.protobuf.Timestamp
-	15, // 18: sheaf.v1.Job.failures:type_name -> sheaf.v1.Failure
-	27, // 19: sheaf.v1.Job.code:type_name -> sheaf.v1.Code
-	16, // 20: sheaf.v1.Job.verify:type_name -> sheaf.v1.VerifyResult
-	18, // 21: sheaf.v1.Job.gc:type_name -> sheaf.v1.GCResult
-	25, // 22: sheaf.v1.Job.replica:type_name -> sheaf.v1.ReplicaResult
-	27, // 23: sheaf.v1.Failure.code:type_name -> sheaf.v1.Code
-	17, // 24: sheaf.v1.VerifyResult.findings:type_name -> sheaf.v1.Finding
-	14, // 25: sheaf.v1.JobsListResponse.jobs:type_name -> sheaf.v1.Job
-	14, // 26: sheaf.v1.WatchResponse.job:type_name -> sheaf.v1.Job
-	17, // 27: sheaf.v1.ReplicaResult.findings:type_name -> sheaf.v1.Finding
-	1,  // 28: sheaf.v1.Jobs.Start:input_type -> sheaf.v1.StartRequest
-	19, // 29: sheaf.v1.Jobs.List:input_type -> sheaf.v1.JobsListRequest
-	21, // 30: sheaf.v1.Jobs.Watch:input_type -> sheaf.v1.WatchRequest
-	23, // 31: sheaf.v1.Jobs.Cancel:input_type -> sheaf.v1.CancelRequest
-	24, // 32: sheaf.v1.Jobs.Resume:input_type -> sheaf.v1.ResumeRequest
-	14, // 33: sheaf.v1.Jobs.Start:output_type -> sheaf.v1.Job
-	20, // 34: sheaf.v1.Jobs.List:output_type -> sheaf.v1.JobsListResponse
-	22, // 35: sheaf.v1.Jobs.Watch:output_type -> sheaf.v1.WatchResponse
-	14, // 36: sheaf.v1.Jobs.Cancel:output_type -> sheaf.v1.Job
-	14, // 37: sheaf.v1.Jobs.Resume:output_type -> sheaf.v1.Job
-	33, // [33:38] is the sub-list for method output_type
-	28, // [28:33] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	10, // 6: sheaf.v1.StartRequest.replica_copy:type_name -> sheaf.v1.ReplicaCopyJob
+	11, // 7: sheaf.v1.StartRequest.replica_verify:type_name -> sheaf.v1.ReplicaVerifyJob
+	12, // 8: sheaf.v1.StartRequest.replica_heal:type_name -> sheaf.v1.ReplicaHealJob
+	13, // 9: sheaf.v1.StartRequest.pin:type_name -> sheaf.v1.PinJob
+	14, // 10: sheaf.v1.StartRequest.rule:type_name -> sheaf.v1.RuleJob
+	9,  // 11: sheaf.v1.StartRequest.evict:type_name -> sheaf.v1.EvictJob
+	2,  // 12: sheaf.v1.ImportJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 13: sheaf.v1.ExportJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 14: sheaf.v1.CopyJob.options:type_name -> sheaf.v1.CopyOptions
+	2,  // 15: sheaf.v1.RestoreJob.options:type_name -> sheaf.v1.CopyOptions
+	0,  // 16: sheaf.v1.Job.state:type_name -> sheaf.v1.JobState
+	28, // 17: sheaf.v1.Job.started:type_name -> google.protobuf.Timestamp
+	28, // 18: sheaf.v1.Job.ended:type_name -> google.protobuf.Timestamp
+	16, // 19: sheaf.v1.Job.failures:type_name -> sheaf.v1.Failure
+	29, // 20: sheaf.v1.Job.code:type_name -> sheaf.v1.Code
+	17, // 21: sheaf.v1.Job.verify:type_name -> sheaf.v1.VerifyResult
+	19, // 22: sheaf.v1.Job.gc:type_name -> sheaf.v1.GCResult
+	27, // 23: sheaf.v1.Job.replica:type_name -> sheaf.v1.ReplicaResult
+	20, // 24: sheaf.v1.Job.evict:type_name -> sheaf.v1.EvictResult
+	29, // 25: sheaf.v1.Failure.code:type_name -> sheaf.v1.Code
+	18, // 26: sheaf.v1.VerifyResult.findings:type_name -> sheaf.v1.Finding
+	15, // 27: sheaf.v1.JobsListResponse.jobs:type_name -> sheaf.v1.Job
+	15, // 28: sheaf.v1.WatchResponse.job:type_name -> sheaf.v1.Job
+	18, // 29: sheaf.v1.ReplicaResult.findings:type_name -> sheaf.v1.Finding
+	1,  // 30: sheaf.v1.Jobs.Start:input_type -> sheaf.v1.StartRequest
+	21, // 31: sheaf.v1.Jobs.List:input_type -> sheaf.v1.JobsListRequest
+	23, // 32: sheaf.v1.Jobs.Watch:input_type -> sheaf.v1.WatchRequest
+	25, // 33: sheaf.v1.Jobs.Cancel:input_type -> sheaf.v1.CancelRequest
+	26, // 34: sheaf.v1.Jobs.Resume:input_type -> sheaf.v1.ResumeRequest
+	15, // 35: sheaf.v1.Jobs.Start:output_type -> sheaf.v1.Job
+	22, // 36: sheaf.v1.Jobs.List:output_type -> sheaf.v1.JobsListResponse
+	24, // 37: sheaf.v1.Jobs.Watch:output_type -> sheaf.v1.WatchResponse
+	15, // 38: sheaf.v1.Jobs.Cancel:output_type -> sheaf.v1.Job
+	15, // 39: sheaf.v1.Jobs.Resume:output_type -> sheaf.v1.Job
+	35, // [35:40] is the sub-list for method output_type
+	30, // [30:35] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_sheaf_v1_jobs_proto_init() }
@@ -2188,6 +2369,7 @@ func file_sheaf_v1_jobs_proto_init() {
 		(*StartRequest_ReplicaHeal)(nil),
 		(*StartRequest_Pin)(nil),
 		(*StartRequest_Rule)(nil),
+		(*StartRequest_Evict)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2195,7 +2377,7 @@ func file_sheaf_v1_jobs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sheaf_v1_jobs_proto_rawDesc), len(file_sheaf_v1_jobs_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

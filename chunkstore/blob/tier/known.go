@@ -172,6 +172,12 @@ func (t *Tier) Knows(remote string) bool {
 	return ok
 }
 
+// Catalog returns what was learned of a remote; nil if nothing was.
+func (t *Tier) Catalog(remote string) *catalog.Table {
+	table, _ := t.known.of(remote)
+	return table
+}
+
 // Copies returns how many remotes have a pack or index blob, by the catalog.
 func (t *Tier) Copies(name blob.Name) int {
 	n := 0

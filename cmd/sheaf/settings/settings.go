@@ -32,6 +32,7 @@ const (
 	CacheSize    = "cache-size"
 	LogLevel     = "log-level"
 	Poll         = "poll"
+	StoreSize    = "store-size"
 )
 
 // Off is the value of what is not to be.
@@ -64,6 +65,11 @@ What goes to remotes and what goes to devices are each limited to it. Folders of
 	{
 		Key: Poll, Default: "30s", check: checkPoll,
 		Help: "how long replicas are left alone while nothing happens here\nAt least 100ms. Devices that are connected tell each other, however long it is.",
+	},
+	{
+		Key: StoreSize, Default: Off, check: checkStore,
+		Help: "how much of what this device has written stays on it, once replicas have it; off: all of it\nWhat is more is removed here, the oldest first, and read from the replicas when it is needed: two of them must be seen to have it, or the one that there is. " +
+			"What is pinned stays, and what they do not have yet. At least 64MiB.",
 	},
 }
 
@@ -100,6 +106,13 @@ func checkCache(value string) error {
 		err = errors.New("64MiB is the least")
 	}
 	return err
+}
+
+func checkStore(value string) error {
+	if value == Off {
+		return nil
+	}
+	return checkCache(value)
 }
 
 func checkLevel(value string) error {
