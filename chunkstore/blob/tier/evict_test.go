@@ -26,7 +26,7 @@ func TestOwn_HasWhatWasEvicted(t *testing.T) {
 	x := open(t, o)
 	x.SetRemotes(tier.Remote{Name: "a", Bucket: a})
 	learn(t, x, "a", a)
-	if freed, err := x.Evict(t.Context(), 1, proven, names[:2]...); err != nil || freed != 81<<10 {
+	if freed, err := x.Evict(t.Context(), 1, proven, names[:2]...); err != nil || freed != int64(len(bodies[names[0]])+len(bodies[names[1]])) {
 		t.Fatalf("freed %d, %v", freed, err)
 	}
 	for _, again := range []bool{false, true} {
