@@ -76,6 +76,14 @@ func (r *replicating) pace() (idle, age time.Duration) {
 	return 0, 0
 }
 
+// look lists the replicas anew, or only those that are on this device.
+func (r *replicating) look(ctx context.Context, here bool) error {
+	if here {
+		return r.engine.LookHere(ctx)
+	}
+	return r.engine.Look(ctx)
+}
+
 // reach makes the replicas readable, if there is a Replication.
 func (d *Drive) reach() error {
 	r := d.o.Replication

@@ -353,7 +353,7 @@ func (d *Drive) startOn(ctx context.Context) (err error) {
 		Keys: all[0], Past: all[1:],
 	}
 	if r := d.o.Replication; r != nil {
-		o.Mine, o.Renew, o.Forget, o.Lazy = r.mine, d.replicas.engine.Look, r.Tier.Forget, true
+		o.Mine, o.Renew, o.Forget, o.Lazy = r.mine, d.replicas.look, r.Tier.Forget, true
 	}
 	d.store.Store, err = chunkstore.Open(ctx, o)
 	if err != nil {

@@ -107,8 +107,9 @@ type Options struct {
 	// Bucket is this device's alone.
 	Mine func(ctx context.Context) (map[pack.Name]struct{}, error)
 	// Renew is called, one call at a time, before a miss makes the Store list the Bucket: other devices move chunks to other
-	// packs, and a Bucket that shows places from memory has to look there. Its error is logged. Nil: the Bucket shows what is there.
-	Renew func(ctx context.Context) error
+	// packs, and a Bucket that shows places from memory has to look there. With here it is called when a pack cannot be reached, and looks only at places on
+	// this device, which nobody waits for. Its error is logged. Nil: the Bucket shows what is there.
+	Renew func(ctx context.Context, here bool) error
 	// Forget is called when the bytes of a blob turn out to be damaged, before they are read again: a Bucket that
 	// has them from one of several places takes them from another one then. Nil: the Bucket has them from one place only.
 	Forget func(ctx context.Context, name blob.Name) error
@@ -134,7 +135,7 @@ type Store struct {
 	keys      atomic.Pointer[ring]
 	log       *slog.Logger
 	mine      func(context.Context) (map[pack.Name]struct{}, error) // nil: all are
-	renew     func(context.Context) error
+	renew     func(ctx context.Context, here bool) error
 	distrust  func(context.Context, blob.Name) error
 	entropy   entropy
 	newWorker func(*Keys) *worker

@@ -163,7 +163,7 @@ func (s *Store) sourceOf(id chunk.ID, loc index.Location) source {
 // removed under it, or if the index was deceived about the place. An error of fn that wraps fs.ErrNotExist
 // means that the pack is not there; ErrCorrupt, that other bytes are in this place.
 func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) error {
-	refreshed, doubted := false, false
+	refreshed, doubted, looked := false, false, false
 	var last pack.Name
 	for range moves {
 		src, done, ok, err := s.locate(ctx, id)
@@ -183,6 +183,12 @@ func (s *Store) with(ctx context.Context, id chunk.ID, fn func(source) error) er
 			if errors.Is(err, ErrCorrupt) && src.view == nil && !doubted {
 				doubted = true
 				if elsewhere, derr := s.doubt(ctx, id, src); derr == nil && elsewhere {
+					continue
+				}
+			}
+			if errors.Is(err, blob.ErrTemporary) && src.view == nil && !looked {
+				looked = true
+				if elsewhere, derr := s.away(ctx, id, src); derr == nil && elsewhere {
 					continue
 				}
 			}
@@ -234,7 +240,7 @@ func (s *Store) refreshAfterMiss(ctx context.Context) error {
 		if err := sleep(ctx, early); err != nil {
 			return err
 		}
-		if err := s.renew(ctx); err != nil {
+		if err := s.renew(ctx, false); err != nil {
 			s.log.Warn("where other devices put their packs could not be looked at", "err", err)
 		}
 	}

@@ -355,6 +355,14 @@ func (e *Engine) Look(ctx context.Context) error {
 	return e.look(ctx, all)
 }
 
+// LookHere is Look at the places that are on this device.
+func (e *Engine) LookHere(ctx context.Context) error {
+	e.mu.Lock()
+	here := slices.DeleteFunc(slices.Clone(e.places), func(p *place) bool { return !p.Place.Here })
+	e.mu.Unlock()
+	return e.look(ctx, here)
+}
+
 // learn notes what a replica has; nil: it is not known.
 func (e *Engine) learn(ctx context.Context, p *place, at *catalog.Table) error {
 	if at == nil {
