@@ -434,6 +434,16 @@ func (d *Drive) keepFirst(ctx context.Context, away map[blob.Name]bool) error {
 	if err != nil {
 		return err
 	}
+	first := d.first(ctx, ref, s, 8, chunkstore.MaxAtHand)
+	linked, err := manifest.Linked(ctx, d.store, s, chunkstore.MaxAtHand-len(first))
+	if err != nil {
+		return err
+	}
+	for _, r := range linked {
+		if !slices.Contains(first, r.ID) {
+			first = append(first, r.ID)
+		}
+	}
 	own := map[pack.Name]bool{}
 	return d.store.KeepAtHand(ctx, func(name pack.Name) bool {
 		is, known := own[name]
@@ -445,7 +455,7 @@ func (d *Drive) keepFirst(ctx context.Context, away map[blob.Name]bool) error {
 		}
 		own[name] = is
 		return is
-	}, d.first(ctx, ref, s, 8, chunkstore.MaxAtHand)...)
+	}, first...)
 }
 
 // beNear tells the store where the heads have what is read first.

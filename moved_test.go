@@ -93,3 +93,47 @@ func TestMoved_IsFoundOnThisDevice(t *testing.T) {
 		t.Error("it is another one")
 	}
 }
+
+// Simulator seed 97002999: to open a drive the directories with hard links are read, which others may have put. They are kept on this device.
+func TestOpen_HardLinksOfOthersWithNobodyWithinReach(t *testing.T) {
+	nas := &parted{Bucket: mem.New()}
+	r := newResident(t, place("nas", nas.Bucket))
+	da, words := r.create()
+	for _, dir := range []string{"some", "some/where", "some/where/deep", "other"} {
+		if _, err := vfs.MkdirAll(t.Context(), da.FS(), dir, vfs.New{Kind: vfs.KindDir, Mode: 0o755}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, da.FS(), "some/where/deep/one", []byte("one file"))
+	n, err := vfs.Walk(t.Context(), da.FS(), "some/where/deep/one")
+	if err == nil {
+		var to vfs.Node
+		if to, err = vfs.Walk(t.Context(), da.FS(), "other"); err == nil {
+			err = to.(vfs.Dir).Link(t.Context(), "two", n)
+		}
+	}
+	if err := errors.Join(err, exchange(t, da)); err != nil {
+		t.Fatal(err)
+	}
+	b := newResident(t, nas.place("nas"))
+	db := b.join(words)
+	if err := exchange(t, db); err != nil {
+		t.Fatal(err)
+	}
+	closeDrive(t, db)
+	nas.is = true
+	db, err = Open(t.Context(), b.settle()) // with a cache that has nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeDrive(t, db)
+	for _, path := range []string{"some/where/deep/one", "other/two"} {
+		n, err := vfs.Walk(t.Context(), db.FS(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := n.Attr(t.Context()); err != nil || a.Nlink != 2 {
+			t.Errorf("%s has %d names, %v", path, a.Nlink, err)
+		}
+	}
+}

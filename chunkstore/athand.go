@@ -12,7 +12,7 @@ import (
 )
 
 // MaxAtHand is how many chunks are kept at hand at most.
-const MaxAtHand = 64
+const MaxAtHand = 256
 
 // atHandPrefix begins the keys of the DB under which the sealed bytes of chunks are kept.
 const atHandPrefix = "at-hand/"

@@ -117,6 +117,39 @@ func First(ctx context.Context, src Source, s Snapshot, levels, most int) ([]chu
 	return first[:min(len(first), most)], nil
 }
 
+// Linked returns the nodes of the directories that have to be read to find all files with several names, from the root of a snapshot on, the upper directories first, and
+// at most so many. With an error it returns what it found.
+func Linked(ctx context.Context, src Source, s Snapshot, most int) (nodes []chunk.Ref, err error) {
+	if s.Below&BelowLink == 0 || s.Root.IsZero() {
+		return nil, nil
+	}
+	for dirs := []chunk.Ref{s.Root}; len(dirs) > 0 && len(nodes) < most; dirs = dirs[1:] {
+		for level := dirs[:1]; len(level) > 0; {
+			nodes = append(nodes, level...)
+			var below []chunk.Ref
+			for _, ref := range level {
+				n, err := readNode(ctx, src, ref.Kind, ref, 0, nil)
+				if err != nil {
+					return nodes[:min(len(nodes), most)], err
+				}
+				for _, c := range n.children {
+					below = append(below, c.ref)
+				}
+			}
+			level = below
+		}
+		for e, err := range Entries(ctx, src, dirs[0], "") {
+			if err != nil {
+				return nodes[:min(len(nodes), most)], err
+			}
+			if e.Kind == vfs.KindDir && e.Below&BelowLink != 0 && !e.Node.IsZero() {
+				dirs = append(dirs, e.Node)
+			}
+		}
+	}
+	return nodes[:min(len(nodes), most)], nil
+}
+
 // A Placed is an Entry and its path from the root, elements separated by '/'.
 type Placed struct {
 	Path string
