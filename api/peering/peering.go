@@ -66,6 +66,8 @@ type Options struct {
 	Dial func(ctx context.Context, key peer.Key, addr string) (peer.Link, error)
 	// Trust returns what this device thinks of the others: which members are accepted, and how far. nil, or if it returns nil, as before the drive is open: all are. Where that cannot be read it is to return one that accepts none.
 	Trust func() Trust
+	// NoCopies says that others put nothing on this device: it reads what they have from them.
+	NoCopies bool
 	// NoLAN does without announcements to the networks of this machine, whatever is set.
 	NoLAN bool
 	// Rate limits what goes to devices and comes from them, Near so for those in the networks of this machine; nil: nothing does.
@@ -128,7 +130,7 @@ func New(o Options) (*Peering, error) {
 		p.book.Peers = map[string][]string{}
 	}
 	p.node, err = peer.New(peer.Options{
-		Signer: o.Signer, Drive: o.Drive, Name: o.Name, Takes: true, Admit: p.admit, Nudged: p.nudged, NoUDP: o.NoUDP, Rate: o.Rate, Near: o.Near, Log: o.Log, Packet: p.packet,
+		Signer: o.Signer, Drive: o.Drive, Name: o.Name, Takes: !o.NoCopies, Admit: p.admit, Nudged: p.nudged, NoUDP: o.NoUDP, Rate: o.Rate, Near: o.Near, Log: o.Log, Packet: p.packet,
 		Changed: func() {
 			select {
 			case p.met <- struct{}{}:

@@ -42,6 +42,7 @@ type device struct {
 
 	cacheSize int64         // of what is kept of replicas, in bytes; 0: the default
 	storeSize int64         // of what this device has put and replicas have, in bytes; 0: all of it
+	noCopies  bool          // what other devices write is not kept here
 	poll      time.Duration // as sheaf.Replication has it
 	noLAN     bool          // no announcements to the networks of this machine, whatever is set
 
@@ -68,6 +69,7 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 	if n, err := parseSize(set.value(settings.StoreSize, c)); err == nil && daemon { // off is no size
 		d.storeSize = n
 	}
+	d.noCopies = set.value(settings.DeviceCopies, c) == settings.Off
 	set.keep(c)
 	o := service.Options{
 		Device: d, Peers: d, Trust: d, Reach: d.reach, Remotes: remotes, Settings: set, Tokens: access.NewStore(filepath.Join(a.home.Data, "tokens.json")), Door: mountDoor(log), Gate: a.gate(log), Daemon: daemon, Log: log, Store: a.storeDir(),

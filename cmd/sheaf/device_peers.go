@@ -24,7 +24,7 @@ func (d *device) Peering() *peering.Peering { return d.peers.Load() }
 // begin makes the Peering of this device. It neither listens nor follows.
 func (d *device) begin(signer crypto.Signer, drive [16]byte, name string, r *sheaf.Replication) (*peering.Peering, error) {
 	return peering.New(peering.Options{
-		Signer: signer, Drive: drive, Name: name, Own: r.Tier.Own(), Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log, NoLAN: d.noLAN, Trust: d.trustOf, Rate: &d.pace.far, Near: &d.pace.near,
+		Signer: signer, Drive: drive, Name: name, Own: r.Tier.Own(), Mirror: r.Mirror, Shelf: d.shelf, Dir: d.home.Data, Log: d.log, NoLAN: d.noLAN, NoCopies: d.noCopies, Trust: d.trustOf, Rate: &d.pace.far, Near: &d.pace.near,
 	})
 }
 

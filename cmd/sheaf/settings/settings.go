@@ -30,13 +30,17 @@ const (
 	Bandwidth    = "bandwidth"
 	BandwidthLAN = "bandwidth-lan"
 	CacheSize    = "cache-size"
+	DeviceCopies = "device-copies"
 	LogLevel     = "log-level"
 	Poll         = "poll"
 	StoreSize    = "store-size"
 )
 
-// Off is the value of what is not to be.
-const Off = "off"
+// Off is the value of what is not to be, On of what is.
+const (
+	Off = "off"
+	On  = "on"
+)
 
 // All are all there are, by their keys. Nobody changes them.
 var All = []Setting{
@@ -57,6 +61,11 @@ What goes to remotes and what goes to devices are each limited to it. Folders of
 	{
 		Key: CacheSize, Default: "1GiB", check: checkCache,
 		Help: "how much of what is at replicas is kept on this device, beside what is pinned\nAt least 64MiB.",
+	},
+	{
+		Key: DeviceCopies, Default: On, check: checkOnOff,
+		Help: "whether this device keeps a copy of all that the other devices of the drive write\non, or off: it reads that from them, or from replicas, when it is needed, keeps it in the cache, and keeps what is pinned (sheaf pin). They do not count it as a copy then. " +
+			"What it has kept before stays.",
 	},
 	{
 		Key: LogLevel, Default: "warn", check: checkLevel,
@@ -113,6 +122,13 @@ func checkStore(value string) error {
 		return nil
 	}
 	return checkCache(value)
+}
+
+func checkOnOff(value string) error {
+	if value != On && value != Off {
+		return fmt.Errorf("%q is not on or off", value)
+	}
+	return nil
 }
 
 func checkLevel(value string) error {
