@@ -69,7 +69,7 @@ func (s *Service) KeepConflict(ctx context.Context, r *sheafv1.ConflictsKeepRequ
 	case keep == sheafv1.ConflictsKeepRequest_KEEP_BOTH:
 		err = k.both(ctx, vs)
 	case keep == sheafv1.ConflictsKeepRequest_KEEP_MERGED:
-		err = k.merged(ctx, vs)
+		err = k.merged(ctx, d, all[i])
 	case slices.ContainsFunc(vs, func(v sheaf.ConflictVersion) bool { return v.Dir }):
 		err = errorf(sheafv1.Code_CODE_WRONG_KIND, "sheaf conflict keep PATH --merge, or --both", "a version of %q is a folder: none is removed for another", at)
 	default:

@@ -14,12 +14,42 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/vfs"
+	"github.com/sheaf-drive/sheaf/vfs/lines"
 )
 
-// merged moves what is in the other folders into the first.
-func (k *keeper) merged(ctx context.Context, vs []sheaf.ConflictVersion) error {
+// merged makes one of all: of folders, and of two texts.
+func (k *keeper) merged(ctx context.Context, d Drive, c sheaf.Conflict) error {
+	if slices.ContainsFunc(c.Versions, func(v sheaf.ConflictVersion) bool { return v.Dir }) {
+		return k.folders(ctx, c.Versions)
+	}
+	return k.texts(ctx, d, c)
+}
+
+// texts writes the text that has the changes of both under the name of the first, and removes the other version.
+func (k *keeper) texts(ctx context.Context, d Drive, c sheaf.Conflict) error {
+	vs := c.Versions
+	text, err := d.MergeText(ctx, c)
+	for _, why := range []error{sheaf.ErrNoText, sheaf.ErrNoCommon, lines.ErrClash, errors.ErrUnsupported} {
+		if errors.Is(err, why) {
+			return errorf(sheafv1.Code_CODE_DECISION, "sheaf conflict keep PATH --both, or --mine, or --theirs", "the versions of %q cannot be made into one: %w", vs[0].Path, err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := vfs.WriteFile(ctx, k.fsys, vs[0].Path, []byte(text), vfs.New{Kind: vfs.KindFile, Mode: 0o600}); err != nil { // it is there, and keeps what it has besides
+		return err
+	}
+	if err := d.Commit(ctx); err != nil { // before the other is removed
+		return err
+	}
+	return k.one(ctx, vs, 0)
+}
+
+// folders moves what is in the other folders into the first.
+func (k *keeper) folders(ctx context.Context, vs []sheaf.ConflictVersion) error {
 	if i := slices.IndexFunc(vs, func(v sheaf.ConflictVersion) bool { return !v.Dir }); i >= 0 {
-		return errorf(sheafv1.Code_CODE_WRONG_KIND, "sheaf conflict keep PATH --both", "%q is no folder: only folders are merged", vs[i].Path)
+		return errorf(sheafv1.Code_CODE_WRONG_KIND, "sheaf conflict keep PATH --both", "%q is no folder, and another version is one", vs[i].Path)
 	}
 	for _, v := range vs[1:] {
 		if err := k.merge(ctx, v, v.Path, vs[0].Path); err != nil {

@@ -24,12 +24,18 @@ type Many interface {
 	Expected(ctx context.Context, place blob.Bucket) ([]blob.Name, error)
 	// Keeping says where their content is.
 	Keeping
-	// Conflicts and Keep are what package sheaf says.
-	Conflicts(ctx context.Context, path string) ([]sheaf.Conflict, error)
+	// Conflicting says what devices wrote without having seen each other.
+	Conflicting
 	// Devices and Revoke are what package sheaf says.
 	Devices(ctx context.Context) ([]sheaf.DeviceInfo, error)
 	Revoke(ctx context.Context, device string) (sheaf.DeviceInfo, error)
 	DriveID() [16]byte
+}
+
+// Conflicting is a drive that several devices write to, as package sheaf says.
+type Conflicting interface {
+	Conflicts(ctx context.Context, path string) ([]sheaf.Conflict, error)
+	MergeText(ctx context.Context, c sheaf.Conflict) (string, error)
 }
 
 // A Reach knows the places that people name: a remote and a path in it, or a folder of this machine.

@@ -112,7 +112,7 @@ func (a *app) conflictKeepCmd() *cobra.Command {
 	f.BoolVar(&mine, "mine", false, "the version of this device")
 	f.BoolVar(&theirs, "theirs", false, "the newest version of another device")
 	f.BoolVar(&both, "both", false, "all, each as a file of its own")
-	f.BoolVar(&merge, "merge", false, "of folders: one, with all that is in any of them")
+	f.BoolVar(&merge, "merge", false, "of folders: one, with all that is in any of them; of two texts: one, with the changes of both")
 	f.BoolVar(&this, "this", false, "the version whose path is given")
 	return c
 }

@@ -38,7 +38,9 @@ const (
 	// The one whose path is given.
 	ConflictsKeepRequest_KEEP_THIS ConflictsKeepRequest_Keep = 4
 	// Of folders: one, with all that is in any of them. Of things of one name in several of them all
-	// are kept, each under a name of its own, but for files of the same bytes.
+	// are kept, each under a name of its own, but for files of the same bytes. Of two texts: one, with what each has
+	// changed in the version that both come from. Fails with CODE_DECISION, and changes nothing, if both have changed the same lines, or
+	// if that version is not in the history.
 	ConflictsKeepRequest_KEEP_MERGED ConflictsKeepRequest_Keep = 5
 )
 
