@@ -206,11 +206,11 @@ func (n *Node) dialQUIC(ctx context.Context, key Key, addr string) (link, error)
 	if err != nil {
 		return nil, err
 	}
-	c, err := tr.Dial(ctx, at, n.config(ctx, &key), quicConfig())
+	c, err := tr.Dial(ctx, at, n.config(ctx, &key), n.quicConfig())
 	if err != nil {
 		return nil, err
 	}
-	return quicLink{c}, nil
+	return n.quicLink(c), nil
 }
 
 // transport returns where QUIC is dialled from: the socket that it listens on, or one of any port.
@@ -228,7 +228,7 @@ func (n *Node) transport(ctx context.Context) (*quic.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.udp, n.socket = &quic.Transport{Conn: conn}, conn
+	n.udp, n.socket = &quic.Transport{Conn: n.paced(conn)}, conn
 	n.listenPackets(n.udp)
 	return n.udp, nil
 }

@@ -21,6 +21,6 @@
 //
 // # Memory
 //
-// For a session at most 16 MiB of QUIC's windows, or 1 MiB for each stream over TCP; for each call that is served, two frames, and 1 MiB for a group that is
-// verified; for the trees of packs 2 KiB each, [maxTrees] at a time.
+// For a session over QUIC 4 MiB of windows, or up to 32 once much has come, with at most 256 MiB above those 4 for all sessions together; over TCP 1 MiB for each
+// stream. For each call that is served, two frames, and 1 MiB for a group that is verified; for the trees of packs 2 KiB each, [maxTrees] at a time.
 package peer

@@ -30,7 +30,7 @@ func evilPeer(t *testing.T, r *roll, evil func(c call, st Stream)) (Key, string)
 		t.Fatal(err)
 	}
 	tr := &quic.Transport{Conn: conn}
-	l, err := tr.Listen(n.config(t.Context(), nil), quicConfig())
+	l, err := tr.Listen(n.config(t.Context(), nil), n.quicConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

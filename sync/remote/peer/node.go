@@ -81,6 +81,7 @@ type Node struct {
 	shown shown
 
 	arrivals arrivals
+	lines    lines
 
 	mu       sync.Mutex
 	closed   bool
@@ -174,8 +175,8 @@ func (n *Node) Listen(ctx context.Context, addr string) (net.Addr, error) {
 }
 
 func (n *Node) listenQUIC(conn net.PacketConn) error {
-	tr := &quic.Transport{Conn: conn, VerifySourceAddress: n.crowded}
-	l, err := tr.Listen(n.config(n.life, nil), quicConfig())
+	tr := &quic.Transport{Conn: n.paced(conn), VerifySourceAddress: n.crowded}
+	l, err := tr.Listen(n.config(n.life, nil), n.quicConfig())
 	if err != nil {
 		_ = conn.Close()
 		return fmt.Errorf("listen for peers over QUIC: %w", err)
@@ -199,7 +200,7 @@ func (n *Node) listenQUIC(conn net.PacketConn) error {
 				_ = c.CloseWithError(0, "")
 				continue
 			}
-			n.outdo(n.begin(key, quicLink{c}))
+			n.outdo(n.begin(key, n.quicLink(c)))
 		}
 	})
 	return nil
