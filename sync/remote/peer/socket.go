@@ -19,8 +19,10 @@ const (
 	maxBacklog = 208
 	// lookEvery is after how many packets that is looked at again.
 	lookEvery = 32
-	// stuckWait is how long is waited for packets that nobody looks at: they are of no connection, or of one that has ended.
+	// stuckWait is how long is waited for packets that nobody looks at: they are of no connection, or of one that has ended. Each time within strayFor that it was in vain, it is
+	// a quarter of that, so that a flood of such packets does not hold up the others.
 	stuckWait = 20 * time.Millisecond
+	strayFor  = time.Second
 )
 
 // lines are the connections of a socket, as far as they share it: its backlog, and the memory of their windows. It is safe for concurrent use; wait and read
@@ -34,6 +36,9 @@ type lines struct {
 	read  uint64 // packets
 	stray uint64 // of these, those that nobody looked at
 	next  uint64 // at how many it is looked again
+
+	patience time.Duration // instead of stuckWait
+	until    time.Time     // that this holds
 }
 
 // add counts a connection from now on, until remove.
@@ -84,17 +89,23 @@ func (l *lines) wait() {
 	}
 	l.next = l.read + lookEvery
 	last, since := uint64(0), time.Now()
+	if since.After(l.until) {
+		l.patience = stuckWait
+	}
 	for try := 0; ; try++ {
 		looked := l.looked()
-		if l.stray = min(l.stray, l.read-min(looked, l.read)); looked+l.stray+maxBacklog >= l.read { // some that nobody looked at in time were looked at since
+		if l.stray > l.read-min(looked, l.read) { // some that nobody looked at in time were looked at since
+			l.stray, l.patience = l.read-min(looked, l.read), stuckWait
+		}
+		if looked += l.stray; l.read <= looked+maxBacklog {
 			return
 		}
-		looked += l.stray
 		switch now := time.Now(); {
 		case looked != last:
 			last, since = looked, now
-		case now.Sub(since) > stuckWait:
+		case now.Sub(since) > l.patience:
 			l.stray += l.read - looked
+			l.patience, l.until = l.patience/4, now.Add(strayFor)
 			return
 		}
 		if try < 8 {

@@ -107,6 +107,19 @@ func TestSocket_LosesNothingAfterAHalt(t *testing.T) {
 	}
 }
 
+// A flood of packets that are of no connection does not hold up the socket.
+func TestLines_AFloodIsPassedOver(t *testing.T) {
+	var l lines
+	began := time.Now()
+	for range 1_000_000 / 8 {
+		l.wait()
+		l.read += 8
+	}
+	if took := time.Since(began); took > 15*time.Second { // 96 s if each part of it is waited for
+		t.Errorf("a million packets took %v", took)
+	}
+}
+
 // Windows grow by so much in all, those of devices that are not proven not at all, and what has ended gives back what it had.
 func TestLines_WindowsAreBounded(t *testing.T) {
 	var l lines
