@@ -21,8 +21,8 @@ const (
 	lookEvery = 32
 	// stuckWait is how long is waited for packets that nobody looks at: they are of no connection, or of one that has ended. Each time within strayFor that it was in vain, it is
 	// a quarter of that, so that a flood of such packets does not hold up the others.
-	stuckWait = 20 * time.Millisecond
-	strayFor  = time.Second
+	stuckWait = 100 * time.Millisecond
+	strayFor  = 5 * time.Second
 )
 
 // lines are the connections of a socket, as far as they share it: its backlog, and the memory of their windows. It is safe for concurrent use; wait and read
