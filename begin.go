@@ -261,6 +261,13 @@ func (d *Drive) groundOf(ctx context.Context, own chunk.Ref) (chunk.Ref, error) 
 	return own, d.keepGround(ctx, own)
 }
 
+// later has the next turn of a replica take over what could not be taken over now: the heads are here, so that none comes with it.
+func (d *Drive) later() {
+	if d.replicas != nil {
+		d.replicas.engine.Again()
+	}
+}
+
 // openTree opens the tree, in the order that the top of this file tells.
 func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 	own, err := d.head(ctx)
@@ -283,6 +290,7 @@ func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 		// What this device has is shown all the same.
 		d.o.Log.Warn("what other devices did is not read yet", "err", err)
 		news = nil
+		d.later()
 	}
 	o.Base, o.BaseRef = base, own
 	if d.tree, err = live.Open(ctx, o); err != nil || len(news) == 0 && ground == own {
@@ -295,6 +303,7 @@ func (d *Drive) openTree(ctx context.Context, o live.Options) error {
 	if err != nil {
 		// The bucket may be full or read-only. What this device has is shown all the same.
 		d.o.Log.Warn("what other devices did is not joined yet", "err", err)
+		d.later()
 		return nil
 	}
 	if own, err = d.head(ctx); err != nil {

@@ -137,3 +137,41 @@ func TestOpen_HardLinksOfOthersWithNobodyWithinReach(t *testing.T) {
 		}
 	}
 }
+
+// Simulator seed 99002823: heads of others had come when this device crashed, and what they need could not be had when it was opened again. No turn brought any of
+// them again, so that they were not taken over before others put more.
+func TestOpen_WhatCouldNotBeReadIsTakenOverLater(t *testing.T) {
+	nas := &parted{Bucket: mem.New()}
+	r := newResident(t, place("nas", nas.Bucket))
+	da, words := r.create()
+	if err := exchange(t, da); err != nil {
+		t.Fatal(err)
+	}
+	b := newResident(t, nas.place("nas"))
+	db := b.join(words)
+	write(t, db.FS(), "own", []byte("of the second"))
+	if err := exchange(t, db); err != nil {
+		t.Fatal(err)
+	}
+	write(t, da.FS(), "file", []byte("of the first"))
+	if err := exchange(t, da); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Replicas().Look(t.Context()); err != nil { // the head comes, and nothing else
+		t.Fatal(err)
+	}
+	closeDrive(t, db)
+	nas.is = true
+	db, err := Open(t.Context(), b.settle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeDrive(t, db)
+	nas.is = false
+	if err := exchange(t, db); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, db.FS(), "file"); string(got) != "of the first" {
+		t.Errorf("it shows %q", got)
+	}
+}
