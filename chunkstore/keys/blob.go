@@ -182,19 +182,23 @@ func listFirst(ctx context.Context, bucket blob.Bucket, prefix blob.Name, ok fun
 }
 
 // getEither reads name and hands it to check; if the blob is missing or check refuses
-// it, it tries the spare. The error is that of the first.
+// it, it tries the spare. The error is that of the first; if that is missing, which is what ErrIncomplete says, and the spare is not, it wraps that of
+// the spare as well: what is sealed under a key that is not known yet may open later.
 func getEither(ctx context.Context, bucket blob.Bucket, name blob.Name, check func([]byte) error) error {
 	first := readChecked(ctx, bucket, name, check)
 	if first == nil || ctx.Err() != nil {
 		return first
 	}
-	if readChecked(ctx, bucket, spare(name), check) == nil {
+	second := readChecked(ctx, bucket, spare(name), check)
+	switch {
+	case second == nil:
 		return nil
+	case !errors.Is(first, fs.ErrNotExist):
+		return first
+	case errors.Is(second, ErrTampered):
+		return fmt.Errorf("%w: %w: %w", ErrIncomplete, first, second)
 	}
-	if errors.Is(first, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrIncomplete, first)
-	}
-	return first
+	return fmt.Errorf("%w: %w", ErrIncomplete, first)
 }
 
 // missingOrBad reports whether ReadBlob has found that there is no such blob, or none that sheaf put.
