@@ -5,8 +5,9 @@
 //	Mirror  small blobs of others, which this device has fetched and verified: read here, and removed from, heads only
 //	Shelf   what peers put, and remove
 //
-// A blob that is in several of them is shown once: from Own, else from the Shelf, else from the Mirror. So a peer that copies what it has sees what is here, wherever
-// that lies, and brings nothing twice.
+// A blob that is in several of them is shown once: from Own, else from the Mirror, else from the Shelf. So a peer that copies what it has sees what is here, wherever
+// that lies, and brings nothing twice. Nobody looks at what peers put before it lies on the Shelf: one with bad memory puts a head there that is damaged. When the
+// sound one has come from elsewhere it is in the Mirror, and is what peers see, or nobody could go on after the damaged one, nor begin on it.
 //
 // Whoever writes index blobs removes older ones, whichever device has put them. Where these lie in Own they stay, and are shown no more, as long as the Bucket lives: a peer that saw
 // them still would take them for not removed, and stop there at each of its turns. They have names that are used once, and nothing is lost with them.
@@ -85,7 +86,7 @@ const heads = "heads/"
 // kept are the small blobs that nobody removes from outside: the drive does not open without them.
 var kept = []string{"drive/", "members/"}
 
-func (b *Bucket) in() []blob.Bucket { return []blob.Bucket{b.o.Own, b.o.Shelf, b.o.Mirror} }
+func (b *Bucket) in() []blob.Bucket { return []blob.Bucket{b.o.Own, b.o.Mirror, b.o.Shelf} }
 
 // Put implements [blob.Bucket]: it puts on the Shelf, whatever Own has.
 func (b *Bucket) Put(ctx context.Context, name blob.Name, r io.Reader, size int64) error {

@@ -61,7 +61,7 @@ func TestBucket_ShowsAllAndGuardsTheOwn(t *testing.T) {
 	put(t, s, "packs/2", "shelf")
 	told := 0
 	b := shelf.New(shelf.Options{Own: own, Mirror: mirror, Shelf: s, Put: func() { told++ }})
-	want := []string{"heads/a/1=own", "heads/b/1=shelf", "heads/b/2=mirror", "members/1=mirror", "packs/1=own", "packs/2=shelf"}
+	want := []string{"heads/a/1=own", "heads/b/1=mirror", "heads/b/2=mirror", "members/1=mirror", "packs/1=own", "packs/2=shelf"}
 	if got := have(t, b); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -85,6 +85,25 @@ func TestBucket_ShowsAllAndGuardsTheOwn(t *testing.T) {
 	}
 	if got := have(t, mirror); !slices.Equal(got, []string{"heads/b/2=mirror", "members/1=mirror"}) {
 		t.Errorf("the mirror is %v now", got)
+	}
+}
+
+// What a peer has put damaged is not shown once the sound blob, which was verified, is in the mirror, whatever the size of either.
+func TestBucket_ShowsWhatWasVerifiedBeforeWhatPeersPut(t *testing.T) {
+	for _, damaged := range []string{"sOund", "so"} {
+		mirror, s := mem.New(), mem.New()
+		b := shelf.New(shelf.Options{Own: mem.New(), Mirror: mirror, Shelf: s})
+		put(t, b, "heads/d/4", damaged)
+		put(t, b, "heads/d/5", "later")
+		put(t, mirror, "heads/d/4", "sound")
+		if got := have(t, b); !slices.Equal(got, []string{"heads/d/4=sound", "heads/d/5=later"}) {
+			t.Errorf("peers see %v", got)
+		}
+		for info, err := range b.List(t.Context(), "heads/d/4") {
+			if err != nil || info.Size != int64(len("sound")) {
+				t.Errorf("it is listed as %+v: %v", info, err)
+			}
+		}
 	}
 }
 
