@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"iter"
 	"slices"
 	"time"
 	"unicode/utf8"
 
+	"github.com/sheaf-drive/sheaf/chunkstore"
 	"github.com/sheaf-drive/sheaf/chunkstore/causal"
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
-	"github.com/sheaf-drive/sheaf/chunkstore/refs"
 	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/lines"
 	"github.com/sheaf-drive/sheaf/vfs/manifest"
@@ -85,17 +83,22 @@ type pastText struct {
 }
 
 // before returns the versions of the file of that name whose place the given one has taken in the heads of the device that wrote it, the oldest first. There are none if it was not the only
-// one there, in the first head that has it.
+// one there, in the first head that has it, or if that is not known.
 func (d *Drive) before(ctx context.Context, names []string, last causal.Dot) (found []pastText, err error) {
-	for h, err := range d.headsOf(ctx, last.Device) {
-		if err != nil {
-			return nil, err
+	id, ok := d.refs.Members().ByShort(last.Device)
+	if !ok {
+		return nil, nil
+	}
+	heads, err := d.refs.Lasting(ctx, id)
+	if err != nil {
+		return nil, asDamage(err)
+	}
+	for _, h := range heads {
+		root, all, err := d.versionsAt(ctx, h.Root, names)
+		if errors.Is(err, chunkstore.ErrMissing) { // collected: the given one may have come with it, beside another
+			found = nil
+			continue
 		}
-		s, err := d.snapshot(ctx, h.Root)
-		if err != nil {
-			return nil, err
-		}
-		all, err := versionsAt(ctx, d.store, s.Root, names)
 		if err != nil {
 			return nil, err
 		}
@@ -106,66 +109,37 @@ func (d *Drive) before(ctx context.Context, names []string, last causal.Dot) (fo
 			case e.Edit == last:
 				return nil, nil
 			case e.Kind == vfs.KindFile && (len(found) == 0 || found[len(found)-1].edit != e.Edit) && e.Name == names[len(names)-1]:
-				found = append(found, pastText{e.Edit, s.Root})
+				found = append(found, pastText{e.Edit, root})
 			}
 		}
 	}
 	return nil, nil
 }
 
-// headsOf yields the heads of a device that are here, the oldest first.
-func (d *Drive) headsOf(ctx context.Context, short causal.Device) iter.Seq2[refs.Head, error] {
-	return func(yield func(refs.Head, error) bool) {
-		for h, err := range d.refs.Heads(ctx) {
-			if err != nil {
-				yield(h, err)
-				return
-			}
-			if h.Device.Short() != short {
-				continue
-			}
-			all := []refs.Head{h}
-			for from := h.Seq; from > 1; {
-				from -= min(from-1, 16)
-				some, err := d.refs.Since(ctx, h.Device, from)
-				if errors.Is(err, fs.ErrNotExist) {
-					break // the older ones are pruned
-				}
-				if err != nil {
-					yield(h, err)
-					return
-				}
-				all = some
-			}
-			for _, h := range all {
-				if !yield(h, nil) {
-					return
-				}
-			}
-		}
+// versionsAt returns the root directory of a state, and what has a name in it, or is shown elsewhere because something else has it.
+func (d *Drive) versionsAt(ctx context.Context, state chunk.Ref, names []string) (root chunk.Ref, all []manifest.Entry, err error) {
+	s, err := d.snapshot(ctx, state)
+	if err != nil {
+		return root, nil, err
 	}
-}
-
-// versionsAt returns what has a name in a tree, or is shown elsewhere because something else has it.
-func versionsAt(ctx context.Context, src manifest.Source, root chunk.Ref, names []string) (all []manifest.Entry, err error) {
-	dir, name := &manifest.Entry{Kind: vfs.KindDir, Node: root}, names[len(names)-1]
+	dir, name := &manifest.Entry{Kind: vfs.KindDir, Node: s.Root}, names[len(names)-1]
 	if up := names[:len(names)-1]; len(up) > 0 {
-		if dir, err = entryAt(ctx, src, root, up); err != nil || dir == nil {
-			return nil, err
+		if dir, err = entryAt(ctx, d.store, s.Root, up); err != nil || dir == nil {
+			return s.Root, nil, err
 		}
 	}
 	if dir.Kind != vfs.KindDir || dir.Node.IsZero() {
-		return nil, nil
+		return s.Root, nil, nil
 	}
-	for e, err := range manifest.Entries(ctx, src, dir.Node, "") {
+	for e, err := range manifest.Entries(ctx, d.store, dir.Node, "") {
 		if err != nil {
-			return nil, err
+			return s.Root, nil, err
 		}
 		if e.Name == name || e.Stored != nil && e.Stored.Name == name {
 			all = append(all, e)
 		}
 	}
-	return all, nil
+	return s.Root, all, nil
 }
 
 // textOf reads a file, which must be text.

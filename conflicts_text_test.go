@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
+	"github.com/sheaf-drive/sheaf/internal/testkit"
+	"github.com/sheaf-drive/sheaf/vfs"
 	"github.com/sheaf-drive/sheaf/vfs/lines"
 )
 
@@ -79,5 +81,41 @@ func TestMergeText_FromWhatBothHaveSeen(t *testing.T) {
 				t.Errorf("got %q, %v", got, err)
 			}
 		})
+	}
+}
+
+// States that the heads of a device name, and that were collected since, are passed over.
+func TestMergeText_AfterACollection(t *testing.T) {
+	nas := mem.New()
+	ra := newResident(t, place("nas", nas))
+	da, words := ra.create()
+	write(t, da.FS(), "large", testkit.Random(testkit.Rand(testkit.Seed(t)), 3<<20))
+	commit(t, da)
+	if err := vfs.RemoveAll(t.Context(), da.FS(), "large"); err != nil {
+		t.Fatal(err)
+	}
+	mustExchange(t, da)
+	db := newResident(t, place("nas", nas)).join(words)
+	mustExchange(t, db, da)
+	thin(t, da)
+	for freed, i := int64(0), 0; freed < 3<<20; i++ {
+		if i == 10 {
+			t.Fatalf("%d bytes were freed", freed)
+		}
+		freed += mustGC(t, da).Freed
+		mustExchange(t, da, db, da)
+	}
+	write(t, da.FS(), "text", []byte("1\n2\n3\n4\n5\n"))
+	mustExchange(t, da, db, da)
+	write(t, da.FS(), "text", []byte("ONE\n2\n3\n4\n5\n"))
+	write(t, db.FS(), "text", []byte("1\n2\n3\n4\nFIVE\n"))
+	commit(t, db)
+	mustExchange(t, da, db, da)
+	all, err := da.Conflicts(t.Context(), "")
+	if err != nil || len(all) != 1 {
+		t.Fatalf("conflicts are %+v, %v", all, err)
+	}
+	if got, err := da.MergeText(t.Context(), all[0]); err != nil || got != "ONE\n2\n3\n4\nFIVE\n" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }

@@ -17,6 +17,8 @@ import (
 type EvictOptions struct {
 	// Keep is how many bytes of packs that this device has put stay on it.
 	Keep int64
+	// Above is how many there may be before anything goes, if it is more than Keep.
+	Above int64
 	// Copies is how many replicas must have a pack before it goes; 0: two, or one where there is one. See engine.Engine.Evict for which of them count.
 	Copies int
 }
@@ -52,7 +54,7 @@ func (d *Drive) Evict(ctx context.Context, o EvictOptions, p Progress) (EvictRep
 		all = append(all, info)
 		r.Kept += info.Size
 	}
-	if r.Kept <= o.Keep {
+	if r.Kept <= max(o.Keep, o.Above) {
 		return r, nil
 	}
 	pinned, err := d.pinnedPacks(ctx)
@@ -63,12 +65,9 @@ func (d *Drive) Evict(ctx context.Context, o EvictOptions, p Progress) (EvictRep
 	slices.SortFunc(all, func(a, b blob.Info) int {
 		return cmp.Or(small(a)-small(b), a.ModTime.Compare(b.ModTime), strings.Compare(string(a.Name), string(b.Name)))
 	})
-	want, n, size := r.Kept-o.Keep, 0, int64(0)
 	away := make(map[blob.Name]bool, len(all))
-	for ; n < len(all); n++ { // the others are there in case that some of these stay
-		if away[all[n].Name] = true; size < want {
-			size += all[n].Size
-		}
+	for _, info := range all { // any of them may go: it is not known before which of them replicas have
+		away[info.Name] = true
 	}
 	d.adoptMu.Lock()
 	err = d.keepFirst(ctx, away)
@@ -76,11 +75,7 @@ func (d *Drive) Evict(ctx context.Context, o EvictOptions, p Progress) (EvictRep
 	if err != nil {
 		return r, fmt.Errorf("keep what this device needs to open: %w", err)
 	}
-	ev, err := d.replicas.engine.Evict(ctx, all, want, o.Copies, func(done, total int64) {
-		if p != nil {
-			p(done, total)
-		}
-	})
+	ev, err := d.replicas.engine.Evict(ctx, all, r.Kept-o.Keep, o.Copies, p)
 	r.Packs, r.Bytes, r.Short, r.Away = int64(ev.Packs), ev.Bytes, int64(ev.Short), ev.Away
 	r.Kept -= ev.Bytes
 	if err != nil {
@@ -126,7 +121,7 @@ func (d *Drive) keepBelow(ctx context.Context, limit int64) {
 	pause := limitPause
 	for {
 		_, turned := d.replicas.engine.Held()
-		r, err := d.Evict(ctx, EvictOptions{Keep: d.evictTo(ctx, limit)}, nil)
+		r, err := d.Evict(ctx, EvictOptions{Keep: limit - limit/10, Above: limit}, nil)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			d.o.Log.Warn("this device keeps more than it is to", "err", err)
@@ -148,19 +143,4 @@ func (d *Drive) keepBelow(ctx context.Context, limit int64) {
 		case <-time.After(pause):
 		}
 	}
-}
-
-// evictTo is how many bytes are to be left: all, where that is no more than the limit.
-func (d *Drive) evictTo(ctx context.Context, limit int64) int64 {
-	n := int64(0)
-	for info, err := range d.o.Replication.Tier.Kept(ctx) {
-		if err != nil {
-			return limit // Evict meets it, too
-		}
-		n += info.Size
-	}
-	if n <= limit {
-		return limit
-	}
-	return limit - limit/10
 }

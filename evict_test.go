@@ -2,7 +2,6 @@ package sheaf
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/mem"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 	"github.com/sheaf-drive/sheaf/internal/testkit"
-	"github.com/sheaf-drive/sheaf/sync/engine"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -47,13 +45,8 @@ func packsOf(t *testing.T, b blob.Bucket) (names []blob.Name) { return named(blo
 // M13 for what this device wrote itself: it leaves the device when places have it, and the drive is what it was: here, after a start without
 // any place, at a place that comes later, for another device; and what nothing needs any more is collected.
 func TestEvict_TheDriveIsWhatItWas(t *testing.T) {
-	nas, cloud, down := mem.New(), mem.New(), false
-	r := newResident(t, engine.Place{Name: "nas", At: "nas", Open: func(context.Context) (blob.Bucket, error) {
-		if down {
-			return nil, fmt.Errorf("no route: %w", blob.ErrTemporary)
-		}
-		return nas, nil
-	}})
+	nas, cloud := &parted{Bucket: mem.New()}, mem.New()
+	r := newResident(t, nas.place("nas"))
 	r.noted = t.TempDir()
 	d, words := r.create()
 	if rep, err := d.Evict(t.Context(), EvictOptions{}, nil); err != nil || rep.Packs != 0 {
@@ -75,7 +68,7 @@ func TestEvict_TheDriveIsWhatItWas(t *testing.T) {
 	clean(t, d)
 	closeDrive(t, d)
 
-	down = true
+	nas.is = true
 	o := r.settle()
 	d, err = Open(t.Context(), o)
 	if err != nil {
@@ -95,7 +88,7 @@ func TestEvict_TheDriveIsWhatItWas(t *testing.T) {
 	if names != len(files) {
 		t.Errorf("%d names without the place, want %d", names, len(files))
 	}
-	down = false
+	nas.is = false
 	if err := d.Replicas().Add(place("cloud", cloud)); err != nil {
 		t.Fatal(err)
 	}
@@ -114,25 +107,10 @@ func TestEvict_TheDriveIsWhatItWas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	old, err := d.Snapshots(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range old {
-		if err := d.DropSnapshot(t.Context(), SnapshotID(k.Dot.String())); err != nil {
-			t.Fatal(err)
-		}
-	}
+	thin(t, d)
 	for range 6 { // with the other device's word
-		if _, err := d.GC(t.Context(), GCOptions{Grace: -1}, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(exchange(t, d), exchange(t, od), exchange(t, d)); err != nil {
-			t.Fatal(err)
-		}
+		mustGC(t, d)
+		mustExchange(t, d, od, d)
 	}
 	for what, b := range map[string]blob.Bucket{"nas": nas, "cloud": cloud} {
 		size := 0

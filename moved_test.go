@@ -47,18 +47,10 @@ func TestMoved_IsFoundOnThisDevice(t *testing.T) {
 	}
 	b := newResident(t, nas.place("nas"), engine.Place{Name: "shelf", At: "this device", Here: true, Open: func(context.Context) (blob.Bucket, error) { return shelf, nil }})
 	db := b.join(words)
-	if err := errors.Join(exchange(t, db), exchange(t, da), vfs.RemoveAll(t.Context(), da.FS(), "goes"), da.Commit(t.Context())); err != nil {
+	if err := errors.Join(exchange(t, db), exchange(t, da), vfs.RemoveAll(t.Context(), da.FS(), "goes")); err != nil {
 		t.Fatal(err)
 	}
-	old, err := da.Snapshots(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range old {
-		if err := da.DropSnapshot(t.Context(), SnapshotID(k.Dot.String())); err != nil {
-			t.Fatal(err)
-		}
-	}
+	thin(t, da)
 	first := packsOf(t, nas.Bucket)
 	gone := func() bool {
 		now := packsOf(t, nas.Bucket)
@@ -68,16 +60,10 @@ func TestMoved_IsFoundOnThisDevice(t *testing.T) {
 		if i == 10 {
 			t.Fatal("nothing is collected")
 		}
-		if _, err := da.GC(t.Context(), GCOptions{Grace: -1}, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := exchange(t, da); err != nil {
-			t.Fatal(err)
-		}
+		mustGC(t, da)
+		mustExchange(t, da)
 		if !gone() {
-			if err := errors.Join(exchange(t, db), exchange(t, da)); err != nil {
-				t.Fatal(err)
-			}
+			mustExchange(t, db, da)
 		}
 	}
 	for name, p := range blobs(t, nas.Bucket) { // as a brings it when it is connected

@@ -316,6 +316,19 @@ func (s *Store) lockMaintenance(ctx context.Context) error {
 	}
 }
 
+// tryMaintenance is lockMaintenance where nobody has to be waited for, and the index is whole; else it reports false.
+func (s *Store) tryMaintenance() bool {
+	if s.partial.Load() != nil {
+		return false
+	}
+	select {
+	case <-s.maint:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *Store) unlockMaintenance() { s.maint <- struct{}{} }
 
 // entropy lets many goroutines read random bytes one after the other.

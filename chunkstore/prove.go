@@ -169,10 +169,7 @@ func (s *Store) doubt(ctx context.Context, id chunk.ID, src source) (bool, error
 		return false, err
 	}
 	defer s.unlockMaintenance()
-	elsewhere := func() (bool, error) {
-		loc, ok, err := s.x.Lookup(ctx, id)
-		return ok && (loc.Pack != src.pack || int64(loc.Off) != src.off || int64(loc.Len) != src.n), err
-	}
+	elsewhere := func() (bool, error) { return s.elsewhere(ctx, id, src) }
 	if ok, err := elsewhere(); ok || err != nil { // another reader was here before
 		return ok, err
 	}
@@ -207,6 +204,12 @@ func (s *Store) doubt(ctx context.Context, id chunk.ID, src source) (bool, error
 		s.trusting = time.Now().Add(max(s.pause, 16*time.Since(start)))
 	}
 	return ok, err
+}
+
+// elsewhere reports whether the index has a chunk elsewhere than src says.
+func (s *Store) elsewhere(ctx context.Context, id chunk.ID, src source) (bool, error) {
+	loc, ok, err := s.x.Lookup(ctx, id)
+	return ok && (loc.Pack != src.pack || int64(loc.Off) != src.off || int64(loc.Len) != src.n), err
 }
 
 // hearAgain learns what is not known, and reads the directories of all packs that are not proven once more. It needs the

@@ -80,21 +80,14 @@ func (s *Store) relocate(ctx context.Context, packs ...pack.Name) (map[chunk.ID]
 }
 
 // away is called by a read that could not reach the pack in which src says that the chunk is. Who has put the pack may have moved the chunk to another one, which is on
-// this device, and removed the first: that is found out without asking anybody who is away. It reports whether the chunk is located elsewhere now,
-// and does nothing for a while after it was of no use, as doubt. A pack that this Store has put, or read as a whole, is none of these: whoever reads it waits.
+// this device, and removed the first: that is found out without asking anybody who is away. It reports whether the chunk is located elsewhere now. It does nothing
+// while something else has the maintenance lock, which may take long, and for a while after it was of no use, as doubt; nor for a pack that this Store has put, or read as a whole.
 func (s *Store) away(ctx context.Context, id chunk.ID, src source) (bool, error) {
-	if s.renew == nil {
+	if s.renew == nil || !s.tryMaintenance() {
 		return false, nil
 	}
-	if err := s.lockMaintenance(ctx); err != nil {
-		return false, err
-	}
 	defer s.unlockMaintenance()
-	elsewhere := func() (bool, error) {
-		loc, ok, err := s.x.Lookup(ctx, id)
-		return ok && loc.Pack != src.pack, err
-	}
-	if ok, err := elsewhere(); ok || err != nil { // another reader was here before
+	if ok, err := s.elsewhere(ctx, id, src); ok || err != nil { // another reader was here before
 		return ok, err
 	}
 	if p, known := s.x.Pack(src.pack); !known || p.Sure() || time.Now().Before(s.trusting) {
@@ -104,14 +97,13 @@ func (s *Store) away(ctx context.Context, id chunk.ID, src source) (bool, error)
 	if err := s.renew(ctx, true); err != nil {
 		s.log.Warn("what others have put on this device could not be looked at", "err", err)
 	}
-	err := s.refresh(ctx)
-	if err == nil {
-		_, err = s.relocate(ctx, src.pack)
-	}
-	if err != nil {
+	if err := s.refresh(ctx); err != nil {
 		return false, err
 	}
-	ok, err := elsewhere()
+	if _, err := s.relocate(ctx, src.pack); err != nil {
+		return false, err
+	}
+	ok, err := s.elsewhere(ctx, id, src)
 	if !ok {
 		s.trusting = time.Now().Add(max(s.pause, 16*time.Since(start)))
 	}

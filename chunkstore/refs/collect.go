@@ -2,6 +2,7 @@ package refs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -61,7 +62,21 @@ func (r *Refs) Since(ctx context.Context, id keys.DeviceID, seq uint64) ([]Head,
 	return heads, nil
 }
 
-func (r *Refs) since(ctx context.Context, id keys.DeviceID, seq uint64) ([]Head, error) {
+// Lasting returns the heads of a device that were not pruned yet, to the newest that is known, in their order. Errors are as with Since, but for heads that are not there.
+func (r *Refs) Lasting(ctx context.Context, id keys.DeviceID) ([]Head, error) {
+	if err := r.take(ctx); err != nil {
+		return nil, err
+	}
+	defer r.give()
+	heads, err := r.since(ctx, id, 1)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read heads of %s: %w", id, err)
+	}
+	return heads, nil
+}
+
+// since is Since under the turn. With an error it returns those that it has read.
+func (r *Refs) since(ctx context.Context, id keys.DeviceID, seq uint64) (heads []Head, err error) {
 	r.mu.Lock()
 	newest, fault := r.known[id].Head, r.faults[id]
 	r.mu.Unlock()
@@ -71,18 +86,18 @@ func (r *Refs) since(ctx context.Context, id keys.DeviceID, seq uint64) ([]Head,
 	if seq == 0 || seq > newest.Seq {
 		return nil, fmt.Errorf("no head %d: %w", seq, fs.ErrNotExist)
 	}
-	heads := []Head{newest}
+	heads = []Head{newest}
+	defer func() { slices.Reverse(heads) }()
 	for after := newest; after.Seq > seq; {
 		h, _, err := r.read(ctx, id, after.Seq-1)
 		if err != nil {
-			return nil, err
+			return heads, err
 		}
 		if h.hash != after.Prev {
-			return nil, fmt.Errorf("%w: head %d is another one now", ErrFork, h.Seq)
+			return heads, fmt.Errorf("%w: head %d is another one now", ErrFork, h.Seq)
 		}
 		heads, after = append(heads, h), h
 	}
-	slices.Reverse(heads)
 	return heads, nil
 }
 

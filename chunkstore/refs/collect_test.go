@@ -88,10 +88,20 @@ func TestSince_YieldsTheChain(t *testing.T) {
 	wantError(t, "since the oldest of as many as may stay", err, nil)
 	_, err = r.Since(t.Context(), n.device.ID(), 23)
 	wantError(t, "since one that was pruned", err, fs.ErrNotExist)
+	lasting, err := r.Lasting(t.Context(), n.device.ID())
+	if err != nil || len(lasting) != 17 || lasting[0].Seq != 24 || lasting[16].Seq != 40 {
+		t.Errorf("%d heads last, %v", len(lasting), err)
+	}
+	if lasting, err = r.Lasting(t.Context(), other.device.ID()); err != nil || len(lasting) != 0 {
+		t.Errorf("of a device that has none: %v, %v", lasting, err)
+	}
 
 	name := headName(r.dir, 30)
 	put(t, n.bucket, name, get(t, n.bucket, headName(r.dir, 31)))
 	if heads, err := ro.Since(t.Context(), n.device.ID(), 25); err == nil {
+		t.Errorf("a head that is another one: %v", heads)
+	}
+	if heads, err := ro.Lasting(t.Context(), n.device.ID()); err == nil {
 		t.Errorf("a head that is another one: %v", heads)
 	}
 }

@@ -66,7 +66,7 @@ func (a *app) options(daemon bool, log *slog.Logger) service.Options {
 	if n, err := parseSize(set.value(settings.CacheSize, c)); err == nil {
 		d.cacheSize = max(n, 1)
 	}
-	if n, err := parseSize(set.value(settings.StoreSize, c)); err == nil && daemon { // off is no size
+	if n, err := parseSize(set.value(settings.StoreSize, c)); err == nil { // off is no size
 		d.storeSize = n
 	}
 	d.noCopies = set.value(settings.DeviceCopies, c) == settings.Off

@@ -310,7 +310,8 @@ func (e *Engine) List() []Status {
 		} else if blobs == 0 && top != nil && !bytes.Equal(p.top, top) {
 			blobs = 1 // all that it names is there, and the head itself is not
 		}
-		if e.mu.Unlock(); s.Packs == 0 { // it had no turn yet since the Engine was made
+		e.mu.Unlock()
+		if s.Packs == 0 { // it had no turn yet since the Engine was made
 			t := e.o.Tier.Catalog(p.Place.Name)
 			s.Packs, s.Bytes = t.Len(), t.Bytes()
 		}

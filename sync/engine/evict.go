@@ -49,26 +49,21 @@ func (e *Engine) Evict(ctx context.Context, packs []blob.Info, want int64, copie
 		ev.Short = len(packs)
 		return ev, nil
 	}
-	for part := range slices.Chunk(packs, evictStep) {
-		size := int64(0)
-		for i, info := range part {
-			if size += info.Size; ev.Bytes+size >= want {
-				part = part[:i+1]
-				break
-			}
+	for len(packs) > 0 && ev.Bytes < want {
+		some, size := 0, int64(0)
+		for ; some < min(len(packs), evictStep) && ev.Bytes+size < want; some++ {
+			size += packs[some].Size
 		}
-		n, freed, err := k.evict(ctx, part, copies)
+		n, freed, err := k.evict(ctx, packs[:some], copies)
 		ev.Packs += n
 		ev.Bytes += freed
 		if err != nil {
 			return ev, err
 		}
-		ev.Short += len(part) - n
+		ev.Short += some - n
+		packs = packs[some:]
 		if progress != nil {
 			progress(ev.Bytes, want)
-		}
-		if ev.Bytes >= want {
-			break
 		}
 	}
 	return ev, nil
@@ -176,11 +171,11 @@ func (k *keepers) proof(ctx context.Context, r tier.Remote, name blob.Name, size
 		return errNotListed
 	}
 	off := rand.Int64N((size+tier.Grid-1)/tier.Grid) * tier.Grid //nolint:gosec // a sample
-	here, err := part(ctx, k.e.o.Tier.Own(), name, off)
+	here, err := piece(ctx, k.e.o.Tier.Own(), name, off)
 	if err != nil {
 		return fmt.Errorf("read a pack of this device: %w", err)
 	}
-	there, err := part(ctx, r.Bucket, name, off)
+	there, err := piece(ctx, r.Bucket, name, off)
 	if err == nil && !bytes.Equal(here, there) {
 		err = errOther
 	}
@@ -197,7 +192,7 @@ var (
 )
 
 // part returns one piece of the grid.
-func part(ctx context.Context, b blob.Bucket, name blob.Name, off int64) ([]byte, error) {
+func piece(ctx context.Context, b blob.Bucket, name blob.Name, off int64) ([]byte, error) {
 	r, err := b.Get(ctx, name, off, tier.Grid)
 	if err != nil {
 		return nil, err

@@ -250,3 +250,23 @@ func TestOnlyAt_BeforeAnyTurn(t *testing.T) {
 		a.down.Store(false)
 	}
 }
+
+// What stays is made good by the next pack.
+func TestEvict_GoesOnAfterOneThatStays(t *testing.T) {
+	s, _ := evicting(t, placeOf("a", mem.New()))
+	putPack(t, s.tier, 1, 2, "y")
+	if err := s.e.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	packs := s.kept(t)
+	if err := s.e.places[0].at.Remove(t.Context(), packs[0].Name); err != nil {
+		t.Fatal(err)
+	}
+	ev, err := s.e.Evict(t.Context(), packs, packs[0].Size, 0, nil)
+	if err != nil || ev.Packs != 1 || ev.Short != 1 || ev.Bytes != packs[1].Size {
+		t.Errorf("%+v, %v", ev, err)
+	}
+	if left := s.kept(t); len(left) != 1 || left[0].Name != packs[0].Name {
+		t.Errorf("left are %v", left)
+	}
+}

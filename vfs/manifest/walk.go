@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/chunk"
 	"github.com/sheaf-drive/sheaf/vfs"
@@ -91,30 +92,38 @@ func (w *walker) open(ctx context.Context, src Source, ref chunk.Ref) error {
 // each first. It goes down so many levels, reads none of the lowest of these, and returns at most so many chunks. With an error it returns what it found.
 func First(ctx context.Context, src Source, s Snapshot, levels, most int) ([]chunk.Ref, error) {
 	var first []chunk.Ref
+	var err error
 	for _, ref := range []chunk.Ref{s.History, s.Root} {
-		level := []chunk.Ref{ref}
-		if ref.IsZero() {
-			level = nil
-		}
-		for left := levels; len(level) > 0; {
-			first = append(first, level...)
-			if left--; left == 0 || len(first) >= most {
-				break
-			}
-			var below []chunk.Ref
-			for _, ref := range level {
-				n, err := readNode(ctx, src, ref.Kind, ref, 0, nil)
-				if err != nil {
-					return first[:min(len(first), most)], err
-				}
-				for _, c := range n.children {
-					below = append(below, c.ref)
-				}
-			}
-			level = below
+		if first, err = upper(ctx, src, first, ref, levels, most); err != nil {
+			break
 		}
 	}
-	return first[:min(len(first), most)], nil
+	return first[:min(len(first), most)], err
+}
+
+// upper appends the nodes of one directory or history, as First has them. It may append more than fit in most.
+func upper(ctx context.Context, src Source, nodes []chunk.Ref, ref chunk.Ref, levels, most int) ([]chunk.Ref, error) {
+	if ref.IsZero() {
+		return nodes, nil
+	}
+	for level := []chunk.Ref{ref}; len(level) > 0; {
+		nodes = append(nodes, level...)
+		if levels--; levels == 0 || len(nodes) >= most {
+			break
+		}
+		var below []chunk.Ref
+		for _, ref := range level {
+			n, err := readNode(ctx, src, ref.Kind, ref, 0, nil)
+			if err != nil {
+				return nodes, err
+			}
+			for _, c := range n.children {
+				below = append(below, c.ref)
+			}
+		}
+		level = below
+	}
+	return nodes, nil
 }
 
 // Linked returns the nodes of the directories that have to be read to find all files with several names, from the root of a snapshot on, the upper directories first, and
@@ -124,19 +133,8 @@ func Linked(ctx context.Context, src Source, s Snapshot, most int) (nodes []chun
 		return nil, nil
 	}
 	for dirs := []chunk.Ref{s.Root}; len(dirs) > 0 && len(nodes) < most; dirs = dirs[1:] {
-		for level := dirs[:1]; len(level) > 0; {
-			nodes = append(nodes, level...)
-			var below []chunk.Ref
-			for _, ref := range level {
-				n, err := readNode(ctx, src, ref.Kind, ref, 0, nil)
-				if err != nil {
-					return nodes[:min(len(nodes), most)], err
-				}
-				for _, c := range n.children {
-					below = append(below, c.ref)
-				}
-			}
-			level = below
+		if nodes, err = upper(ctx, src, nodes, dirs[0], math.MaxInt, most); err != nil {
+			break
 		}
 		for e, err := range Entries(ctx, src, dirs[0], "") {
 			if err != nil {
@@ -147,7 +145,7 @@ func Linked(ctx context.Context, src Source, s Snapshot, most int) (nodes []chun
 			}
 		}
 	}
-	return nodes[:min(len(nodes), most)], nil
+	return nodes[:min(len(nodes), most)], err
 }
 
 // A Placed is an Entry and its path from the root, elements separated by '/'.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"strings"
 
 	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/chunkstore/blob/catalog"
@@ -97,7 +96,7 @@ func (t *Tier) Kept(ctx context.Context) iter.Seq2[blob.Info, error] {
 func (t *Tier) Evicted(name blob.Name) bool { return t.evicted.has(name) && !t.removed.has(name) }
 
 // Evicts reports whether any pack was evicted.
-func (t *Tier) Evicts() bool { return len(t.evicted.of(evictedKey)) > 0 }
+func (t *Tier) Evicts() bool { return t.evicted.any() }
 
 // Own returns Local, with the packs that were evicted as if they were there: who brings all that this device has put elsewhere, or asks which
 // packs are its own, goes by it. What was evicted is read from the remotes, through the cache.
@@ -143,8 +142,8 @@ func (o own) Remove(ctx context.Context, names ...blob.Name) error {
 // away yields what was evicted, in order. What no catalog has, as when these were deleted, is shown again when they were learned.
 func (t *Tier) away(prefix blob.Name) iter.Seq2[blob.Info, error] {
 	return func(yield func(blob.Info, error) bool) {
-		for _, name := range t.evicted.of(evictedKey) {
-			if !strings.HasPrefix(string(name), string(prefix)) || t.removed.has(name) {
+		for _, name := range t.evicted.under(evictedKey, prefix) {
+			if t.removed.has(name) {
 				continue
 			}
 			if _, size := t.sources(name); size >= 0 && !yield(blob.Info{Name: name, Size: size}, nil) {

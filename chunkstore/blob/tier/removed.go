@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/zeebo/blake3"
@@ -288,11 +289,27 @@ func (l *removedLog) has(name blob.Name) bool {
 	return l.count[name] > 0
 }
 
-// of returns what is to be removed at a remote, in byte order.
-func (l *removedLog) of(remote string) []blob.Name {
+// any reports whether anything is to be removed at any remote.
+func (l *removedLog) any() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Sorted(maps.Keys(l.pending[remote]))
+	return len(l.count) > 0
+}
+
+// of returns what is to be removed at a remote, in byte order.
+func (l *removedLog) of(remote string) []blob.Name { return l.under(remote, "") }
+
+// under is of, for names that begin with prefix.
+func (l *removedLog) under(remote string, prefix blob.Name) (names []blob.Name) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name := range l.pending[remote] {
+		if strings.HasPrefix(string(name), string(prefix)) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func (l *removedLog) close() error {

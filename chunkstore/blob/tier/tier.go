@@ -279,8 +279,9 @@ func (t *Tier) Remove(ctx context.Context, names ...blob.Name) error {
 		return fmt.Errorf("note removed blobs: %w", noted)
 	}
 	// Those that were evicted are none of this device's any more. It is said before they are gone here, or one that a crash leaves here would count as evicted.
-	if err := t.evicted.done(evictedKey, names); err != nil && !errors.Is(err, blob.ErrNoSpace) {
-		return fmt.Errorf("note removed blobs: %w", err)
+	left := t.evicted.done(evictedKey, names)
+	if left != nil && !errors.Is(left, blob.ErrNoSpace) {
+		return fmt.Errorf("note removed blobs: %w", left)
 	}
 	if err := t.o.Local.Remove(ctx, names...); err != nil {
 		return err
@@ -302,9 +303,13 @@ func (t *Tier) Remove(ctx context.Context, names ...blob.Name) error {
 		}
 	}
 	if noted != nil {
-		if err := t.removed.note(remotes, names); err != nil {
-			return fmt.Errorf("note removed blobs: %w", err)
-		}
+		noted = t.removed.note(remotes, names)
+	}
+	if left != nil {
+		left = t.evicted.done(evictedKey, names)
+	}
+	if err := errors.Join(noted, left); err != nil {
+		return fmt.Errorf("note removed blobs: %w", err)
 	}
 	return nil
 }

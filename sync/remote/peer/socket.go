@@ -25,20 +25,13 @@ const (
 	strayFor  = 5 * time.Second
 )
 
-// lines are the connections of a socket, as far as they share it: its backlog, and the memory of their windows. It is safe for concurrent use; wait and read
-// are for the one goroutine that reads the socket. The zero value has none.
+// lines are the connections of a socket, as far as they share it: what they have looked at, and the memory of their windows. It is safe for concurrent use. The zero
+// value has none.
 type lines struct {
 	mu    sync.Mutex
 	all   map[*quic.Conn]uint64 // by how many bytes the windows have grown
 	grown uint64                // together
 	ended uint64                // packets that were looked at by connections that have ended
-
-	read  uint64 // packets
-	stray uint64 // of these, those that nobody looked at
-	next  uint64 // at how many it is looked again
-
-	patience time.Duration // instead of stuckWait
-	until    time.Time     // that this holds
 }
 
 // add counts a connection from now on, until remove.
@@ -82,30 +75,42 @@ func (l *lines) looked() uint64 {
 	return n
 }
 
+// A pace is how far the one goroutine that reads a socket is, and holds it back. It is for that goroutine only.
+type pace struct {
+	l *lines
+
+	read  uint64 // packets
+	stray uint64 // of these, those that nobody looked at
+	next  uint64 // at how many it is looked again
+
+	patience time.Duration // instead of stuckWait
+	until    time.Time     // that this holds
+}
+
 // wait waits until more may be read.
-func (l *lines) wait() {
-	if l.read < l.next {
+func (p *pace) wait() {
+	if p.read < p.next {
 		return
 	}
-	l.next = l.read + lookEvery
+	p.next = p.read + lookEvery
 	last, since := uint64(0), time.Now()
-	if since.After(l.until) {
-		l.patience = stuckWait
+	if since.After(p.until) {
+		p.patience = stuckWait
 	}
 	for try := 0; ; try++ {
-		looked := l.looked()
-		if l.stray > l.read-min(looked, l.read) { // some that nobody looked at in time were looked at since
-			l.stray, l.patience = l.read-min(looked, l.read), stuckWait
+		looked := p.l.looked()
+		if p.stray > p.read-min(looked, p.read) { // some that nobody looked at in time were looked at since
+			p.stray, p.patience = p.read-min(looked, p.read), stuckWait
 		}
-		if looked += l.stray; l.read <= looked+maxBacklog {
+		if looked += p.stray; p.read <= looked+maxBacklog {
 			return
 		}
 		switch now := time.Now(); {
 		case looked != last:
 			last, since = looked, now
-		case now.Sub(since) > l.patience:
-			l.stray += l.read - looked
-			l.patience, l.until = l.patience/4, now.Add(strayFor)
+		case now.Sub(since) > p.patience:
+			p.stray += p.read - looked
+			p.patience, p.until = p.patience/4, now.Add(strayFor)
 			return
 		}
 		if try < 8 {
@@ -120,29 +125,29 @@ func (l *lines) wait() {
 type pacedSocket struct {
 	*net.UDPConn
 	many *ipv4.PacketConn
-	l    *lines
+	pace pace
 }
 
 // paced returns a socket for QUIC.
 func (n *Node) paced(conn net.PacketConn) net.PacketConn {
 	if c, ok := conn.(*net.UDPConn); ok {
-		return &pacedSocket{c, ipv4.NewPacketConn(c), &n.lines}
+		return &pacedSocket{c, ipv4.NewPacketConn(c), pace{l: &n.lines}}
 	}
 	return conn
 }
 
 // ReadBatch is what the library reads by where the system gives several packets at once.
 func (p *pacedSocket) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
-	p.l.wait()
+	p.pace.wait()
 	n, err := p.many.ReadBatch(ms, flags)
-	p.l.read += uint64(max(n, 0))
+	p.pace.read += uint64(max(n, 0))
 	return n, err
 }
 
 // ReadFrom is what it reads by elsewhere.
 func (p *pacedSocket) ReadFrom(b []byte) (int, net.Addr, error) {
-	p.l.wait()
+	p.pace.wait()
 	n, from, err := p.UDPConn.ReadFrom(b)
-	p.l.read++
+	p.pace.read++
 	return n, from, err
 }
