@@ -32,17 +32,28 @@ func (n *Node) Bucket(key Key, addrs func() []string) *Bucket {
 
 // Takes reports whether the device keeps copies for this one, so that Put and Remove can be used.
 func (b *Bucket) Takes(ctx context.Context) (bool, error) {
-	s, err := b.n.session(ctx, b.key, b.addrs())
-	if err != nil {
-		return false, err
-	}
-	h, err := s.greet(ctx)
+	s, h, err := b.greeted(ctx)
 	if err == nil && !h.takes { // it may know more of this device by now than when it was asked
 		if h, err = s.askHello(ctx); err == nil {
 			s.hello.Store(h)
 		}
 	}
 	return err == nil && h.takes, err
+}
+
+// greeted returns a session with the device, in which it has answered. Where one ends that another call has begun, before there was an answer, it says
+// nothing of whether this device is admitted there: that is asked once more.
+func (b *Bucket) greeted(ctx context.Context) (*session, *hello, error) {
+	for again := false; ; again = true {
+		s, err := b.n.session(ctx, b.key, b.addrs())
+		if err != nil {
+			return nil, nil, err
+		}
+		h, err := s.greet(ctx)
+		if err == nil || again || ctx.Err() != nil || s.life.Err() == nil {
+			return s, h, err
+		}
+	}
 }
 
 // greet asks who is there, once in a session.
@@ -112,7 +123,7 @@ func (s *session) begin(ctx context.Context, c call) (*calling, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-s.life.Done():
-		return nil, fmt.Errorf("the session with the peer has ended: %w", blob.ErrTemporary)
+		return nil, &lost{s.ended()}
 	}
 	st, err := s.l.open(ctx)
 	if err != nil {
@@ -219,11 +230,8 @@ func (b *Bucket) start(ctx context.Context, c call) (*calling, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s, err := b.n.session(ctx, b.key, b.addrs())
+	s, _, err := b.greeted(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := s.greet(ctx); err != nil {
 		return nil, err
 	}
 	return s.begin(ctx, c)

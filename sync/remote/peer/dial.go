@@ -54,7 +54,7 @@ func (n *Node) session(ctx context.Context, key Key, addrs []string) (*session, 
 		if _, err = s.greet(ctx); err != nil {
 			s.close("no greeting")
 			if l := (*lost)(nil); errors.As(err, &l) {
-				err = dialError(key, []error{l.err})
+				err = dialError(key, []error{l.err, s.ended()})
 			}
 		}
 	}
@@ -188,10 +188,11 @@ func dialError(key Key, errs []error) error {
 	err := errors.Join(errs...)
 	var alert tls.AlertError
 	var transport *quic.TransportError
+	var remote *net.OpError // as crypto/tls tells an alert of the far side over TCP
 	switch {
 	case errors.Is(err, ErrImpostor):
 		return fmt.Errorf("peer %x: %w: %w", key[:4], blob.ErrTemporary, ErrImpostor)
-	case errors.As(err, &alert), errors.As(err, &transport) && transport.ErrorCode.IsCryptoError():
+	case errors.As(err, &alert), errors.As(err, &transport) && transport.ErrorCode.IsCryptoError(), errors.As(err, &remote) && remote.Op == "remote error":
 		return fmt.Errorf("peer %x: %w: it does not admit this device", key[:4], blob.ErrUnauthorized)
 	}
 	return fmt.Errorf("peer %x: %w: %v", key[:4], blob.ErrTemporary, err) //nolint:errorlint // what it wraps means something else here

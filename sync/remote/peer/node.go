@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -62,6 +63,7 @@ const (
 	maxPerDevice  = 6
 	maxHandshakes = 32              // over TCP, at a time; and in a second over QUIC before addresses have to be proven
 	probeWait     = 5 * time.Second // for an answer of a session that may have died
+	lingerWait    = time.Second     // for one that was refused
 	tcpDelay      = 600 * time.Millisecond
 	dialPause     = time.Second // after a dial that failed
 )
@@ -260,15 +262,28 @@ func (n *Node) shakeTCP(conn net.Conn) {
 	}
 	if err != nil {
 		n.log.Debug("a device was not let in", "from", conn.RemoteAddr().String(), "err", err)
+		if errors.Is(err, ErrStranger) {
+			linger(conn)
+		}
 		_ = conn.Close()
 		return
 	}
 	n.outdo(n.begin(key, l))
 }
 
+// linger gives the far side a moment to read why it was refused: what it has sent meanwhile would have the system drop that, if the connection were closed at once.
+func linger(conn net.Conn) {
+	t, ok := conn.(*net.TCPConn)
+	if !ok || t.CloseWrite() != nil {
+		return
+	}
+	_ = t.SetReadDeadline(time.Now().Add(lingerWait))
+	_, _ = io.CopyN(io.Discard, t, maxHeader)
+}
+
 // begin takes a link for a session, and serves it until it ends.
 func (n *Node) begin(key Key, l link) *session {
-	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
+	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1), asked: make(chan struct{}, 1), over: make(chan struct{})}
 	s.life, s.stop = context.WithCancel(n.life)
 	n.mu.Lock()
 	total := 0
@@ -441,6 +456,14 @@ type session struct {
 	again   atomic.Bool   // one more nudge is due after that
 	asked   chan struct{} // holds one while hello is asked for
 	hello   atomic.Pointer[hello]
+	over    chan struct{} // closed when the link has ended
+	why     error         // says why, from then on
+}
+
+// ended waits until the link has ended, and says why it did. The session is closed, or about to be.
+func (s *session) ended() error {
+	<-s.over
+	return fmt.Errorf("the session has ended: %w", s.why)
 }
 
 func (s *session) close(why string) {

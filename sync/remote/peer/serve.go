@@ -30,18 +30,21 @@ func (s *session) serve() {
 			slots <- struct{}{}
 		}
 	}()
+	defer close(s.over)
 	for {
+		st, err := s.l.accept(context.WithoutCancel(s.life)) // it ends with the link, which says why
+		if err != nil {
+			s.why = err
+			return
+		}
 		select {
 		case slots <- struct{}{}:
 		case <-s.life.Done():
-			return
+			st.Drop()
+			continue
 		case <-s.l.done():
-			return
-		}
-		st, err := s.l.accept(s.life)
-		if err != nil {
-			<-slots
-			return
+			st.Drop()
+			continue
 		}
 		s.n.wg.Go(func() {
 			defer func() { <-slots }()
