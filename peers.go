@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/kdf"
 	"github.com/sheaf-drive/sheaf/chunkstore/keys"
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
+	"github.com/sheaf-drive/sheaf/sync/replica"
 )
 
 // A PeerDevice is another device of the drive, as those that reach it directly know it.
@@ -87,13 +89,42 @@ func (d *Drive) isMember(id keys.DeviceID) error {
 	return nil
 }
 
-// LearnMembers reads the log of members anew, as far as it is here: entries may have come beside all heads.
-func (d *Drive) LearnMembers(ctx context.Context) error {
+// Introduced reads the log of members as another device has it, which says that it is a member where this one does not know that: whoever has let it in may be away, or gone. It takes what
+// a holder of the drive's keys has written, as from any place, and nothing else. Whether that device is a member by then PeerByKey says.
+func (d *Drive) Introduced(ctx context.Context, from blob.Bucket) error {
+	r := d.o.Replication
+	if r == nil {
+		return fmt.Errorf("read the log of members of another device: %w", errors.ErrUnsupported)
+	}
+	v := &vetter{account: d.account, bucket: d.o.Bucket}
+	o := replica.FetchOptions{Own: r.Tier.Own(), Part: true}
+	o.Check = func(name blob.Name, body []byte) error { return v.check(ctx, name, body) }
+	if _, err := replica.Fetch(ctx, logOnly{from}, r.Mirror, o); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d.o.Log.Debug("not all of what a device shows of the log of members is taken", "err", err)
+	}
 	err := d.account.Refresh(ctx)
 	if errors.Is(err, keys.ErrIncomplete) || errors.Is(err, keys.ErrRollback) {
 		return nil // it is not all here yet
 	}
 	return err
+}
+
+// logOnly is the members log of a bucket, and nothing else of it.
+type logOnly struct{ blob.Bucket }
+
+// List implements [blob.Bucket].
+func (b logOnly) List(ctx context.Context, prefix blob.Name) iter.Seq2[blob.Info, error] {
+	const members = "members/"
+	switch {
+	case strings.HasPrefix(string(prefix), members):
+		return b.Bucket.List(ctx, prefix)
+	case strings.HasPrefix(members, string(prefix)):
+		return b.Bucket.List(ctx, members)
+	}
+	return func(func(blob.Info, error) bool) {}
 }
 
 // Welcome makes a device a member that a person has let in: see keys.Account.Welcome. The log with it goes to all replicas. What is written by now is committed first, so that the

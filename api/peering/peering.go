@@ -50,6 +50,7 @@ type Drive interface {
 	Moved() <-chan struct{}
 	DriveID() [16]byte
 	FindSecrets() [][32]byte
+	Introduced(ctx context.Context, from blob.Bucket) error
 }
 
 // Options say what a Peering is made of. All but Name, Log, Rate, Near, Dial, NoUDP and NoLAN are needed.
@@ -137,7 +138,7 @@ func New(o Options) (*Peering, error) {
 			default:
 			}
 		},
-		Card: p.card, Shown: p.shown, Dial: o.Dial,
+		Card: p.card, Shown: p.shown, Introduced: p.introduced, Dial: o.Dial,
 		Bucket: telling{p, shelf.New(shelf.Options{Own: o.Own, Mirror: o.Mirror, Shelf: o.Shelf, Put: func() { p.hurry(ShelfName) }})},
 	})
 	return p, err
@@ -257,10 +258,24 @@ func (p *Peering) admit(_ context.Context, key peer.Key) (peer.Grant, error) {
 		return peer.Grant{Read: true, Write: true}, nil
 	}
 	m, err := d.PeerByKey(key)
+	if errors.Is(err, sheaf.ErrNotMember) {
+		return peer.Grant{}, fmt.Errorf("%w: %w: %w", peer.ErrStranger, peer.ErrRefused, err)
+	}
 	if err != nil {
 		return peer.Grant{}, fmt.Errorf("%w: %w", peer.ErrStranger, err)
 	}
 	return p.limited(key, peer.Grant{Read: true, Write: m.Writer})
+}
+
+// introduced reads what a device has of the log of members that says it is one, and is not known here.
+func (p *Peering) introduced(ctx context.Context, _ peer.Key, from blob.Bucket) error {
+	p.mu.Lock()
+	d := p.drive
+	p.mu.Unlock()
+	if d == nil {
+		return peer.ErrStranger
+	}
+	return d.Introduced(ctx, from)
 }
 
 // replicaName is how a peer is called among the replicas: by a part of its ID, for its name is not its own alone.

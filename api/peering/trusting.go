@@ -71,7 +71,7 @@ func (p *Peering) limited(key peer.Key, g peer.Grant) (peer.Grant, error) {
 	}
 	v, limit := t.Accept(key, p.o.Drive, true, time.Now())
 	if !v.Accepted {
-		return peer.Grant{}, fmt.Errorf("%w: it is a member of the drive, and this device does not accept it", peer.ErrStranger)
+		return peer.Grant{}, fmt.Errorf("%w: %w: it is a member of the drive, and this device does not accept it", peer.ErrStranger, peer.ErrRefused)
 	}
 	if limit == trust.LimitReadOnly {
 		g.Write = false

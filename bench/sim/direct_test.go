@@ -17,8 +17,7 @@ import (
 )
 
 // known lets happen what is known to go wrong, for whoever mends it: a device without a head of its own is started again while all others are away (it does not open),
-// devices that were revoked put at places and at devices that have not heard of it (when they prune their heads, the last that counts is lost, and nobody can be let in any more), and
-// a device that is at no place joins as a new one after it was set back (its entry of the members log comes to nobody, for who does not have it refuses the device: seed 231).
+// and devices that were revoked put at places and at devices that have not heard of it (when they prune their heads, the last that counts is lost, and nobody can be let in any more).
 var known = os.Getenv("SHEAF_KNOWN") != ""
 
 // peersOnly makes devices reach each other directly in all schedules.

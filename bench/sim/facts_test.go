@@ -155,22 +155,6 @@ func (w *world) shares(d *device) bool {
 	})
 }
 
-// returns reports whether others hear of a device that was set back and joins as a new one. Who has lost nothing that anybody knows of is the one that it was.
-func (w *world) returns(d *device) bool {
-	var all []blob.Bucket
-	for _, o := range w.devices {
-		if o != d {
-			all = append(all, o.mirror, o.shelf)
-		}
-	}
-	for _, p := range w.places {
-		all = append(all, p.inner)
-	}
-	return known || w.shares(d) || !slices.ContainsFunc(w.list(d.own, "heads/"), func(name blob.Name) bool {
-		return !w.has(name, d.backup.own) && w.has(name, all...)
-	})
-}
-
 // remembered reports whether those whom a device meets after it was set back know of all its heads that anybody knows of.
 func (w *world) remembered(d *device) bool {
 	var all, near []blob.Bucket

@@ -317,7 +317,7 @@ func (w *world) loss(d *device) error {
 		d.save()
 		d.backup.members = members
 		return nil
-	case d.backup != nil && w.count["set back"] < 2 && (!w.direct || w.spared(d, d.backup) && w.remembered(d) && w.returns(d) && w.gather(d)):
+	case d.backup != nil && w.count["set back"] < 2 && (!w.direct || w.spared(d, d.backup) && w.remembered(d) && w.gather(d)):
 		w.count["set back"]++
 		w.say("%s is set back", d.name)
 		d.setBack()

@@ -18,6 +18,7 @@ type Bucket struct {
 	n     *Node
 	key   Key
 	addrs func() []string
+	only  *session // nil: any
 }
 
 var _ blob.Bucket = (*Bucket)(nil)
@@ -44,6 +45,9 @@ func (b *Bucket) Takes(ctx context.Context) (bool, error) {
 // greeted returns a session with the device, in which it has answered. Where one ends that another call has begun, before there was an answer, it says
 // nothing of whether this device is admitted there: that is asked once more.
 func (b *Bucket) greeted(ctx context.Context) (*session, *hello, error) {
+	if b.only != nil {
+		return b.only, nil, nil
+	}
 	for again := false; ; again = true {
 		s, err := b.n.session(ctx, b.key, b.addrs())
 		if err != nil {

@@ -49,19 +49,30 @@ func (n *Node) session(ctx context.Context, key Key, addrs []string) (*session, 
 		return nil, d.err
 	}
 	d.quic = time.Now()
-	s, err := n.dial(ctx, key, addrs)
-	if err == nil { // only an answer says that this device is admitted there, too
-		if _, err = s.greet(ctx); err != nil {
-			s.close("no greeting")
-			if l := (*lost)(nil); errors.As(err, &l) {
-				err = dialError(key, []error{l.err, s.ended()})
-			}
-		}
+	s, err := n.reach(ctx, key, addrs, alpn)
+	if errors.Is(err, blob.ErrUnauthorized) && n.o.Dial == nil { // it may not know of this device yet
+		s, err = n.reach(ctx, key, addrs, guestALPN)
 	}
 	if err != nil && ctx.Err() == nil {
 		d.failed, d.err = time.Now(), err
 	}
 	return s, err
+}
+
+// reach dials a device, and greets it: only an answer says that this device is admitted there, too.
+func (n *Node) reach(ctx context.Context, key Key, addrs []string, proto string) (*session, error) {
+	s, err := n.dial(ctx, key, addrs, proto)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = s.greet(ctx); err != nil {
+		s.close("no greeting")
+		if l := (*lost)(nil); errors.As(err, &l) {
+			err = dialError(key, []error{l.err, s.ended()})
+		}
+		return nil, err
+	}
+	return s, nil
 }
 
 // upgrade tries, now and then, to get from TCP back to QUIC. The session over TCP ends when it has nothing to do.
@@ -90,11 +101,11 @@ func (n *Node) upgrade(s *session, d *dialing, addrs []string) {
 		ctx, cancel := context.WithTimeout(n.life, handshakeWait)
 		defer cancel()
 		for _, addr := range addrs {
-			l, err := n.dialQUIC(ctx, s.key, addr)
+			l, err := n.dialQUIC(ctx, s.key, addr, alpn)
 			if err != nil {
 				continue
 			}
-			if n.begin(s.key, l) != nil {
+			if n.begin(s.key, l, nil) != nil {
 				s.retire()
 			}
 			return
@@ -120,7 +131,7 @@ func (s *session) retire() {
 }
 
 // dial tries all addresses at once, over QUIC first, and takes the first that answers as the device that is called.
-func (n *Node) dial(ctx context.Context, key Key, addrs []string) (*session, error) {
+func (n *Node) dial(ctx context.Context, key Key, addrs []string, proto string) (*session, error) {
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("peer %x: no address of it is known: %w", key[:4], blob.ErrTemporary)
 	}
@@ -156,10 +167,10 @@ func (n *Node) dial(ctx context.Context, key Key, addrs []string) (*session, err
 			continue
 		}
 		if !n.o.NoUDP {
-			try(func(ctx context.Context) (link, error) { return n.dialQUIC(ctx, key, addr) })
+			try(func(ctx context.Context) (link, error) { return n.dialQUIC(ctx, key, addr, proto) })
 		}
 		if !n.o.NoTCP {
-			try(func(ctx context.Context) (link, error) { return n.dialTCP(ctx, key, addr) })
+			try(func(ctx context.Context) (link, error) { return n.dialTCP(ctx, key, addr, proto) })
 		}
 	}
 	n.mu.Unlock()
@@ -171,7 +182,7 @@ func (n *Node) dial(ctx context.Context, key Key, addrs []string) (*session, err
 				errs = append(errs, r.err)
 				continue
 			}
-			if s := n.begin(key, r.l); s != nil {
+			if s := n.begin(key, r.l, nil); s != nil {
 				return s, nil
 			}
 			errs = append(errs, fmt.Errorf("too many sessions: %w", blob.ErrTemporary))
@@ -198,7 +209,7 @@ func dialError(key Key, errs []error) error {
 	return fmt.Errorf("peer %x: %w: %v", key[:4], blob.ErrTemporary, err) //nolint:errorlint // what it wraps means something else here
 }
 
-func (n *Node) dialQUIC(ctx context.Context, key Key, addr string) (link, error) {
+func (n *Node) dialQUIC(ctx context.Context, key Key, addr, proto string) (link, error) {
 	at, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
@@ -207,7 +218,7 @@ func (n *Node) dialQUIC(ctx context.Context, key Key, addr string) (link, error)
 	if err != nil {
 		return nil, err
 	}
-	c, err := tr.Dial(ctx, at, n.config(ctx, &key), n.quicConfig())
+	c, err := tr.Dial(ctx, at, n.config(ctx, &key, proto), n.quicConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +245,7 @@ func (n *Node) transport(ctx context.Context) (*quic.Transport, error) {
 	return n.udp, nil
 }
 
-func (n *Node) dialTCP(ctx context.Context, key Key, addr string) (link, error) {
+func (n *Node) dialTCP(ctx context.Context, key Key, addr, proto string) (link, error) {
 	if !n.o.NoUDP { // QUIC is given a start
 		select {
 		case <-time.After(tcpDelay):
@@ -247,7 +258,7 @@ func (n *Node) dialTCP(ctx context.Context, key Key, addr string) (link, error) 
 	if err != nil {
 		return nil, err
 	}
-	t := tls.Client(conn, n.config(ctx, &key))
+	t := tls.Client(conn, n.config(ctx, &key, proto))
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, err

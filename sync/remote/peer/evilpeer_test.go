@@ -30,7 +30,7 @@ func evilPeer(t *testing.T, r *roll, evil func(c call, st Stream)) (Key, string)
 		t.Fatal(err)
 	}
 	tr := &quic.Transport{Conn: conn}
-	l, err := tr.Listen(n.config(t.Context(), nil), n.quicConfig())
+	l, err := tr.Listen(n.config(t.Context(), nil, alpn), n.quicConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestTTLS_NoResumptionAfterRevocation(t *testing.T) {
 	addr := listen(t, far)
 	near := newNode(t, &r, nil)
 	key := far.Key()
-	config := near.config(t.Context(), &key)
+	config := near.config(t.Context(), &key, alpn)
 	config.SessionTicketsDisabled, config.ClientSessionCache = false, tls.NewLRUClientSessionCache(8)
 	inner := config.VerifyConnection
 	resumed := false

@@ -26,6 +26,9 @@ type Options struct {
 	Signer crypto.Signer
 	// Admit says what a device may do here. An error, or a Grant of nothing, keeps it out. It is asked often, and has to be quick.
 	Admit func(ctx context.Context, key Key) (Grant, error)
+	// Introduced is told that a device has come which Admit refuses with ErrStranger, and which says that it is one of the drive's: it reads from b what shows that, as far as b lets it, and
+	// verifies it. Then Admit is asked again. nil: nobody is heard.
+	Introduced func(ctx context.Context, key Key, b blob.Bucket) error
 	// Card is what this device shows of itself in handshakes, at most MaxCard bytes; nil, or nothing: it shows none. It has to be quick.
 	Card func() []byte
 	// Shown is told what a device has shown of itself, before Admit is asked in that handshake; the device has proven that it has the key, and is admitted perhaps not. It does not keep card. nil: nobody wants to know.
@@ -82,6 +85,7 @@ type Node struct {
 	slots chan struct{} // of handshakes over TCP
 	shown shown
 
+	guests   chan struct{} // holds one for each device that is heard
 	arrivals arrivals
 	lines    lines
 
@@ -120,7 +124,7 @@ func New(o Options) (*Node, error) {
 	}
 	n := &Node{
 		o: o, cert: cert, key: key, log: o.Log, slots: make(chan struct{}, maxHandshakes),
-		sessions: map[Key][]*session{}, dials: map[Key]*dialing{},
+		sessions: map[Key][]*session{}, dials: map[Key]*dialing{}, guests: make(chan struct{}, maxGuests),
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	return n, nil
@@ -178,7 +182,7 @@ func (n *Node) Listen(ctx context.Context, addr string) (net.Addr, error) {
 
 func (n *Node) listenQUIC(conn net.PacketConn) error {
 	tr := &quic.Transport{Conn: n.paced(conn), VerifySourceAddress: n.crowded}
-	l, err := tr.Listen(n.config(n.life, nil), n.quicConfig())
+	l, err := tr.Listen(n.config(n.life, nil, alpn, guestALPN), n.quicConfig())
 	if err != nil {
 		_ = conn.Close()
 		return fmt.Errorf("listen for peers over QUIC: %w", err)
@@ -197,12 +201,13 @@ func (n *Node) listenQUIC(conn net.PacketConn) error {
 			if err != nil {
 				return
 			}
-			key, err := keyOf(c.ConnectionState().TLS)
+			cs := c.ConnectionState().TLS
+			key, err := keyOf(cs)
 			if err != nil {
 				_ = c.CloseWithError(0, "")
 				continue
 			}
-			n.outdo(n.begin(key, n.quicLink(c)))
+			n.outdo(n.begin(key, n.quicLink(c), n.hears(cs)))
 		}
 	})
 	return nil
@@ -250,7 +255,7 @@ func (n *Node) listenTCP(l net.Listener) {
 func (n *Node) shakeTCP(conn net.Conn) {
 	ctx, cancel := context.WithTimeout(n.life, handshakeWait)
 	defer cancel()
-	t := tls.Server(conn, n.config(ctx, nil))
+	t := tls.Server(conn, n.config(ctx, nil, alpn, guestALPN))
 	err := t.HandshakeContext(ctx)
 	var key Key
 	if err == nil {
@@ -268,7 +273,7 @@ func (n *Node) shakeTCP(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	n.outdo(n.begin(key, l))
+	n.outdo(n.begin(key, l, n.hears(t.ConnectionState())))
 }
 
 // linger gives the far side a moment to read why it was refused: what it has sent meanwhile would have the system drop that, if the connection were closed at once.
@@ -281,10 +286,12 @@ func linger(conn net.Conn) {
 	_, _ = io.CopyN(io.Discard, t, maxHeader)
 }
 
-// begin takes a link for a session, and serves it until it ends.
-func (n *Node) begin(key Key, l link) *session {
-	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1), asked: make(chan struct{}, 1), over: make(chan struct{})}
+// begin takes a link for a session, and serves it until it ends. A device that is not admitted is heard, if shows is not nil: see hear.
+func (n *Node) begin(key Key, l link, shows func()) *session {
+	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1), asked: make(chan struct{}, 1), over: make(chan struct{}), heard: make(chan struct{})}
 	s.life, s.stop = context.WithCancel(n.life)
+	_, refused := n.admit(n.life, key)
+	s.guest.Store(shows != nil && n.maybe(refused))
 	n.mu.Lock()
 	total := 0
 	for _, all := range n.sessions {
@@ -314,6 +321,10 @@ func (n *Node) begin(key Key, l link) *session {
 	n.mu.Unlock()
 	if old != nil {
 		old.close("another one took its place")
+	}
+	if s.guest.Load() {
+		n.wg.Go(func() { n.hear(s, shows) })
+		return s
 	}
 	// It may have been revoked between the handshake and the moment from which a Recheck knows of it.
 	if _, err := n.admit(n.life, key); err != nil {
@@ -350,6 +361,9 @@ func (n *Node) Recheck() {
 	}
 	n.mu.Unlock()
 	for _, s := range all {
+		if s.guest.Load() {
+			continue // it has nothing, and not for long
+		}
 		if _, err := n.admit(n.life, s.key); err != nil {
 			n.log.Info("a session is cut: the device is admitted no more", "peer", fmt.Sprintf("%x", s.key[:4]))
 			s.close("not admitted any more")
@@ -405,7 +419,7 @@ func (n *Node) Sessions() []Met {
 func (n *Node) best(key Key) *session {
 	var found *session
 	for _, s := range n.sessions[key] {
-		if s.life.Err() == nil && (found == nil || ways[s.l.kind()] >= ways[found.l.kind()]) {
+		if s.life.Err() == nil && !s.guest.Load() && (found == nil || ways[s.l.kind()] >= ways[found.l.kind()]) {
 			found = s
 		}
 	}
@@ -458,6 +472,8 @@ type session struct {
 	hello   atomic.Pointer[hello]
 	over    chan struct{} // closed when the link has ended
 	why     error         // says why, from then on
+	guest   atomic.Bool   // the device is not admitted, and is heard
+	heard   chan struct{} // closed when it was
 }
 
 // ended waits until the link has ended, and says why it did. The session is closed, or about to be.

@@ -59,9 +59,9 @@ func (n *Node) listenPackets(tr *quic.Transport) {
 func (n *Node) Over(ctx context.Context, key Key, conn net.Conn, dialled bool) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
-	t := tls.Server(conn, n.config(ctx, &key))
+	t := tls.Server(conn, n.config(ctx, &key, alpn))
 	if dialled {
-		t = tls.Client(conn, n.config(ctx, &key))
+		t = tls.Client(conn, n.config(ctx, &key, alpn))
 	}
 	err := t.HandshakeContext(ctx)
 	if err != nil {
@@ -73,7 +73,7 @@ func (n *Node) Over(ctx context.Context, key Key, conn net.Conn, dialled bool) e
 		_ = conn.Close()
 		return err
 	}
-	s := n.begin(key, relayLink{l})
+	s := n.begin(key, relayLink{l}, nil)
 	if s == nil {
 		return fmt.Errorf("too many sessions: %w", blob.ErrTemporary)
 	}
@@ -119,12 +119,8 @@ func (n *Node) Better(ctx context.Context, key Key, addrs ...string) error {
 	}
 	defer func() { <-d.busy }()
 	d.quic = time.Now()
-	s, err := n.dial(ctx, key, addrs)
+	s, err := n.reach(ctx, key, addrs, alpn)
 	if err != nil {
-		return err
-	}
-	if _, err = s.greet(ctx); err != nil {
-		s.close("no greeting")
 		return err
 	}
 	n.outdo(s)

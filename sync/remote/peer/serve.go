@@ -98,6 +98,13 @@ func (a *answering) call() error {
 	if err != nil {
 		return err
 	}
+	if a.s.guest.Load() {
+		select {
+		case <-a.s.heard:
+		case <-a.ctx.Done():
+			return a.ctx.Err()
+		}
+	}
 	// What was admitted at the handshake may be so no more.
 	grant, err := a.s.n.admit(a.ctx, a.s.key)
 	if err != nil {

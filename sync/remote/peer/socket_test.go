@@ -57,7 +57,7 @@ func TestSocket_LosesNothingAfterAHalt(t *testing.T) {
 	tr := &quic.Transport{Conn: &halting{pacedSocket: far.paced(conn).(*pacedSocket)}}
 	o := far.quicConfig()
 	o.Tracer = func(context.Context, bool, quic.ConnectionID) qlogwriter.Trace { return &lost }
-	l, err := tr.Listen(far.config(t.Context(), nil), o)
+	l, err := tr.Listen(far.config(t.Context(), nil, alpn), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestSocket_LosesNothingAfterAHalt(t *testing.T) {
 		got <- n
 	}()
 	key := far.Key()
-	to, err := near.dialQUIC(t.Context(), key, conn.LocalAddr().String())
+	to, err := near.dialQUIC(t.Context(), key, conn.LocalAddr().String(), alpn)
 	if err != nil {
 		t.Fatal(err)
 	}
