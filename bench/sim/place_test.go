@@ -86,7 +86,8 @@ type link struct {
 	asked map[string]int
 	left  int // writes until a cut
 	then  []blob.Info
-	told  int // how often it did what it should not
+	nth   map[blob.Name]int // of the packs that were put since the fault began, the how manieth each is
+	told  int               // how often it did what it should not
 }
 
 // set begins or ends a fault.
@@ -99,7 +100,7 @@ func (l *link) set(ctx context.Context, f fault, seed uint64) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.fault, l.seed, l.asked, l.left, l.then = f, seed, map[string]int{}, int(seed%12), then
+	l.fault, l.seed, l.asked, l.left, l.then, l.nth = f, seed, map[string]int{}, int(seed%12), then, map[blob.Name]int{}
 }
 
 // chance reports whether it happens to this call: one in n.
@@ -124,6 +125,22 @@ func (l *link) always(name blob.Name, n uint64) bool {
 	}
 	l.told++
 	return true
+}
+
+// loses is always for what is put, one in two. The name of a pack hangs on the order in which goroutines take of the schedule's chance, so a pack goes by how many
+// others were put before it: else a turn fails in one run of a schedule, and goes well in the next.
+func (l *link) loses(name blob.Name) bool {
+	if !strings.HasPrefix(string(name), "packs/") {
+		return l.always(name, 2)
+	}
+	l.mu.Lock()
+	n, ok := l.nth[name]
+	if !ok {
+		n = len(l.nth)
+		l.nth[name] = n
+	}
+	l.mu.Unlock()
+	return l.always(blob.Name(fmt.Sprint("packs/", n)), 2)
 }
 
 func (l *link) roll(s string) uint64 {
@@ -187,7 +204,7 @@ func (l *link) Put(ctx context.Context, name blob.Name, r io.Reader, size int64)
 	if err != nil {
 		return err
 	}
-	if f := l.now(); (f == late || f == lossy) && l.always(name, 2) {
+	if f := l.now(); (f == late || f == lossy) && l.loses(name) {
 		b, err := io.ReadAll(blob.Body(ctx, r, size))
 		if err == nil && f == late {
 			l.place.mu.Lock()
