@@ -47,7 +47,8 @@ func (r *VerifyReport) add(f Finding) {
 }
 
 // Verify reads and checks all that the store holds: every blob, every chunk, and that
-// all that any head or kept snapshot names is there.
+// all that any head or kept snapshot names is there. Packs that no place gives now are left out if nothing needs them: a device that never comes back may have been
+// the last one with garbage. If something does, all else is checked before the error, which wraps [blob.ErrTemporary]: nothing is known of these.
 func (d *Drive) Verify(ctx context.Context, p Progress) (VerifyReport, error) {
 	var r VerifyReport
 	if err := d.catchUp(ctx); err != nil {
@@ -68,9 +69,14 @@ func (d *Drive) Verify(ctx context.Context, p Progress) (VerifyReport, error) {
 			r.add(Finding{Blob: string(name), Err: err})
 		}
 	}
+	u := unread{}
 	for f, err := range d.store.Verify(ctx, p) {
 		if err != nil {
 			return r, err
+		}
+		if errors.Is(f.Err, blob.ErrTemporary) {
+			u[f.Blob] = f.Err
+			continue
 		}
 		r.add(Finding{Blob: string(f.Blob), Err: f.Err, Reason: f.String()})
 	}
@@ -82,7 +88,26 @@ func (d *Drive) Verify(ctx context.Context, p Progress) (VerifyReport, error) {
 		return r, err
 	}
 	r.Packs, r.Chunks, r.Bytes = stats.Packs, stats.Chunks, stats.PackBytes
-	return r, d.reachable(ctx, &r)
+	return r, d.reachable(ctx, &r, u)
+}
+
+// unread are packs that were not to be had when the store was verified, and why.
+type unread map[blob.Name]error
+
+// has returns the pack among them in which a chunk lies, or "".
+func (u unread) has(ctx context.Context, s treeStore, id chunk.ID) (blob.Name, error) {
+	if len(u) == 0 {
+		return "", nil
+	}
+	at, err := s.Where(ctx, id)
+	if err != nil || at.Open {
+		return "", err
+	}
+	name := blob.Name(at.Pack.BlobName())
+	if u[name] == nil {
+		return "", nil
+	}
+	return name, nil
 }
 
 // Expected returns the packs that a place should have because the drive needs them. It commits first. A place that has not been brought the
@@ -139,9 +164,10 @@ func (d *Drive) strays(ctx context.Context, r *VerifyReport) error {
 }
 
 // reachable checks that all that is named is there. It reads the manifests; the bytes of files were
-// read with their packs.
-func (d *Drive) reachable(ctx context.Context, r *VerifyReport) error {
+// read with their packs, but for those that u says. The error is that of a pack of these which is needed.
+func (d *Drive) reachable(ctx context.Context, r *VerifyReport, u unread) error {
 	seen, missing := nodes{}, map[chunk.ID]struct{}{}
+	var away error
 	for root, err := range d.roots(ctx) {
 		if err == nil {
 			err = manifest.Walk(ctx, d.store, root.ref, seen.met, func(ref chunk.Ref) error {
@@ -155,15 +181,32 @@ func (d *Drive) reachable(ctx context.Context, r *VerifyReport) error {
 					}
 					r.add(Finding{Reason: fmt.Sprintf("%s of %s is missing", ref, root.name), Err: chunkstore.ErrMissing})
 				}
+				if err != nil || !ok {
+					return err
+				}
+				name, err := u.has(ctx, d.store, ref.ID)
+				if err == nil && name != "" && away == nil {
+					away = fmt.Errorf("%s of %s: %w", ref, root.name, u[name])
+				}
 				return err
 			})
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case errors.Is(err, blob.ErrTemporary): // it is read from where it is not to be had now: that says nothing of it
+			if away == nil {
+				away = fmt.Errorf("%s: %w", root.name, err)
+			}
+		case err != nil:
 			r.add(Finding{Reason: fmt.Sprintf("%s: %v", root.name, err), Err: err})
 		}
+	}
+	if away != nil {
+		return fmt.Errorf("verify: %d packs are not to be had now, and the drive needs what is in them: %w", len(u), away)
+	}
+	for name, err := range u {
+		d.o.Log.Warn("a pack is not to be had, and nothing needs it", "blob", string(name), "err", err)
 	}
 	return nil
 }

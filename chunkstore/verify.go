@@ -19,6 +19,9 @@ import (
 	"github.com/sheaf-drive/sheaf/chunkstore/pack"
 )
 
+// maxAway is of how many packs Verify finds out that they are not to be had now, before it gives up: each may take as long as a place is waited for.
+const maxAway = 64
+
 // verifiers is how many packs Verify has in memory at once, of 32 MiB each.
 const verifiers = 2
 
@@ -26,7 +29,7 @@ const verifiers = 2
 type Finding struct {
 	Blob  blob.Name // the blob that is damaged, missing or does not belong there
 	Chunk chunk.ID  // the chunk that is damaged; zero if it is not about one
-	Err   error     // what is wrong; wraps ErrCorrupt or ErrMissing
+	Err   error     // what is wrong; wraps ErrCorrupt or ErrMissing. blob.ErrTemporary: the pack is not to be had now, and nothing is known of it
 }
 
 // String tells the finding in one line.
@@ -41,7 +44,8 @@ func (f Finding) String() string {
 // name, a directory, and chunks that open to what their dedup IDs say; that the
 // index and the packs agree; that the index blobs open; and that nothing else lies
 // among them. Where a sound pack and the index do not agree, the index is put right. It yields what is wrong, in no particular order, and ends at the first
-// error that is none of the stored bytes' doing. progress, which may be nil, is told
+// error that is none of the stored bytes' doing. A pack that no place gives now is a Finding of its own kind, and keeps nothing else from being
+// checked; what is in other packs, too, is located there from then on. At the 65th such pack it gives up. progress, which may be nil, is told
 // how many bytes of how many are read, by one goroutine at a time.
 //
 // The Store can be used meanwhile, but packs are not removed, and the loop over the
@@ -96,8 +100,9 @@ type verifying struct {
 	found    chan<- Finding
 
 	done, total atomic.Int64
-	mu          sync.Mutex // orders calls of progress
-	index       sync.Mutex // lets one pack at a time be compared with the index, and proven
+	mu          sync.Mutex  // orders calls of progress
+	away        []pack.Name // that are not to be had now; needs mu
+	index       sync.Mutex  // lets one pack at a time be compared with the index, and proven
 }
 
 func (v *verifying) report(f Finding) error {
@@ -152,7 +157,33 @@ func (v *verifying) run() error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if err := v.lookElsewhere(); err != nil {
+		return err
+	}
 	return v.indexBlobs()
+}
+
+// leave reports whether a pack that is not to be had now is left out.
+func (v *verifying) leave(name pack.Name) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.away) == maxAway {
+		return false
+	}
+	v.away = append(v.away, name)
+	return true
+}
+
+// lookElsewhere locates the chunks of packs that were left out in others, as far as they are there. What this Store has put, or read as a whole, stays located where it is.
+func (v *verifying) lookElsewhere() error {
+	var hearsay []pack.Name
+	for _, name := range v.away {
+		if p, known := v.s.x.Pack(name); known && !p.Sure() {
+			hearsay = append(hearsay, name)
+		}
+	}
+	_, err := v.s.relocate(v.ctx, hearsay...)
+	return err
 }
 
 var errUnsound = fmt.Errorf("%w: the hash is not the name", ErrCorrupt)
@@ -186,6 +217,8 @@ func (v *verifying) pack(ctx context.Context, name pack.Name, size int64) error 
 		return nil // gone since it was listed; what was in the index is counted as missing
 	case errors.Is(err, ErrCorrupt):
 		return bad(chunk.ID{}, errors.New("larger than any pack"))
+	case errors.Is(err, blob.ErrTemporary) && v.leave(name):
+		return v.report(Finding{Blob: blobName, Err: err})
 	case err != nil:
 		return err
 	}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	sheaf "github.com/sheaf-drive/sheaf"
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/service"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -116,18 +118,21 @@ func TestJobs_CancelledOneIsResumedUnderItsID(t *testing.T) {
 	wantCode(t, err, sheafv1.Code_CODE_NOT_FOUND)
 }
 
+// So it is also where not all could be read.
 func TestJobs_DamageIsAnErrorOfIntegrity(t *testing.T) {
-	f := start(t, service.Options{})
-	f.drive.verify = func(context.Context, sheaf.Progress) (sheaf.VerifyReport, error) {
-		return sheaf.VerifyReport{Findings: []sheaf.Finding{{Blob: "packs/x", Err: vfs.ErrCorrupt}}}, nil
-	}
-	j, err := f.Jobs.Start(t.Context(), verifyJob())
-	if err != nil {
-		t.Fatal(err)
-	}
-	j = f.ended(t, j.GetId())
-	if j.GetCode() != sheafv1.Code_CODE_INTEGRITY || len(j.GetVerify().GetFindings()) != 1 || j.GetVerify().GetFindings()[0].GetReason() == "" {
-		t.Errorf("got %v", j)
+	for _, away := range []error{nil, fmt.Errorf("the nas is away: %w", blob.ErrTemporary)} {
+		f := start(t, service.Options{})
+		f.drive.verify = func(context.Context, sheaf.Progress) (sheaf.VerifyReport, error) {
+			return sheaf.VerifyReport{Findings: []sheaf.Finding{{Blob: "packs/x", Err: vfs.ErrCorrupt}}}, away
+		}
+		j, err := f.Jobs.Start(t.Context(), verifyJob())
+		if err != nil {
+			t.Fatal(err)
+		}
+		j = f.ended(t, j.GetId())
+		if j.GetCode() != sheafv1.Code_CODE_INTEGRITY || len(j.GetVerify().GetFindings()) != 1 || j.GetVerify().GetFindings()[0].GetReason() == "" {
+			t.Errorf("got %v", j)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/sheaf-drive/sheaf/api/proto/sheafv1"
 	"github.com/sheaf-drive/sheaf/api/proto/wirepath"
 	"github.com/sheaf-drive/sheaf/api/service/transfer"
+	"github.com/sheaf-drive/sheaf/chunkstore/blob"
 	"github.com/sheaf-drive/sheaf/vfs"
 )
 
@@ -252,8 +253,12 @@ func (c *careWork) do(ctx context.Context, d Drive) error {
 		}
 		c.verified.Findings = append(c.verified.Findings, &sheafv1.Finding{Blob: f.Blob, Path: wirepath.Encode(f.Path), Reason: wirepath.Encode(reason)})
 	}
-	if n := len(r.Findings); n > 0 && err == nil {
-		return errorf(sheafv1.Code_CODE_INTEGRITY, "bring the named blobs back from a copy of the store", "the store is damaged in %d places", n)
+	const restore = "bring the named blobs back from a copy of the store"
+	switch n := len(r.Findings); {
+	case n > 0 && err == nil:
+		return errorf(sheafv1.Code_CODE_INTEGRITY, restore, "the store is damaged in %d places", n)
+	case n > 0 && errors.Is(err, blob.ErrTemporary): // what is known to be damaged comes before what could not be looked at
+		return errorf(sheafv1.Code_CODE_INTEGRITY, restore, "the store is damaged in %d places, and not all could be read: %w", n, err)
 	}
 	return err
 }
