@@ -375,7 +375,7 @@ type wire struct {
 	once *sync.Once
 }
 
-func (w wire) Open(context.Context) (peer.Stream, error) { return nil, os.ErrClosed }
+func (w wire) Open(ctx context.Context) (peer.Stream, error) { return w.Accept(ctx) } // who has a turn meanwhile waits
 func (w wire) Accept(ctx context.Context) (peer.Stream, error) {
 	select {
 	case <-w.done:
