@@ -10,6 +10,16 @@ import (
 func (p *planner) decide() {
 	for _, n := range p.nodes {
 		p.compare(n)
+	}
+	for s := range Side(2) {
+		p.assume(s)
+	}
+	for _, n := range p.nodes {
+		for s := range Side(2) { // something else has the place of what was not seen: it may be elsewhere
+			if p.in.Incomplete[s] && n.hasBase && !n.has[s] && n.has[s.Other()] {
+				n.out = true
+			}
+		}
 		p.skip(n)
 	}
 	p.noteSkipped()
@@ -74,29 +84,35 @@ func (p *planner) compare(n *node) {
 			n.touched[s] = p.o.Can[s].Modes && c.Mode != b.Mode
 		}
 	}
-	if !n.has[0] && !n.has[1] {
-		return
-	}
-	// A place without empty directories shows none, and it was not removed.
-	for s := range Side(2) {
-		if o := s.Other(); n.kind == Dir && n.hasBase && !n.has[s] && n.has[o] && !p.o.Can[s].EmptyDirs && !p.deletedWhole(n, s) &&
-			p.byPath[s][p.pathKey(s, n.base[s].Path)] == nil {
-			n.has[s], n.assumed[s], n.cur[s] = true, true, n.base[s]
-			n.par[s] = p.byBase[s][parent(n.base[s].Path)]
-		}
-	}
-	// Something else has the place of what was not seen: it may be elsewhere.
-	for s := range Side(2) {
-		if p.in.Incomplete[s] && n.hasBase && !n.has[s] {
-			n.out = true
-		}
-	}
 }
 
-// deletedWhole reports whether the directory that holds n on the other side is no directory of s any more, so that n cannot be there.
-func (p *planner) deletedWhole(n *node, s Side) bool {
-	up := p.byBase[s][parent(n.base[s].Path)]
-	return up == nil || !up.has[s]
+// assume takes directories to be where they were on a place that shows none that are empty, so that they were not removed there; from the top, for one is in another.
+func (p *planner) assume(s Side) {
+	if p.o.Can[s].EmptyDirs {
+		return
+	}
+	o, all := s.Other(), []*node{}
+	for _, n := range p.nodes {
+		if n.kind == Dir && n.hasBase && !n.has[s] && n.has[o] {
+			all = append(all, n)
+		}
+	}
+	depth := func(n *node) int { return strings.Count(n.base[s].Path, "/") }
+	slices.SortStableFunc(all, func(a, b *node) int { return cmp.Compare(depth(a), depth(b)) })
+	for _, n := range all {
+		up := p.byBase[s][parent(n.base[s].Path)]
+		if up == nil || !up.has[s] || p.byPath[s][p.pathKey(s, n.base[s].Path)] != nil {
+			continue // it was deleted with what it was in, or something else has its place
+		}
+		is := base(n.base[s].Path)
+		if up != p.root {
+			is = up.cur[s].Path + "/" + is
+		}
+		if p.byPath[s][p.pathKey(s, is)] != nil { // or where it has come to with what it is in
+			continue
+		}
+		n.has[s], n.assumed[s], n.cur[s], n.par[s] = true, true, n.base[s], up
+	}
 }
 
 // rescue finds what was in a directory that one side moved and the other removed with all in it: a move is a wish to have it.

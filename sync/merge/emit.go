@@ -21,6 +21,11 @@ func (p *planner) emit() {
 		}
 		p.wants(s)
 	}
+	for _, n := range p.nodes {
+		if n.out {
+			p.leaveOut(n)
+		}
+	}
 	for s := range Side(2) {
 		if p.o.writes(s) {
 			for _, n := range p.nodes {
@@ -77,13 +82,13 @@ func (p *planner) leave(s Side, n *node) {
 
 // wants decides the form of the name of each node on s.
 func (p *planner) wants(s Side) {
-	claimed := map[spot]bool{}
+	p.claimed[s] = map[spot]*node{}
 	claim := func(n *node, enc string) bool {
 		k := p.slotOf(s, spot{n.tpar, enc})
-		if claimed[k] {
+		if p.claimed[s][k] != nil {
 			return false
 		}
-		claimed[k] = true
+		p.claimed[s][k] = n
 		n.want[s] = enc
 		return true
 	}
@@ -99,7 +104,8 @@ func (p *planner) wants(s Side) {
 	}
 	for _, n := range rest {
 		enc, ok := p.o.Names[s].Encode(n.tname[s], false)
-		if ok && !claim(n, enc) {
+		// What is called as another name is written there was met under its own name, if at all.
+		if ok && (enc != n.tname[s] && p.elsewhere(s, n.tpar, enc) || !claim(n, enc)) {
 			enc, ok = p.o.Names[s].Encode(n.tname[s], true)
 			ok = ok && !p.elsewhere(s, n.tpar, enc) && claim(n, enc)
 		}
@@ -160,6 +166,11 @@ func (p *planner) put(s Side, n *node) bool {
 	if !n.there[s] && (n.kind != Dir || !n.has[s.Other()]) {
 		return false
 	}
+	if n.there[s] && within(s, n.tpar, n) {
+		p.out.Problems = append(p.out.Problems, Problem{s, p.path(s, n), "it is to be in a directory that is left out, and that one is in it"})
+		n.blocked[s] = true
+		return false
+	}
 	if !p.clear(s, want, n) {
 		n.blocked[s] = true
 		return false
@@ -175,6 +186,16 @@ func (p *planner) put(s Side, n *node) bool {
 	return true
 }
 
+// within reports whether n is in up, or in something in it, as the steps up to now make it.
+func within(s Side, n, up *node) bool {
+	for ; n != nil; n = n.at[s].par {
+		if n == up {
+			return true
+		}
+	}
+	return false
+}
+
 // move makes a step of it.
 func (p *planner) move(s Side, n *node, to spot) {
 	from := p.path(s, n)
@@ -184,6 +205,7 @@ func (p *planner) move(s Side, n *node, to spot) {
 	was := p.slotOf(s, n.at[s])
 	p.settle(s, n, to)
 	st := Step{Op: Move, Side: s, From: from, Path: p.path(s, n), Needs: append(needs, n.out2[s]...)}
+	st.Carries = n.kind == Dir && !n.hasBase && p.byBase[s][from] == nil
 	st.Follows = n.alive && n.from != s && n.there[s.Other()] && to == spot{n.tpar, n.want[s]}
 	p.add(n, st)
 	i := n.prev
@@ -305,7 +327,10 @@ type freedKey struct {
 	at   spot
 }
 
-func (p *planner) freed(s Side, at spot, step int) { p.free[freedKey{s, at}] = step }
+func (p *planner) freed(s Side, at spot, step int) {
+	k := freedKey{s, at}
+	p.free[k] = append(p.free[k], step)
+}
 
 // chain appends the steps by which n came to be where it is on s.
 func (p *planner) chain(needs []int, s Side, n *node) []int {
@@ -326,9 +351,7 @@ func (p *planner) add(n *node, st Step) {
 	if st.Op == Move || st.Op == Mkdir || st.Op == Copy {
 		// The room of what it is in counts, too: a directory without files may be there by name only.
 		for m := n; m != nil && m != p.root && m.there[s]; m = m.at[s].par {
-			if i, ok := p.free[freedKey{s, p.slotOf(s, m.at[s])}]; ok {
-				st.Needs = append(st.Needs, i)
-			}
+			st.Needs = append(st.Needs, p.free[freedKey{s, p.slotOf(s, m.at[s])}]...)
 		}
 	}
 	if n.prev >= 0 {
@@ -356,6 +379,26 @@ func (n *node) inPlace() bool {
 	return n.at[Left] == spot{n.tpar, n.want[Left]} && n.at[Right] == spot{n.tpar, n.want[Right]}
 }
 
+// leaveOut takes note of what is left out. Nothing else is agreed on at its place before that: two pairs of one path would be mistaken for each other.
+func (p *planner) leaveOut(n *node) {
+	if n.hasBase && (n.cur[0].Out || n.cur[1].Out) {
+		p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})
+	} else {
+		p.shelve(n)
+	}
+	for s := range Side(2) {
+		if at, ok := p.was(s, n); ok && len(n.steps) > 0 {
+			p.freed(s, at, n.prev)
+		}
+	}
+}
+
+// was returns where n was in the base, in the form in which s tells names apart.
+func (p *planner) was(s Side, n *node) (at spot, ok bool) {
+	up := p.byBase[s][parent(n.base[s].Path)]
+	return p.slotOf(s, spot{up, base(n.base[s].Path)}), n.hasBase && up != nil
+}
+
 // finish says what is agreed on in the end.
 func (p *planner) finish(n *node) {
 	if n.conflict != nil {
@@ -370,16 +413,11 @@ func (p *planner) finish(n *node) {
 	}
 	both := n.there[0] && n.there[1]
 	switch {
-	case n.fixed, n.stay:
-	case n.out:
-		if n.hasBase && (n.cur[0].Out || n.cur[1].Out) {
-			p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})
-		} else {
-			p.shelve(n)
-		}
+	case n.fixed, n.stay, n.out:
 	case n.source == -2 && both:
 		p.add(n, Step{Op: Hash, Path: p.path(Left, n)})
-	case n.kind == Dir && both && !n.hasBase && (n.blocked[0] || n.blocked[1]) && n.inPlace(): // only what it is in cannot have its name
+	case n.kind == Dir && both && (n.blocked[0] || n.blocked[1]) && n.inPlace() && (!n.hasBase || len(n.steps) > 0 && p.out.Steps[n.prev].Op == Mkdir):
+		// Only what it is in cannot have its name. One that was made anew would be met as another one otherwise, again and again.
 		p.add(n, Step{Op: Agree, Path: p.path(Left, n), Settles: true})
 	case n.source == -2 || n.blocked[0] || n.blocked[1]:
 	case len(n.steps) > 0 && both && p.out.Steps[n.prev].Op != Move && p.out.Steps[n.prev].Op != Mkdir:

@@ -93,7 +93,7 @@ func (w *world) allowed(st *Step, t *mthing) error {
 		return nil
 	case st.Op == Remove && skip[s]:
 		return fmt.Errorf("%s is of a file that is left out", st)
-	case st.Op == Copy && skip[o]:
+	case st.Op == Copy && skip[o] && !w.partial: // nobody has seen how large, or old, it is that a listing lacks
 		return fmt.Errorf("%s brings a file over that is left out", st)
 	case st.Op == Copy && th.Has[s] && skip[s]:
 		if b := w.base[th.N]; b == nil || b.Item[s].Version != th.Now[s].Version && !alikeFor(&b.Item[s], &th.Now[s]) {
@@ -133,6 +133,10 @@ func (w *world) alikeSoFar() error {
 		return nil
 	}
 	for _, b := range w.base { // what was moved on one side while it was left out is under another name on the other
+		l, r := w.o.Names[Left].DecodePath(b.Item[Left].Path), w.o.Names[Right].DecodePath(b.Item[Right].Path)
+		if (b.Item[0].Skip || b.Item[1].Skip) && w.o.simplify(l) != w.o.simplify(r) {
+			return nil
+		}
 		for s := range Side(2) {
 			t := w.sides[s].find(b.Item[s].Path)
 			if (b.Item[0].Skip || b.Item[1].Skip) && (t == nil || t.kind != File || t.path() != b.Item[s].Path || w.sides[s].item(t).ID != b.Item[s].ID) {
@@ -286,5 +290,37 @@ func TestPlan_CasesOfWhatIsNoted(t *testing.T) {
 		if got := fmt.Sprint(plan(c.base, c.left, c.right)); got != c.want {
 			t.Errorf("%v: got %s, want %s", c, got, c.want)
 		}
+	}
+}
+
+// Two pairs may claim one path for a while: one is of a file that has gone elsewhere where it is left out, the other of one that has its name now.
+func TestPlan_CasesOfOnePath(t *testing.T) {
+	plan := func(base []Pair, left, right []Item) []Step {
+		o := able()
+		inOrder(&o, Left, left)
+		inOrder(&o, Right, right)
+		r, err := Plan(Input{Base: seq(base), Now: [2]iter.Seq2[Item, error]{seq(left), seq(right)}}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Steps
+	}
+	// That the one is left out is noted before the other is agreed on, and it is in no pair then.
+	got := plan(agreed(tree("c|v=1|id=1"), tree("c|v=1|sum=1|size=4")), tree("C|v=2|id=1|skip", "c|v=3|id=3"), tree("C|v=1|sum=1|size=4"))
+	if len(got) != 2 || got[0].String() != "forget c" || got[1].String() != "right: copy c" || !slices.Contains(got[1].Needs, 0) {
+		t.Errorf("the steps are %v", got)
+	}
+	// Where both are in pairs all the same, whoever has the file that is there has it.
+	base := agreed(tree("c|v=1|id=1", "c|v=3|id=3"), tree("c|v=1|sum=1|size=4", "c|v=3|sum=3|size=4"))
+	got = plan(base, tree("C|v=1|id=1", "c|v=3|id=3"), tree("C|v=1|sum=1|size=4", "c|v=3|sum=3|size=4"))
+	if len(got) != 1 || got[0].String() != "agree C" || got[0].Thing.N != 1 {
+		t.Errorf("the steps are %v", got)
+	}
+	// Where names fold, whoever is called so to the letter has it.
+	fold := able()
+	fold.Names[Left].Fold = true
+	two := tree("A|v=1", "a|v=2")
+	if got := steps(t, fold, agreed(two, two), tree("a|v=5"), tree("A|v=1", "a|v=2")); strings.Join(got, ", ") != "right: replace a, right: remove A" {
+		t.Errorf("the steps are %q", got)
 	}
 }

@@ -75,7 +75,8 @@ type planner struct {
 	news    int  // items of groups in which nothing is of the base
 	mixed   bool // something else differs, too
 	occ     [2]map[spot]*node
-	free    map[freedKey]int
+	claimed [2]map[spot]*node // who is to be where
+	free    map[freedKey][]int
 	out     Result
 }
 
@@ -85,7 +86,7 @@ func newPlanner(in Input, o Options) *planner {
 			o.Label[s] = Side(s).String()
 		}
 	}
-	p := &planner{in: in, o: o, free: map[freedKey]int{}, known: map[uint64]bool{}, root: &node{kind: Dir, fixed: true, alive: true, source: -1, touch: -1, prev: -1}}
+	p := &planner{in: in, o: o, free: map[freedKey][]int{}, known: map[uint64]bool{}, root: &node{kind: Dir, fixed: true, alive: true, source: -1, touch: -1, prev: -1}}
 	p.root.has, p.root.there, p.root.placed = [2]bool{true, true}, [2]bool{true, true}, [2]bool{true, true}
 	p.root.last = [2]int{-1, -1}
 	for s := range 2 {

@@ -31,7 +31,15 @@ func (p *planner) match() {
 			i, ok := byPath[p.pathKey(s, n.base[s].Path)]
 			return i, ok && !taken[i] && items[i].Kind == n.kind
 		}
-		// Where names fold, two pairs may claim one path: whoever has it to the letter goes first.
+		// Two pairs may claim one path: one of them is elsewhere by now, and that was not noted, for it is left out there, or a step was not done. Whoever has the file that is there
+		// goes first, for no delete is to follow from the other one.
+		for _, n := range free() {
+			i, ok := atPath(n)
+			if ok && n.kind == File && items[i].Path == n.base[s].Path && items[i].ID == n.base[s].ID && items[i].Version == n.base[s].Version {
+				bind(n, i)
+			}
+		}
+		// Where names fold, it may be so for other reasons: whoever has it to the letter goes first.
 		for _, exact := range [2]bool{true, false} {
 			for _, n := range free() {
 				i, ok := atPath(n)
@@ -80,7 +88,7 @@ func (p *planner) match() {
 	p.unify()
 }
 
-// byID binds by the ID, which survives a move.
+// byID binds by the ID, which survives a move. A place may give the ID of what is gone to what is made next, so two pairs may have one: whose file has the time and the size that is there goes first.
 func (p *planner) byID(s Side, items []Item, taken []bool, nodes []*node, bind func(*node, int)) {
 	type id struct {
 		id   string
@@ -95,9 +103,13 @@ func (p *planner) byID(s Side, items []Item, taken []bool, nodes []*node, bind f
 	if len(at) == 0 {
 		return
 	}
-	for _, n := range nodes {
-		if i, ok := at[id{n.base[s].ID, n.kind}]; ok && n.base[s].ID != "" && !taken[i] {
-			bind(n, i)
+	for _, sure := range [2]bool{true, false} {
+		for _, n := range nodes {
+			b := &n.base[s]
+			i, ok := at[id{b.ID, n.kind}]
+			if ok && b.ID != "" && !n.has[s] && !taken[i] && (!sure || items[i].Version == b.Version || items[i].MTime == b.MTime && items[i].Size == b.Size) {
+				bind(n, i)
+			}
 		}
 	}
 }

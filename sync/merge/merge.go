@@ -230,6 +230,8 @@ type Step struct {
 	Needs []int
 	// Follows is of a Move by which one side follows the other: both agree on the place from then on, also of all that is in a directory.
 	Follows bool
+	// Carries is of a Move of a directory that is in no Pair: those of what is in it go with it.
+	Carries bool
 	// Settles says that after this step both sides agree on the thing: it becomes a Pair.
 	Settles bool
 	// Drop says that the thing is in no Pair from now on.

@@ -349,6 +349,7 @@ func (w *world) do(st *Step) (err error) {
 		}
 		m.move(t, dir, base(st.Path))
 		th.Now[s] = m.item(t)
+		th.Now[s].MTime = before.MTime // who touched it meanwhile did so after the plan
 	case Mkdir:
 		if t := m.find(st.Path); t != nil {
 			if t.kind != Dir {
@@ -482,18 +483,28 @@ func (w *world) took(st *Step, before Item) {
 				b.Item[s].Version = th.Now[s].Version
 			}
 		}
+		if st.Carries {
+			for _, d := range w.base {
+				d.Item[s].Path = rebase(d.Item[s].Path, st.From, st.Path, false)
+			}
+		}
 	case Remove:
 		th.Has[s] = false
 	}
 	if st.Op == Forget { // what has become something that is left out has no pair: on the other side it is as new
 		for s := range Side(2) {
-			if t := w.sides[s].find(th.Now[s].Path); th.Has[s] && t != nil && t.kind != Dir && th.Now[s.Other()].Out {
+			if t := w.sides[s].find(th.Now[s].Path); th.Has[s] && t != nil && t.kind != Dir && (th.Now[s.Other()].Out || th.Now[0].Skip || th.Now[1].Skip || !th.Has[s.Other()]) {
 				w.wasOut[t.content] = true
 			}
 		}
 	}
 	if b := w.base[th.N]; st.Op == Shelve && b != nil {
 		b.Item[0].Skip, b.Item[1].Skip = th.Now[0].Skip, th.Now[1].Skip
+		for s := range Side(2) { // when one side's is not left out any more, or goes, the other's is as new, also where its ID was used again for another file
+			if t := w.sides[s].find(th.Now[s].Path); th.Has[s] && t != nil && t.kind != Dir {
+				w.wasOut[t.content] = true
+			}
+		}
 	}
 	if st.Drop {
 		delete(w.base, th.N)

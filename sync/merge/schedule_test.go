@@ -494,11 +494,11 @@ func (w *world) check() error {
 	for s := range 2 {
 		w.sides[s].visible(seen[s])
 	}
-	switch w.o.Mode {
-	case TwoWay, Mirror:
-		if w.problem > 0 {
-			w.count["told instead"]++
-		} else if !slices.Equal(l, r) {
+	switch {
+	case w.problem > 0:
+		w.count["told instead"]++
+	case w.o.Mode == TwoWay, w.o.Mode == Mirror:
+		if !slices.Equal(l, r) {
 			return fmt.Errorf("the sides differ:\nleft  %q\nright %q", l, r)
 		}
 	default:

@@ -65,3 +65,23 @@ func lines(all []string) (s string) {
 	}
 	return s
 }
+
+// Schedules that went wrong once, of which there is less than one in ten thousand.
+func TestPlan_CasesOfSchedules(t *testing.T) {
+	for _, seed := range []uint64{
+		175656595929419003, 175656595929432067, // two pairs of one path, one of them of what is left out
+		2000161316, 2000278617, // directories that are not shown, in one that was moved
+		2000403598,                               // a name that reads like another one with escapes
+		1000067197,                               // a directory that is to be in one that is left out, which is in it
+		4472471285480221572, 4472471285480189316, // what was left out is as new
+		2000532132,             // a move of a directory that is in no pair
+		2000754890,             // an ID that was used again
+		1000147381, 1000564354, // a directory that is made anew in one that cannot have its name
+		175656595929394219, 4472471285480269952, 2000102868, 2000162213, 2000388027,
+	} {
+		if w, err := newSchedule(seed).run(false); err != nil {
+			w, err = newSchedule(seed).shrink().run(true)
+			t.Errorf("SHEAF_SEED=%d: %v\n%s\n%s", seed, err, describe(w), lines(w.said))
+		}
+	}
+}

@@ -49,12 +49,25 @@ func (p *planner) away(n *node, s Side) bool {
 	return n.kind == File && b.ID == "" && p.skipped[s][look{b.Size, b.MTime}]
 }
 
+// replaced reports whether something else is to have the name that n had, which it has no more: a pair has one path on a side, and the other one's is the same.
+func (p *planner) replaced(n *node) bool {
+	for s := range Side(2) {
+		if at, ok := p.was(s, n); ok {
+			if m := p.claimed[s][at]; m != nil && m != n && !m.out {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // shelve takes note of what is left out of a pair now.
 func (p *planner) shelve(n *node) {
 	both := n.has[Left] && n.has[Right]
+	skips := n.has[Left] && n.cur[Left].Skip || n.has[Right] && n.cur[Right].Skip
 	switch {
 	case !n.hasBase || n.kind != File:
-	case n.forget, !both && (n.has[Left] && n.cur[Left].Skip || n.has[Right] && n.cur[Right].Skip):
+	case n.forget, skips && (!both || p.replaced(n)):
 		p.add(n, Step{Op: Forget, Path: n.base[Left].Path, Drop: true})
 	case both && (n.cur[Left].Skip != n.base[Left].Skip || n.cur[Right].Skip != n.base[Right].Skip):
 		p.add(n, Step{Op: Shelve, Path: n.base[Left].Path})

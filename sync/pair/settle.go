@@ -126,6 +126,11 @@ func (p *Pair) renameAll(ctx context.Context, tx kv.Tx, st *merge.Step) error {
 // rebase moves in the base what a step has moved on a side; where that follows the other side, both agree on the place.
 func (p *Pair) rebase(ctx context.Context, tx kv.Tx, st *merge.Step, before merge.Item) error {
 	th, s, o := st.Thing, st.Side, st.Side.Other()
+	if st.Carries && th.Has[merge.Left] {
+		was := merge.Pair{Item: th.Now}
+		was.Item[s].Path = st.From
+		return p.rebaseAll(ctx, tx, st, &was)
+	}
 	if th.N == 0 || st.Drop {
 		return nil
 	}
