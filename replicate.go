@@ -98,6 +98,7 @@ func (d *Drive) reach() error {
 			_, err := d.Adopt(ctx)
 			return asLost(err)
 		},
+		Last:   func() map[blob.Name]uint64 { return refs.Last(d.account.Members()) },
 		Folder: refs.Folder(d.account.Members(), d.device.ID()),
 		Forked: d.forked,
 		Bridge: func(folder blob.Name, first uint64) bool { return d.refs.Verified(folder) >= first },

@@ -162,6 +162,17 @@ func Folder(m *keys.Members, id keys.DeviceID) blob.Name {
 	return dir[:len(dir)-1]
 }
 
+// Last returns the last heads that count of the devices that were revoked, by their folders, as Folder names them.
+func Last(m *keys.Members) map[blob.Name]uint64 {
+	all := map[blob.Name]uint64{}
+	for id, x := range m.All() {
+		if x.Revoked && x.Last.Seq > 0 {
+			all[Folder(m, id)] = x.Last.Seq
+		}
+	}
+	return all
+}
+
 // Forget is the Forget of Refs for a database of which none is open.
 func Forget(ctx context.Context, db kv.DB, id keys.DeviceID) error {
 	return remember(ctx, db, func(tx kv.Tx) error { return errors.Join(tx.Delete(forkedKey(id)), tx.Delete(headKey(id))) })

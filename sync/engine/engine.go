@@ -69,6 +69,8 @@ type Options struct {
 	Adopt func(ctx context.Context) error
 	// Folder is where heads of this device lie, heads/<pseudonym>: before anything is put, those that replicas have are compared with those in Own. Empty: they are not.
 	Folder blob.Name
+	// Last returns the last heads that count of devices that were revoked, by their folders: see replica.FetchOptions. Nil: there are none.
+	Last func() map[blob.Name]uint64
 	// Check is asked about each small blob of others before it gets into Mirror: see replica.Options. Nil: all get there.
 	Check func(ctx context.Context, name blob.Name, body []byte) error
 	// Forked is told of a head of which a replica has another one: see replica.Options.Differs. Nil: nobody wants to know.

@@ -173,6 +173,9 @@ func (e *Engine) fetch(ctx context.Context, p *place, o replica.FetchOptions) (r
 	e.mu.Lock()
 	o.Same = p.same
 	e.mu.Unlock()
+	if e.o.Last != nil {
+		o.Last = e.o.Last()
+	}
 	o.Own, o.Part, o.Learn = e.o.Own, p.Place.Here, func(t *catalog.Table) error { return e.learn(ctx, p, t) }
 	got, err := replica.Fetch(ctx, p.at, e.o.Mirror, o)
 	if err == nil {

@@ -31,6 +31,9 @@ type FetchOptions struct {
 	// Newest is how many heads are fetched of a device of which the mirror has none; 0 means 256. Of others all that are
 	// newer than those in the mirror are, or the chain that ties them together would have a gap.
 	Newest int
+	// Last has, by the folders of their heads, the last heads that count of devices that were revoked: such a head is fetched whatever else of the device the mirror has, and stays there. A
+	// device that goes on prunes heads before those that count for nobody, and a place may show only these at first.
+	Last map[blob.Name]uint64
 	// Part says that from has only some of what there is at its place, as a shelf does that takes what nothing else there has. Where the heads of a device begin there
 	// tells nothing of what that device has pruned: those of the mirror that lead up to them stay. If there is a gap in between, what is below it goes.
 	Part bool
@@ -62,6 +65,7 @@ type News struct {
 // Options.Check prevents that.
 func Fetch(ctx context.Context, from, mirror blob.Bucket, o FetchOptions) (News, error) {
 	f := &fetching{run: newRun(from, mirror, o.Options), o: o}
+	f.run.last = o.Last
 	if f.o.Newest <= 0 {
 		f.o.Newest = 256
 	}
@@ -106,6 +110,9 @@ func (f *fetching) fetch(ctx context.Context) error {
 	for folder, hs := range n.heads {
 		if len(n.headsTo[folder]) == 0 && len(hs) > f.o.Newest {
 			n.heads[folder] = hs[len(hs)-f.o.Newest:]
+			if h, ok := find(hs, f.o.Last[folder]); ok && h.seq < n.heads[folder][0].seq {
+				n.heads[folder] = append([]head{h}, n.heads[folder]...)
+			}
 		}
 	}
 	if err := f.putSmalls(ctx, n, f.run.o.Deep); err != nil {
@@ -261,7 +268,7 @@ func (f *fetching) device(ctx context.Context, folder blob.Name, from, to, mirro
 	}
 	var gone []blob.Name
 	for _, h := range have[folder] {
-		if h.seq < from[0].seq {
+		if h.seq < from[0].seq && h.seq != f.o.Last[folder] {
 			gone = append(gone, headName(folder, h.seq))
 		}
 	}

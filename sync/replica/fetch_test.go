@@ -243,6 +243,49 @@ func TestFetch_OfADeviceThatIsNewTheNewest(t *testing.T) {
 	}
 }
 
+// The last head that counts of a device that was revoked is fetched, and stays, whatever else of the device is known or shown.
+func TestFetch_TheLastHeadThatCounts(t *testing.T) {
+	s := drive(t)
+	folder := anyOf(s, "heads/")[:38]
+	whole := s.at(t, -1)
+	names := headsIn(t, whole, folder)
+	if len(names) < 5 {
+		t.Fatalf("only %d heads", len(names))
+	}
+	var seq uint64
+	if _, err := fmt.Sscanf(string(names[0][39:]), "%x", &seq); err != nil {
+		t.Fatal(err)
+	}
+	last := map[blob.Name]uint64{folder: seq}
+	later := s.at(t, -1)
+	if err := later.Remove(t.Context(), names[:2]...); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(from, mirror blob.Bucket, o replica.FetchOptions) {
+		t.Helper()
+		if _, err := replica.Fetch(t.Context(), from, mirror, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(mirror blob.Bucket, want ...blob.Name) {
+		t.Helper()
+		if diff := cmp.Diff(want, headsIn(t, mirror, folder)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	mirror := mem.New()
+	fetch(later, mirror, replica.FetchOptions{}) // nobody knows yet that it was revoked
+	fetch(whole, mirror, replica.FetchOptions{})
+	want(mirror, names[2:]...)
+	fetch(whole, mirror, replica.FetchOptions{Last: last})
+	want(mirror, append(slices.Clone(names[:1]), names[2:]...)...)
+	fetch(later, mirror, replica.FetchOptions{Last: last})
+	want(mirror, append(slices.Clone(names[:1]), names[2:]...)...)
+	mirror = mem.New()
+	fetch(whole, mirror, replica.FetchOptions{Last: last, Newest: 3})
+	want(mirror, append(slices.Clone(names[:1]), names[len(names)-3:]...)...)
+}
+
 // One bad blob of a place does not keep the others back, and an evil place cannot fill the mirror.
 func TestFetch_FromAnEvilPlace(t *testing.T) {
 	s := drive(t)

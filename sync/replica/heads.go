@@ -188,7 +188,7 @@ func (r *run) device(ctx context.Context, folder blob.Name, from, to []head, acr
 	begun := false
 	for i, h := range todo {
 		name := headName(folder, h.seq)
-		if i > 0 && todo[i-1].seq+1 != h.seq {
+		if i > 0 && todo[i-1].seq+1 != h.seq && todo[i-1].seq != r.last[folder] {
 			// In between may be what the far side has; else it is not to be seen that something is missing.
 			if _, ok := find(to, h.seq-1); !ok {
 				return &Fault{headName(folder, todo[i-1].seq+1), fmt.Errorf("%w, at the near side", ErrGap)}
@@ -234,7 +234,7 @@ func (r *run) lacking(folder blob.Name, from, to []head) []head {
 		have, ok := find(to, h.seq)
 		switch {
 		case ok && have.size == h.size && !r.o.Deep:
-		case !ok && len(to) > 0 && h.seq < to[0].seq:
+		case !ok && len(to) > 0 && h.seq < to[0].seq && h.seq != r.last[folder]:
 		default: // also those that differ: putSmall compares
 			todo = append(todo, h)
 		}

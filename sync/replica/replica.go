@@ -248,8 +248,9 @@ type run struct {
 	o        Options
 	progress progress
 
-	had    *catalog.Table     // packs and index blobs that the far side had before
-	spared map[blob.Name]bool // packs that the near side lists and nothing needs
+	had    *catalog.Table       // packs and index blobs that the far side had before
+	spared map[blob.Name]bool   // packs that the near side lists and nothing needs
+	last   map[blob.Name]uint64 // FetchOptions.Last; nil when it is not fetched
 
 	mu     sync.Mutex // guards what follows
 	report Report
