@@ -145,6 +145,9 @@ func (p *planner) put(s Side, n *node) bool {
 	}
 	if n.out || n.fixed {
 		n.placed[s] = true
+		if n.out && n.there[s] {
+			p.put(s, n.at[s].par) // it stays in that, wherever that is to be
+		}
 		return n.there[s]
 	}
 	if n.busy[s] {

@@ -108,7 +108,7 @@ func (w *world) allowed(st *Step, t *mthing) error {
 		hidden, shown := false, seen[t.content] > 1
 		for _, x := range w.sides[o].all() {
 			if i := w.sides[o].item(x); x.content == t.content && x.kind == File {
-				skip := w.skips(&i) && i.MTime == w.base[th.N].Item[o].MTime && !w.isOut(o, x.path())
+				skip := w.skips(&i) && i.MTime == w.base[th.N].Item[o].MTime && !w.isOut(o, x.path()) && !w.brought(o, &i)
 				hidden, shown = hidden || skip, shown || !skip
 			}
 		}
@@ -120,6 +120,16 @@ func (w *world) allowed(st *Step, t *mthing) error {
 		return fmt.Errorf("%s: nobody deleted or moved content %d", st, t.content)
 	}
 	return nil
+}
+
+// brought reports whether a file of side s is one that was brought over, or that came from the other side, under the name that it has.
+func (w *world) brought(s Side, i *Item) bool {
+	for _, b := range w.base {
+		if b.Item[s].Path == i.Path && b.Item[s].Version == i.Version {
+			return true
+		}
+	}
+	return false
 }
 
 func alikeFor(a, b *Item) bool {

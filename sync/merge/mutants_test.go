@@ -78,6 +78,7 @@ var mutants = []mutant{
 	{"a directory that is not shown is where something else is now", "decide.go", "if p.byPath[s][p.pathKey(s, is)] != nil {", "if false {"},
 	{"pairs in a directory without one stay where it was", "emit.go", "st.Carries = n.kind == Dir && ", "st.Carries = n.kind == File && "},
 	{"of two pairs of one ID the first one has it", "match.go", "!taken[i] && (!sure || items[i].Version", "!taken[i] && (!sure || true || items[i].Version"},
+	{"what is left out is where it is to be while what it is in is not", "emit.go", "if n.out && n.there[s] {\n			p.put", "if n.out && n.there[s] && n == nil {\n			p.put"},
 	{"a directory goes into one that is left out and in it", "emit.go", "if n.there[s] && within(s, n.tpar, n) {", "if false {"},
 	{"a directory that is made anew is not agreed on in one that cannot have its name", "emit.go", "(!n.hasBase || len(n.steps) > 0 &&", "(!n.hasBase || len(n.steps) > 9 &&"},
 	{"what is not shown is looked for in no order", "decide.go", "return cmp.Compare(depth(a), depth(b)) })\n	for _, n := range all {", "return cmp.Compare(depth(b), depth(a)) })\n	for _, n := range all {"},

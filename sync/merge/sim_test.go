@@ -74,6 +74,7 @@ func TestPlan_CasesOfSchedules(t *testing.T) {
 		2000403598,                               // a name that reads like another one with escapes
 		1000067197,                               // a directory that is to be in one that is left out, which is in it
 		4472471285480221572, 4472471285480189316, // what was left out is as new
+		7000543393,             // what is made in something that is left out, in a directory that is to move
 		2000532132,             // a move of a directory that is in no pair
 		2000754890,             // an ID that was used again
 		1000147381, 1000564354, // a directory that is made anew in one that cannot have its name
