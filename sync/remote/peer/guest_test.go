@@ -18,24 +18,23 @@ type hearing struct {
 	*Node
 	known roll // whom it admits
 	heard atomic.Int32
-	shows func(ctx context.Context, key Key, b blob.Bucket) error
 }
 
-func newHearing(t *testing.T, change func(*Options), shows func(h *hearing, ctx context.Context, key Key, b blob.Bucket) error) *hearing {
+func newHearing(t *testing.T, change func(*Options), shows func(ctx context.Context, h *hearing, key Key, b blob.Bucket) error) *hearing {
 	h := &hearing{}
 	h.Node = newNode(t, &roll{}, func(o *Options) {
 		change(o)
 		o.Bucket, o.Admit = mem.New(), h.known.admit
 		o.Introduced = func(ctx context.Context, key Key, b blob.Bucket) error {
 			h.heard.Add(1)
-			return shows(h, ctx, key, b)
+			return shows(ctx, h, key, b)
 		}
 	})
 	return h
 }
 
 // believes takes a device for a member that has the blob "members/1".
-func believes(h *hearing, ctx context.Context, key Key, b blob.Bucket) error {
+func believes(ctx context.Context, h *hearing, key Key, b blob.Bucket) error {
 	r, err := b.Get(ctx, "members/1", 0, -1)
 	if err != nil {
 		return err
@@ -91,7 +90,7 @@ func TestGuest_HasNothingBefore(t *testing.T) {
 	for way, change := range over {
 		t.Run(way, func(t *testing.T) {
 			asked, goOn := make(chan struct{}), make(chan error)
-			far := newHearing(t, change, func(*hearing, context.Context, Key, blob.Bucket) error {
+			far := newHearing(t, change, func(context.Context, *hearing, Key, blob.Bucket) error {
 				asked <- struct{}{}
 				return <-goOn
 			})
@@ -179,7 +178,7 @@ func TestGuest_NotWhoIsRefused(t *testing.T) {
 // Those who never come to an end of what they show keep nobody else out for long, and take no more than there is for all of them.
 func TestGuest_NobodyIsHeardForever(t *testing.T) {
 	var now, most atomic.Int32
-	far := newHearing(t, func(o *Options) {}, func(_ *hearing, ctx context.Context, _ Key, _ blob.Bucket) error {
+	far := newHearing(t, func(o *Options) {}, func(ctx context.Context, _ *hearing, _ Key, _ blob.Bucket) error {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
