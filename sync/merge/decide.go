@@ -99,19 +99,23 @@ func (p *planner) assume(s Side) {
 	}
 	depth := func(n *node) int { return strings.Count(n.base[s].Path, "/") }
 	slices.SortStableFunc(all, func(a, b *node) int { return cmp.Compare(depth(a), depth(b)) })
+	where := map[*node]string{p.root: ""} // of those that are not shown
 	for _, n := range all {
 		up := p.byBase[s][parent(n.base[s].Path)]
 		if up == nil || !up.has[s] || p.byPath[s][p.pathKey(s, n.base[s].Path)] != nil {
 			continue // it was deleted with what it was in, or something else has its place
 		}
 		is := base(n.base[s].Path)
-		if up != p.root {
+		if at, ok := where[up]; !ok {
 			is = up.cur[s].Path + "/" + is
+		} else if up != p.root {
+			is = at + "/" + is
 		}
 		if p.byPath[s][p.pathKey(s, is)] != nil { // or where it has come to with what it is in
 			continue
 		}
 		n.has[s], n.assumed[s], n.cur[s], n.par[s] = true, true, n.base[s], up
+		where[n] = is
 	}
 }
 

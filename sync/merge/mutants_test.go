@@ -81,7 +81,7 @@ var mutants = []mutant{
 	{"what is left out is where it is to be while what it is in is not", "emit.go", "if n.out && n.there[s] {\n			p.put", "if n.out && n.there[s] && n == nil {\n			p.put"},
 	{"a directory goes into one that is left out and in it", "emit.go", "if n.there[s] && within(s, n.tpar, n) {", "if false {"},
 	{"a directory that is made anew is not agreed on in one that cannot have its name", "emit.go", "(!n.hasBase || len(n.steps) > 0 &&", "(!n.hasBase || len(n.steps) > 9 &&"},
-	{"what is not shown is looked for in no order", "decide.go", "return cmp.Compare(depth(a), depth(b)) })\n	for _, n := range all {", "return cmp.Compare(depth(b), depth(a)) })\n	for _, n := range all {"},
+	{"what is not shown is looked for in no order", "decide.go", "return cmp.Compare(depth(a), depth(b)) })\n	where :=", "return cmp.Compare(depth(b), depth(a)) })\n	where :="},
 	{"an escape is given to what another name reads like", "emit.go", "enc != n.tname[s] && p.elsewhere", "enc != enc && p.elsewhere"},
 	{"what a listing lacks is gone", "match.go", "					n.cur[s], n.has[s], n.assumed[s] = n.base[s], true, true\n", ""},
 	{"moves are taken from a listing that is not whole", "match.go", `		if !p.in.Incomplete[s] {

@@ -35,7 +35,7 @@ type Stream interface {
 }
 
 // Serve begins a session with a device over a Link that was dialled by it, at the far side by Options.Dial. Whoever made the Link vouches for key; a device that
-// is not admitted is cut off at once. Serve does not wait for the end of the session.
+// is not admitted is cut off at once, or heard first: see Options.Introduced. Serve does not wait for the end of the session.
 func (n *Node) Serve(key Key, l Link) { n.begin(key, givenLink{l}, func() {}) }
 
 // dialGiven is a dial by Options.Dial.

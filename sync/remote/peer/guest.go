@@ -15,6 +15,7 @@ import (
 // The bounds of what is heard.
 const (
 	maxGuests = 2 // devices at a time
+	maxSeats  = 8 // with those that wait. Anybody can make keys, so all others are sent away: members are to find room
 	guestWait = 15 * time.Second
 )
 
@@ -35,8 +36,19 @@ func (n *Node) hears(cs tls.ConnectionState) func() {
 	}
 }
 
-// hear has it read what a device shows, and makes its session one of a member, or ends it.
+// seat takes a seat for one that is to be heard; false: there is none.
+func (n *Node) seat() bool {
+	select {
+	case n.seats <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// hear has it read what a device shows, and makes its session one of a member, or ends it. It gives its seat back.
 func (n *Node) hear(s *session, shows func()) {
+	defer func() { <-n.seats }()
 	ctx, cancel := context.WithTimeout(s.life, guestWait)
 	defer cancel()
 	var err error
@@ -53,6 +65,9 @@ func (n *Node) hear(s *session, shows func()) {
 	}
 	if err == nil {
 		s.guest.Store(false)
+		if _, err := n.admit(s.life, s.key); err != nil { // it was revoked before a Recheck could see it
+			s.close("not admitted any more")
+		}
 		close(s.heard)
 		n.log.Info("a device has shown that it is a member", "peer", fmt.Sprintf("%x", s.key[:4]), "at", s.l.remote().String(), "by", s.l.kind())
 		n.changed()

@@ -190,7 +190,7 @@ func TestGuest_NobodyIsHeardForever(t *testing.T) {
 		return errors.New("no")
 	})
 	addr := listen(t, far.Node)
-	done := make(chan error, 8)
+	done := make(chan error, maxSeats)
 	for range cap(done) {
 		var r roll
 		near := newNode(t, &r, nil)
@@ -204,5 +204,50 @@ func TestGuest_NobodyIsHeardForever(t *testing.T) {
 	}
 	if n := most.Load(); n != maxGuests {
 		t.Errorf("%d were heard at a time, want %d", n, maxGuests)
+	}
+}
+
+// However many strangers come to be heard, they take no room from members, who are let in meanwhile.
+func TestGuest_StrangersTakeNoRoom(t *testing.T) {
+	goOn := make(chan struct{})
+	far := newHearing(t, func(*Options) {}, func(ctx context.Context, _ *hearing, _ Key, _ blob.Bucket) error {
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+		}
+		return errors.New("no")
+	})
+	addr := listen(t, far.Node)
+	const strangers = 3 * maxSeats
+	done := make(chan error, strangers)
+	for range strangers {
+		var r roll
+		near := newNode(t, &r, nil)
+		r.set(far.Key(), Grant{Read: true})
+		go func() { done <- near.Meet(t.Context(), far.Key(), addr) }()
+	}
+	for range strangers - maxSeats { // all for whom there is no seat hear that at once
+		if err := <-done; err == nil {
+			t.Error("a stranger was let in")
+		}
+	}
+	far.mu.Lock()
+	n := len(far.sessions)
+	far.mu.Unlock()
+	if n > maxSeats {
+		t.Errorf("strangers have %d sessions", n)
+	}
+	var r roll
+	member := newNode(t, &r, nil)
+	r.set(far.Key(), Grant{Read: true})
+	far.known.set(member.Key(), Grant{Read: true})
+	if err := member.Meet(t.Context(), far.Key(), addr); err != nil {
+		t.Errorf("a member is not let in: %v", err)
+	}
+	close(goOn)
+	for range maxSeats {
+		if err := <-done; !errors.Is(err, blob.ErrUnauthorized) {
+			t.Errorf("who was heard is told %v", err)
+		}
 	}
 }

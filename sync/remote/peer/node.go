@@ -85,7 +85,8 @@ type Node struct {
 	slots chan struct{} // of handshakes over TCP
 	shown shown
 
-	guests   chan struct{} // holds one for each device that is heard
+	seats    chan struct{} // holds one for each device that is heard, or waits for that
+	guests   chan struct{} // holds one for each that is heard
 	arrivals arrivals
 	lines    lines
 
@@ -124,7 +125,7 @@ func New(o Options) (*Node, error) {
 	}
 	n := &Node{
 		o: o, cert: cert, key: key, log: o.Log, slots: make(chan struct{}, maxHandshakes),
-		sessions: map[Key][]*session{}, dials: map[Key]*dialing{}, guests: make(chan struct{}, maxGuests),
+		sessions: map[Key][]*session{}, dials: map[Key]*dialing{}, seats: make(chan struct{}, maxSeats), guests: make(chan struct{}, maxGuests),
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	return n, nil
@@ -290,8 +291,15 @@ func linger(conn net.Conn) {
 func (n *Node) begin(key Key, l link, shows func()) *session {
 	s := &session{n: n, key: key, l: l, rate: n.rateOf(l), since: time.Now(), calls: make(chan struct{}, maxCalls), said: make(chan struct{}, 1), asked: make(chan struct{}, 1), over: make(chan struct{}), heard: make(chan struct{})}
 	s.life, s.stop = context.WithCancel(n.life)
-	_, refused := n.admit(n.life, key)
-	s.guest.Store(shows != nil && n.maybe(refused))
+	if shows != nil {
+		_, refused := n.admit(n.life, key)
+		s.guest.Store(n.maybe(refused))
+	}
+	if s.guest.Load() && !n.seat() {
+		l.close("too many are heard")
+		s.stop()
+		return nil
+	}
 	n.mu.Lock()
 	total := 0
 	for _, all := range n.sessions {
@@ -299,6 +307,9 @@ func (n *Node) begin(key Key, l link, shows func()) *session {
 	}
 	if n.closed || total >= maxSessions {
 		n.mu.Unlock()
+		if s.guest.Load() {
+			<-n.seats
+		}
 		l.close("too many")
 		s.stop()
 		return nil
